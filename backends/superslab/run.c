@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/superslab/run.h"
+
+#include "backends/superslab/slab.h"
+#include "core/atomic.h"
+#include "core/lock.h"
+
+/* Free runs hang in bins by length: one length a bin up to EXACT granules, then four bins to a
+ * doubling, each holding lengths from its lower bound up to the next bin's. */
+enum { EXACT = 32, BINS = EXACT + 4 * 24 };
+
+enum { KINDS = 2 }; /* dirty and clean */
+
+/* Bytes purged at one tick, so that no malloc waits long. */
+static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
+
+static const size_t DIRTY_GRANULES_MAX = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
+
+static struct hak_lock lock = {.rank = HAK_RANK_RUNS};
+
+static uint32_t bins[KINDS][BINS];
+static uint64_t bins_filled[KINDS][BINS / 64];
+static uint32_t oldest, youngest; /* ends of the list of dirty runs by age */
+static size_t dirty_granules;     /* read as a hint without the lock */
+
+void run_lock(void)
+{
+    hak_lock(&lock);
+}
+
+void run_unlock(void)
+{
+    hak_unlock(&lock);
+}
+
+bool run_dirty(void)
+{
+    return atomic_load_relaxed(&dirty_granules) > 0;
+}
+
+/* ── bins ────────────────────────────────────────────────────────────────────────────────────── */
+
+/* The bin whose range of lengths `granules` falls into. */
+static unsigned bin_of(size_t granules)
+{
+    if (granules <= EXACT)
+        return (unsigned)granules - 1;
+    unsigned log2 = (unsigned)(63 - __builtin_clzll(granules));
+    return EXACT + 4 * (log2 - 5) + (unsigned)(granules >> (log2 - 2) & 3);
+}
+
+static void bin_insert(uint32_t run)
+{
+    struct slab *entry = &window.slabs[run];
+    unsigned kind = entry->state == RUN_CLEAN;
+    unsigned bin = bin_of(entry->run_granules);
+    uint32_t next = bins[kind][bin];
+
+    entry->bin_previous = NO_RUN;
+    entry->bin_next = next;
+    if (next != NO_RUN)
+        window.slabs[next].bin_previous = run;
+    bins[kind][bin] = run;
+    bins_filled[kind][bin / 64] |= (uint64_t)1 << bin % 64;
+}
+
+static void bin_remove(uint32_t run)
+{
+    struct slab *entry = &window.slabs[run];
+    unsigned kind = entry->state == RUN_CLEAN;
+    unsigned bin = bin_of(entry->run_granules);
+
+    if (entry->bin_next != NO_RUN)
+        window.slabs[entry->bin_next].bin_previous = entry->bin_previous;
+    if (entry->bin_previous != NO_RUN)
+        window.slabs[entry->bin_previous].bin_next = entry->bin_next;
+    else
+        bins[kind][bin] = entry->bin_next;
+    if (bins[kind][bin] == NO_RUN)
+        bins_filled[kind][bin / 64] &= ~((uint64_t)1 << bin % 64);
+}
+
+/* The first filled bin from `bin` on; BINS if there is none. */
+static unsigned bin_filled_from(unsigned kind, unsigned bin)
+{
+    for (; bin < BINS; bin = (bin / 64 + 1) * 64) {
+        uint64_t filled = bins_filled[kind][bin / 64] >> bin % 64;
+        if (filled)
+            return bin + (unsigned)__builtin_ctzll(filled);
+    }
+    return BINS;
+}
+
+/* A free run of at least `granules`, nearly the shortest. A bin that holds several lengths is searched
+ * to a bound; any run of a later bin is long enough. */
+static uint32_t bin_find(unsigned kind, size_t granules)
+{
+    unsigned bin = bin_of(granules);
+    uint32_t run = bins[kind][bin];
+
+    for (int tries = 0; run != NO_RUN && tries < 16; tries++) {
+        if (window.slabs[run].run_granules >= granules)
+            return run;
+        run = window.slabs[run].bin_next;
+    }
+    bin = bin_filled_from(kind, bin + 1);
+    return bin == BINS ? NO_RUN : bins[kind][bin];
+}
+
+/* ── the list by age ─────────────────────────────────────────────────────────────────────────── */
+
+/* Puts a dirty run in front of `next`, or at the young end if that is NO_RUN. */
+static void age_insert(uint32_t run, uint32_t next)
+{
+    uint32_t previous = next == NO_RUN ? youngest : window.slabs[next].age_previous;
+
+    window.slabs[run].age_next = next;
+    window.slabs[run].age_previous = previous;
+    *(next == NO_RUN ? &youngest : &window.slabs[next].age_previous) = run;
+    *(previous == NO_RUN ? &oldest : &window.slabs[previous].age_next) = run;
+}
+
+static void age_remove(uint32_t run)
+{
+    uint32_t next = window.slabs[run].age_next;
+    uint32_t previous = window.slabs[run].age_previous;
+
+    *(next == NO_RUN ? &youngest : &window.slabs[next].age_previous) = previous;
+    *(previous == NO_RUN ? &oldest : &window.slabs[previous].age_next) = next;
+}
+
+/* ── runs ────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Notes length and state at both ends of a run. */
+static void mark(uint32_t run, size_t granules, enum run_state state)
+{
+    struct slab *ends[] = {&window.slabs[run], &window.slabs[run + granules - 1]};
+
+    for (int i = 0; i < 2; i++) {
+        ends[i]->run_granules = (uint32_t)granules;
+        ends[i]->state = (uint8_t)state;
+    }
+}
+
+static void count_dirty(ptrdiff_t granules)
+{
+    atomic_store_relaxed(&dirty_granules, dirty_granules + (size_t)granules);
+}
+
+/* Makes a run free and hangs it up. A dirty one goes in front of `younger` by age. */
+static void hang(uint32_t run, size_t granules, enum run_state state, bool zeroed, uint32_t freed_at,
+                 uint32_t younger)
+{
+    mark(run, granules, state);
+    window.slabs[run].zeroed = zeroed;
+    window.slabs[run].freed_at = freed_at;
+    bin_insert(run);
+    if (state == RUN_DIRTY) {
+        age_insert(run, younger);
+        count_dirty((ptrdiff_t)granules);
+    }
+}
+
+/* Takes a free run down; it stays marked as free. Returns its next younger one. */
+static uint32_t unhang(uint32_t run)
+{
+    uint32_t younger = NO_RUN;
+
+    bin_remove(run);
+    if (window.slabs[run].state == RUN_DIRTY) {
+        younger = window.slabs[run].age_next;
+        age_remove(run);
+        count_dirty(-(ptrdiff_t)window.slabs[run].run_granules);
+    }
+    return younger;
+}
+
+/* The first granule of the run that ends just before `run`, if it is committed. */
+static uint32_t run_before(uint32_t run)
+{
+    if (run == 0 || !window_committed(run - 1))
+        return NO_RUN;
+    return run - window.slabs[run - 1].run_granules;
+}
+
+static uint32_t run_after(uint32_t run, size_t granules)
+{
+    return window_committed(run + granules) ? run + (uint32_t)granules : NO_RUN;
+}
+
+static bool joins(uint32_t neighbour, enum run_state state, bool zeroed)
+{
+    if (neighbour == NO_RUN || window.slabs[neighbour].state != state)
+        return false;
+    return state == RUN_DIRTY || window.slabs[neighbour].zeroed == zeroed;
+}
+
+/* Frees a used run: joins it with free neighbours of its kind, and returns where the whole begins. A
+ * dirty run that joins an older one takes that one's age, so that memory becomes due in time however
+ * its neighbours change. */
+static uint32_t insert(uint32_t run, size_t granules, enum run_state state, bool zeroed, uint32_t freed_at)
+{
+    uint32_t before = run_before(run);
+    uint32_t after = run_after(run, granules);
+    uint32_t younger = NO_RUN;
+
+    if (joins(after, state, zeroed)) {
+        granules += window.slabs[after].run_granules;
+        freed_at = window.slabs[after].freed_at;
+        younger = unhang(after);
+    }
+    if (joins(before, state, zeroed)) {
+        bool older = younger == NO_RUN || (int32_t)(window.slabs[before].freed_at - freed_at) <= 0;
+        granules += window.slabs[before].run_granules;
+        uint32_t next = unhang(before);
+        if (older) {
+            freed_at = window.slabs[before].freed_at;
+            younger = next;
+        }
+        run = before;
+    }
+    hang(run, granules, state, zeroed, freed_at, younger);
+    return run;
+}
+
+/* Uncommits the whole superslabs inside a clean run, where that gives something back: the process's
+ * address space, or its charge. */
+static void give_back(uint32_t run)
+{
+    size_t granules = window.slabs[run].run_granules;
+    uint32_t first = (run + SUPERSLAB_GRANULES - 1) & ~(SUPERSLAB_GRANULES - 1);
+    uint32_t end = (uint32_t)(run + granules) & ~(SUPERSLAB_GRANULES - 1);
+    bool zeroed = window.slabs[run].zeroed;
+
+    if (!window.gives_back || first >= end)
+        return;
+    unhang(run);
+    if (!window_uncommit(first, (end - first) / SUPERSLAB_GRANULES)) {
+        hang(run, granules, RUN_CLEAN, zeroed, 0, NO_RUN);
+        return;
+    }
+    if (run < first)
+        hang(run, first - run, RUN_CLEAN, zeroed, 0, NO_RUN);
+    if (end < run + granules)
+        hang(end, run + granules - end, RUN_CLEAN, zeroed, 0, NO_RUN);
+}
+
+/* Commits superslabs for a run of `granules` and hangs them up as a clean run. The very first granule
+ * of the window is left out. */
+static bool grow(size_t granules)
+{
+    size_t count = (granules + SUPERSLAB_GRANULES - 1) / SUPERSLAB_GRANULES;
+    uint32_t first;
+
+    if (window.base == 0 && !window_init())
+        return false;
+    if (!window_commit(count, &first))
+        return false;
+    size_t length = count * SUPERSLAB_GRANULES;
+    if (first == 0) {
+        mark(0, 1, RUN_USED);
+        first++;
+        length--;
+        if (length < granules) {
+            insert(first, length, RUN_CLEAN, true, 0);
+            return grow(granules);
+        }
+    }
+    insert(first, length, RUN_CLEAN, true, 0);
+    return true;
+}
+
+/* Cuts `granules` from `offset` on out of a free run; what is left hangs on as it was. */
+static uint32_t carve(uint32_t run, size_t offset, size_t granules)
+{
+    struct slab *entry = &window.slabs[run];
+    size_t length = entry->run_granules;
+    enum run_state state = (enum run_state)entry->state;
+    bool zeroed = entry->zeroed;
+    uint32_t freed_at = entry->freed_at;
+    uint32_t younger = unhang(run);
+    uint32_t taken = run + (uint32_t)offset;
+
+    if (offset > 0)
+        hang(run, offset, state, zeroed, freed_at, younger);
+    if (offset + granules < length)
+        hang(taken + (uint32_t)granules, length - offset - granules, state, zeroed, freed_at, younger);
+    mark(taken, granules, RUN_USED);
+    return taken;
+}
+
+/* Granules to skip in a run so that an address is a multiple of `align` granules. */
+static size_t align_offset(uint32_t run, size_t align)
+{
+    uintptr_t number = (uintptr_t)granule_address(run) >> GRANULE_SHIFT;
+
+    return -number & (align - 1);
+}
+
+/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile.
+ * pre: the lock is held, and there is a dirty run */
+static size_t purge_oldest(size_t most)
+{
+    uint32_t run = oldest;
+    size_t granules = window.slabs[run].run_granules;
+
+    granules = granules < most ? granules : most;
+    carve(run, 0, granules);
+    run_unlock();
+    bool purged = os_purge(granule_address(run), granules << GRANULE_SHIFT);
+    bool zeroed = purged && os_purge_zeroes();
+    run_lock();
+    give_back(insert(run, granules, RUN_CLEAN, zeroed, 0));
+    return granules;
+}
+
+static bool is_due(uint32_t now)
+{
+    return oldest != NO_RUN &&
+           (int32_t)(now - window.slabs[oldest].freed_at) >= (int32_t)CONFIG_PURGE_DELAY_MS;
+}
+
+bool run_purge_due(uint32_t now)
+{
+    size_t purged = 0;
+
+    run_lock();
+    while (purged < TICK_GRANULES && is_due(now))
+        purged += purge_oldest(TICK_GRANULES - purged);
+    run_unlock();
+    return purged > 0;
+}
+
+bool run_purge_all(void)
+{
+    size_t purged = 0;
+
+    run_lock();
+    while (oldest != NO_RUN)
+        purged += purge_oldest(SIZE_MAX);
+    run_unlock();
+    return purged > 0;
+}
+
+uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
+{
+    size_t wanted = granules + align - 1;
+    uint32_t run = NO_RUN;
+    bool retried = false;
+
+    run_lock();
+    for (;;) {
+        for (unsigned kind = 0; kind < KINDS && run == NO_RUN; kind++)
+            run = bin_find(kind, wanted);
+        if (run != NO_RUN)
+            break;
+        /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
+        if (!retried && is_due(os_clock_ms()))
+            purge_oldest(TICK_GRANULES);
+        else if (grow(wanted))
+            continue;
+        else if (oldest == NO_RUN)
+            break;
+        else
+            purge_oldest(SIZE_MAX);
+        retried = true;
+    }
+    if (run != NO_RUN) {
+        *zeroed = window.slabs[run].state == RUN_CLEAN && window.slabs[run].zeroed;
+        run = carve(run, align_offset(run, align), granules);
+    }
+    run_unlock();
+    return run;
+}
+
+void run_free(uint32_t first, size_t granules, bool clean)
+{
+    run_lock();
+    insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
+    while (dirty_granules > DIRTY_GRANULES_MAX)
+        purge_oldest(dirty_granules - DIRTY_GRANULES_MAX);
+    run_unlock();
+}
+
+bool run_extend(uint32_t first, size_t granules)
+{
+    bool extended = false;
+
+    run_lock();
+    size_t length = window.slabs[first].run_granules;
+    uint32_t next = run_after(first, length);
+    if (next != NO_RUN && window.slabs[next].state >= RUN_DIRTY &&
+        window.slabs[next].run_granules >= granules - length) {
+        carve(next, 0, granules - length);
+        mark(first, granules, RUN_USED);
+        extended = true;
+    }
+    run_unlock();
+    return extended;
+}
+
+void run_trim(uint32_t first, size_t granules)
+{
+    size_t length = window.slabs[first].run_granules;
+
+    run_lock();
+    mark(first, granules, RUN_USED);
+    mark(first + (uint32_t)granules, length - granules, RUN_USED);
+    run_unlock();
+    run_free(first + (uint32_t)granules, length - granules, false);
+}
+
+bool run_valid(void)
+{
+    size_t dirty = 0;
+
+    for (size_t granule = 0; granule < window.granules;) {
+        if (!window_committed(granule)) {
+            granule += SUPERSLAB_GRANULES;
+            continue;
+        }
+        struct slab *run = &window.slabs[granule];
+        size_t length = run->run_granules;
+        if (length == 0 || run->state == RUN_NONE || !window_committed(granule + length - 1) ||
+            window.slabs[granule + length - 1].run_granules != length ||
+            window.slabs[granule + length - 1].state != run->state)
+            return false;
+        if (run->state == RUN_DIRTY)
+            dirty += length;
+        if (run->state >= RUN_DIRTY &&
+            joins(run_after((uint32_t)granule, length), (enum run_state)run->state, run->zeroed))
+            return false;
+        granule += length;
+    }
+    return dirty == dirty_granules;
+}

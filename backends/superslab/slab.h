@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* What is known of a granule: as the first granule of a slab, and as the first or last of a run.
+ *
+ * A *run* is some neighbouring granules: free, or given out as a slab or a large block (run.c).
+ * A *slab* is a run that is cut into blocks of one class and belongs to one shard. Its blocks are cut
+ * lazily, in address order:
+ *
+ *   0 ─────────────── cut ─────────────── capacity
+ *   │ used or free     │ never touched      │ (rest, too small for a block)
+ *
+ *   free blocks:  loose ─► b ─► b              being built; its last block is loose_tail
+ *                 closed ─► chain ─► chain     whole chains, each fit for one refill (block_list.h)
+ *
+ * invariant: used + loose_count + sum of the closed chains' counts == cut <= capacity
+ *            (`used` counts what is live, in caches, kept by the shard, and on the remote word)
+ * invariant: listed == the slab is on its shard's list of slabs with something to give
+ * invariant: a slab with used == 0 is given back as a run
+ *
+ * The first cache line is the owner's alone: the thread that owns the shard whose id the tag holds.
+ * The second is shared: `remote` and `queue_next` by the protocol below, the run's fields under the
+ * lock of run.c, except that whoever holds a large block may read its run_granules.
+ *
+ * THE REMOTE WORD, by which a block goes back to a slab of another's
+ *
+ *   63        32 31       8 7        0
+ *   ┌───────────┬──────────┬──────────┐   a stack of blocks, linked through their first words
+ *   │ head      │ count    │ flags    │   head: offset of the first block in the slab
+ *   └───────────┴──────────┴──────────┘
+ *
+ *   push     any thread: CAS a chain onto the stack and QUEUED into the flags. If QUEUED was clear,
+ *            read the tag *after* that and push the slab on that heap's queue. Touch the slab's
+ *            fields no more.
+ *   take     the owner, for each slab on its queue: CAS the word to 0 and have the chain.
+ *   adopt    the owner of both shards: CAS QUEUED in (leave the slab if it is set), store the tag,
+ *            exchange the word for 0 and have what came meanwhile.
+ *   asleep   the push that brings the count to the capacity knows that every block is free and on
+ *            this word. If the owner has not been seen for the purge delay, its CAS also sets BUSY;
+ *            it then purges the pages and sets the word to QUEUED and ALL_FREE. A taker leaves a
+ *            BUSY slab queued; an ALL_FREE one it gives back as fresh memory.
+ *
+ * While QUEUED is set a slab changes neither owner nor class and is not given back, and it is on
+ * just one queue, once. Nobody pops a single block off the word, so there is no ABA, and nothing is
+ * ever half-linked, so a fork may strike anywhere. tests/model checks this protocol.
+ */
+#ifndef HAK_SUPERSLAB_SLAB_H
+#define HAK_SUPERSLAB_SLAB_H
+
+#include "core/block_list.h"
+
+#define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
+#define REMOTE_BUSY        2u /* somebody purges its pages */
+#define REMOTE_ALL_FREE    4u /* its pages are purged, every block is free */
+#define REMOTE_COUNT_SHIFT 8
+#define REMOTE_HEAD_SHIFT  32
+
+/* A tag: the owner's id, and below it a code. A class's code is its scaled value plus CODE_CLASS, so
+ * that tag - heap's tag is the class, ready to use, if and only if the block is the heap's own. */
+#define TAG_OWNER_SHIFT 12
+#define TAG_CODE_MASK   ((1u << TAG_OWNER_SHIFT) - 1)
+#define TAG_NONE        0u
+#define TAG_LARGE       TAG_CODE_MASK /* the first granule of a large block, owner 0 */
+#define CODE_CLASS      HAK_CLASS_SCALE
+
+enum run_state { RUN_NONE, RUN_USED, RUN_DIRTY, RUN_CLEAN };
+
+struct slab {
+    struct hak_block *loose;
+    struct hak_block *loose_tail;
+    struct hak_chain_stack closed;
+    uint32_t loose_count;
+    uint32_t used;
+    uint32_t cut;
+    uint32_t capacity;   /* blocks */
+    struct slab *next;   /* on the shard's list */
+    struct slab *previous;
+    uint32_t block_size; /* bytes */
+    bool listed;
+
+    /* shared */
+    _Alignas(HAK_CACHE_LINE) uint64_t remote; /* atomic */
+    struct slab *queue_next;                  /* whoever set QUEUED, then the queue's owner */
+    uint32_t run_granules;                    /* length, at the first and the last granule */
+    uint32_t bin_next;                        /* free runs of like length; granules, 0 ends */
+    uint32_t bin_previous;
+    uint32_t age_next; /* dirty runs, the oldest first */
+    uint32_t age_previous;
+    uint32_t freed_at; /* os_clock_ms; when the oldest part of a dirty run was freed */
+    uint8_t state;     /* enum run_state, at the first and the last granule */
+    bool zeroed;       /* a clean run that reads as zeros */
+    bool moved;        /* a large block that was moved here: its mapping is one of its own */
+    uint16_t distance; /* granules back to the first of its slab */
+};
+
+_Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
+
+#endif

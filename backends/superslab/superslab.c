@@ -1,0 +1,912 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/backend.h"
+
+#include "backends/superslab/run.h"
+#include "backends/superslab/slab.h"
+
+#define OWNER_NONE    0u
+#define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
+#define SHARDS_A_PAGE 1024u
+
+/* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
+#define CUT_BYTES ((size_t)4096)
+
+/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
+enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
+
+/* A large block is moved by the kernel rather than copied from here on; below, copying is cheaper. */
+static const size_t MOVE_BYTES_LEAST = (size_t)256 << 10;
+
+_Static_assert(CONFIG_REFILL_BATCH <= HAK_PACKED_MAX, "a batch fits a packed chain");
+_Static_assert(OUTGOING_SLOTS * OUTGOING_BYTES <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
+
+/* ── from ids to shards ──────────────────────────────────────────────────────────────────────── */
+
+/* Pages of pointers, indexed by owner id; a page is mapped with the first id in it, under the lock of
+ * run.c, before the id is in any tag. */
+static struct hak_shard **shard_pages[(OWNERS_MOST + 1) / SHARDS_A_PAGE];
+static uint32_t owners = OWNER_NONE; /* the last id that was given out */
+
+static struct hak_shard *shard_of(uint32_t tag)
+{
+    uint32_t owner = tag >> TAG_OWNER_SHIFT;
+
+    return shard_pages[owner / SHARDS_A_PAGE][owner % SHARDS_A_PAGE];
+}
+
+bool backend_thread_init(struct hak_shard *shard)
+{
+    bool done = false;
+
+    run_lock();
+    uint32_t owner = owners + 1;
+    struct hak_shard ***page = &shard_pages[owner / SHARDS_A_PAGE];
+    if (owner < OWNERS_MOST && (window.base != 0 || window_init())) {
+        if (*page == NULL)
+            *page = os_map(SHARDS_A_PAGE * sizeof(**page));
+        done = *page != NULL;
+    }
+    if (done) {
+        (*page)[owner % SHARDS_A_PAGE] = shard;
+        owners = owner;
+        shard->base = window.base;
+        shard->granules = window.granules;
+        shard->tags = window.tags;
+        shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
+        shard->seen_at = shard->ticked_at = shard->claimed_at = os_clock_ms();
+    }
+    run_unlock();
+    return done;
+}
+
+/* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
+
+static uint32_t tag_of(const struct slab *slab)
+{
+    return atomic_load_relaxed(&window.tags[slab - window.slabs]);
+}
+
+static hak_class class_of(uint32_t tag)
+{
+    return (tag & TAG_CODE_MASK) - CODE_CLASS;
+}
+
+static bool is_mine(const struct hak_shard *shard, uint32_t tag)
+{
+    return tag - shard->tag < HAK_CLASS_END;
+}
+
+static void set_tags(const struct slab *slab, uint32_t tag)
+{
+    for (uint32_t i = 0; i < slab->run_granules; i++)
+        atomic_store_relaxed(&window.tags[slab - window.slabs + i], tag);
+}
+
+static char *slab_base(const struct slab *slab)
+{
+    return granule_address((uint32_t)(slab - window.slabs));
+}
+
+/* The slab of a small block. pre: its granule's tag is a class */
+static struct slab *slab_of(const void *block)
+{
+    struct slab *slab = &window.slabs[granule_of(block)];
+
+    return slab - slab->distance;
+}
+
+static bool on_grid(const struct slab *slab, const void *block)
+{
+    size_t offset = (size_t)((const char *)block - slab_base(slab));
+
+    return offset % slab->block_size == 0 && offset < (size_t)slab->capacity * slab->block_size;
+}
+
+static const char NOT_A_BLOCK[] = "not the start of a block";
+static const char BAD_LINK[] = "a free block was written to";
+
+/* The slab of a block that came through a cache or a list: it must be a block of this class. */
+static struct slab *checked_slab(const void *block, hak_class cls)
+{
+    if (unlikely((uintptr_t)block - window.base >= window.granules << GRANULE_SHIFT ||
+                 class_of(atomic_load_relaxed(&window.tags[granule_of(block)])) != cls))
+        hak_fatal_pointer("free()", block, BAD_LINK);
+    struct slab *slab = slab_of(block);
+    if (unlikely(!on_grid(slab, block)))
+        hak_fatal_pointer("free()", block, NOT_A_BLOCK);
+    return slab;
+}
+
+/* Every link that refill and return follow must stay in its slab, on its grid. */
+static struct hak_block *checked_next(const struct slab *slab, const struct hak_block *block)
+{
+    if (unlikely(!on_grid(slab, block->next)))
+        hak_fatal_pointer("malloc()", block, BAD_LINK);
+    return block->next;
+}
+
+static void list(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **head = &shard->classes[hak_class_index(cls)].open;
+
+    slab->next = *head;
+    slab->previous = NULL;
+    if (*head)
+        (*head)->previous = slab;
+    *head = slab;
+    slab->listed = true;
+}
+
+static void unlist(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    if (slab->next)
+        slab->next->previous = slab->previous;
+    if (slab->previous)
+        slab->previous->next = slab->next;
+    else
+        shard->classes[hak_class_index(cls)].open = slab->next;
+    slab->listed = false;
+}
+
+static size_t slab_granules(size_t block_size)
+{
+    size_t granules = 1;
+
+    for (;; granules++) {
+        size_t size = granules << GRANULE_SHIFT;
+        if (size / block_size >= BLOCKS_LEAST && size % block_size <= size / WASTE_PART)
+            return granules;
+    }
+}
+
+static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
+{
+    size_t block_size = hak_class_size(cls);
+    size_t granules = slab_granules(block_size);
+    bool zeroed;
+    uint32_t run = run_alloc(granules, 1, &zeroed);
+
+    if (run == NO_RUN)
+        return NULL;
+    struct slab *slab = &window.slabs[run];
+    slab->loose = slab->loose_tail = NULL;
+    slab->closed.top = 0;
+    slab->loose_count = slab->used = slab->cut = 0;
+    slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
+    slab->block_size = (uint32_t)block_size;
+    atomic_store_relaxed(&slab->remote, 0);
+    for (uint32_t i = 0; i < granules; i++)
+        slab[i].distance = (uint16_t)i;
+    set_tags(slab, shard->tag + cls);
+    list(shard, cls, slab);
+    return slab;
+}
+
+/* Gives an empty slab back. pre: it is nobody's but the caller's, and QUEUED is clear */
+static void slab_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool clean)
+{
+    if (slab->listed)
+        unlist(shard, cls, slab);
+    set_tags(slab, TAG_NONE);
+    run_free((uint32_t)(slab - window.slabs), slab->run_granules, clean);
+}
+
+static void close_loose(struct slab *slab)
+{
+    hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
+    slab->loose = slab->loose_tail = NULL;
+    slab->loose_count = 0;
+}
+
+/* Adds free blocks, first to last linked, to a slab's free ones. */
+static void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct hak_block *last)
+{
+    if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
+        hak_stackable(cls))
+        close_loose(slab);
+    last->next = slab->loose;
+    if (slab->loose == NULL)
+        slab->loose_tail = last;
+    slab->loose = chain.head;
+    slab->loose_count += (uint32_t)chain.count;
+}
+
+/* The last of the first `count` blocks of a chain. */
+static struct hak_block *chain_nth(const struct slab *slab, struct hak_block *head, size_t count)
+{
+    while (--count > 0)
+        head = checked_next(slab, head);
+    return head;
+}
+
+/* Cuts fresh blocks and links them. */
+static struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
+{
+    size_t size = slab->block_size;
+    size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
+    char *base = slab_base(slab) + slab->cut * size;
+
+    count = count < max ? count : max;
+    count = count < slab->capacity - slab->cut ? count : slab->capacity - slab->cut;
+    if (count == 0)
+        return (struct hak_chain){NULL, 0};
+    slab->cut += (uint32_t)count;
+    char *end = base + (count - 1) * size;
+    for (char *block = base; block < end; block += size)
+        ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
+    *last = (struct hak_block *)(void *)end;
+    return (struct hak_chain){(struct hak_block *)(void *)base, count};
+}
+
+/* Takes up to `max` of the blocks built up loosely. */
+static struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last)
+{
+    struct hak_chain chain = {slab->loose, slab->loose_count};
+
+    if (chain.count <= max) {
+        *last = slab->loose_tail;
+        slab->loose = slab->loose_tail = NULL;
+        slab->loose_count = 0;
+        return chain;
+    }
+    *last = chain_nth(slab, chain.head, max);
+    slab->loose = checked_next(slab, *last);
+    (*last)->next = NULL;
+    slab->loose_count -= (uint32_t)max;
+    return (struct hak_chain){chain.head, max};
+}
+
+/* Takes a whole closed chain, or the first `max` blocks of one that is longer. */
+static struct hak_chain slab_take_closed(struct slab *slab, size_t max)
+{
+    struct hak_chain chain = hak_chain_pop(&slab->closed);
+
+    if (slab->closed.top && unlikely(!on_grid(slab, hak_chain_unpack(slab->closed.top).head)))
+        hak_fatal_pointer("malloc()", chain.head, BAD_LINK);
+    if (chain.count > max) {
+        struct hak_block *last = chain_nth(slab, chain.head, max);
+        hak_chain_push(&slab->closed,
+                       (struct hak_chain){checked_next(slab, last), chain.count - max});
+        last->next = NULL;
+        chain.count = max;
+    }
+    return chain;
+}
+
+/* ── kept chains ─────────────────────────────────────────────────────────────────────────────── */
+
+static void sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
+
+static struct hak_chain kept_pop(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain_stack *kept = &shard->classes[hak_class_index(cls)].kept;
+    struct hak_chain chain = hak_chain_pop(kept);
+
+    if (chain.count == 0)
+        return chain;
+    if (kept->top)
+        checked_slab(hak_chain_unpack(kept->top).head, cls);
+    if (chain.count > max) {
+        struct hak_block *last = chain.head;
+        for (size_t i = 1; i < max; i++) {
+            last = last->next;
+            checked_slab(last, cls);
+        }
+        hak_chain_push(kept, (struct hak_chain){last->next, chain.count - max});
+        last->next = NULL;
+        chain.count = max;
+    }
+    shard->kept_bytes -= chain.count * hak_class_size(cls);
+    return chain;
+}
+
+/* Sorts one kept chain of another class to its slabs, to make room; the classes take turns. */
+static bool kept_evict(struct hak_shard *shard, hak_class wanting)
+{
+    for (unsigned tried = 0; tried < HAK_CLASSES; tried++) {
+        hak_class cls = hak_class_at(shard->victim);
+        shard->victim = (shard->victim + 1) % HAK_CLASSES;
+        if (cls == wanting || shard->classes[hak_class_index(cls)].kept.top == 0)
+            continue;
+        sort(shard, cls, kept_pop(shard, cls, HAK_PACKED_MAX));
+        return true;
+    }
+    return false;
+}
+
+static bool kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    size_t bytes = chain.count * hak_class_size(cls);
+
+    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX)
+        return false;
+    while (shard->kept_bytes + bytes > KEPT_BYTES_MAX)
+        if (!kept_evict(shard, cls))
+            return false;
+    hak_chain_push(&shard->classes[hak_class_index(cls)].kept, chain);
+    shard->kept_bytes += bytes;
+    return true;
+}
+
+static void kept_sort_all(struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        while (shard->classes[i].kept.top)
+            sort(shard, hak_class_at(i), kept_pop(shard, hak_class_at(i), HAK_PACKED_MAX));
+}
+
+/* ── remote frees ────────────────────────────────────────────────────────────────────────────── */
+
+static uint64_t remote_pack(const struct slab *slab, const void *head, size_t count, uint32_t flags)
+{
+    uint64_t offset = (uint64_t)((const char *)head - slab_base(slab));
+
+    return offset << REMOTE_HEAD_SHIFT | (uint64_t)count << REMOTE_COUNT_SHIFT | flags;
+}
+
+static struct hak_chain remote_unpack(const struct slab *slab, uint64_t word)
+{
+    size_t count = (uint32_t)word >> REMOTE_COUNT_SHIFT;
+
+    if (count == 0)
+        return (struct hak_chain){NULL, 0};
+    return (struct hak_chain){(struct hak_block *)(void *)(slab_base(slab) + (word >> REMOTE_HEAD_SHIFT)),
+                              count};
+}
+
+static void queue_push(struct hak_shard *shard, struct slab *slab)
+{
+    struct slab *head = atomic_load_relaxed(&shard->queue);
+
+    do {
+        slab->queue_next = head;
+    } while (!atomic_cas_release(&shard->queue, &head, slab));
+}
+
+/* Whether a shard's owner has made no call for the purge delay, as far as can be seen. */
+static bool is_asleep(const struct hak_shard *owner)
+{
+    return (int32_t)(os_clock_ms() - atomic_load_relaxed(&owner->seen_at)) >= CONFIG_PURGE_DELAY_MS;
+}
+
+/* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
+static void purge_for_sleeper(struct slab *slab, uint64_t word)
+{
+    bool purged = os_purge_zeroes() &&
+                  os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
+
+    /* Pages that did not go still hold the chain. */
+    atomic_store_release(&slab->remote,
+                         purged ? REMOTE_QUEUED | REMOTE_ALL_FREE : word & ~(uint64_t)REMOTE_BUSY);
+}
+
+/* Pushes a chain of blocks of one slab onto its remote word: `push` and `asleep` of slab.h. */
+static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *tail)
+{
+    uint64_t word = atomic_load_relaxed(&slab->remote);
+    uint64_t pushed;
+    uint32_t flags;
+
+    do {
+        struct hak_chain there = remote_unpack(slab, word);
+        size_t count = there.count + chain.count;
+        if (unlikely(word & (REMOTE_BUSY | REMOTE_ALL_FREE) || count > slab->capacity))
+            hak_fatal_pointer("free()", chain.head, "freed twice");
+        flags = REMOTE_QUEUED;
+        if (count == slab->capacity && is_asleep(shard_of(tag_of(slab))))
+            flags |= REMOTE_BUSY;
+        tail->next = there.head;
+        pushed = remote_pack(slab, chain.head, count, flags);
+    } while (!atomic_cas_acq_rel(&slab->remote, &word, pushed));
+
+    /* Read after QUEUED was set, the tag names an owner who will look. */
+    if (!(word & REMOTE_QUEUED))
+        queue_push(shard_of(tag_of(slab)), slab);
+    if (flags & REMOTE_BUSY)
+        purge_for_sleeper(slab, pushed);
+}
+
+static void outgoing_send(struct superslab_outgoing *batch)
+{
+    if (batch->slab)
+        remote_push(batch->slab, batch->chain, batch->tail);
+    batch->slab = NULL;
+}
+
+static void outgoing_send_all(struct hak_shard *shard)
+{
+    for (int i = 0; i < OUTGOING_SLOTS; i++)
+        outgoing_send(&shard->outgoing[i]);
+}
+
+/* Adds a chain of another's blocks, all of one slab, to the batch for that slab. */
+static void outgoing_add(struct hak_shard *shard, struct slab *slab, struct hak_chain chain,
+                         struct hak_block *last)
+{
+    struct superslab_outgoing *batch =
+        &shard->outgoing[(size_t)(slab - window.slabs) % OUTGOING_SLOTS];
+
+    if (batch->slab != slab) {
+        outgoing_send(batch);
+        *batch = (struct superslab_outgoing){slab, last, chain};
+    } else {
+        last->next = batch->chain.head;
+        batch->chain.head = chain.head;
+        batch->chain.count += chain.count;
+    }
+    if (batch->chain.count >= CONFIG_REFILL_BATCH ||
+        (batch->chain.count + 1) * slab->block_size > OUTGOING_BYTES)
+        outgoing_send(batch);
+}
+
+/* Takes what others have freed of one slab. false: somebody purges it, and it stays queued. */
+static bool collect_slab(struct hak_shard *shard, struct slab *slab)
+{
+    hak_class cls = class_of(tag_of(slab));
+    uint64_t word = atomic_load_relaxed(&slab->remote);
+
+    do {
+        if (word & REMOTE_BUSY)
+            return false;
+    } while (!atomic_cas_acq_rel(&slab->remote, &word, 0));
+
+    struct hak_chain chain = remote_unpack(slab, word);
+    bool purged = word & REMOTE_ALL_FREE;
+    slab->used -= purged ? slab->capacity : (uint32_t)chain.count;
+    if (slab->used == 0) {
+        slab_delete(shard, cls, slab, purged);
+        return true;
+    }
+    if (hak_stackable(cls))
+        hak_chain_push(&slab->closed, chain);
+    else
+        slab_add(slab, cls, chain, chain_nth(slab, chain.head, chain.count));
+    if (!slab->listed)
+        list(shard, cls, slab);
+    return true;
+}
+
+/* Takes what others have freed of this shard's slabs. Returns whether there was anything. */
+static bool collect(struct hak_shard *shard)
+{
+    if (atomic_load_relaxed(&shard->queue) == NULL)
+        return false;
+    struct slab *slab = atomic_exchange_acquire(&shard->queue, NULL);
+    while (slab) {
+        struct slab *next = slab->queue_next;
+        if (!collect_slab(shard, slab))
+            queue_push(shard, slab);
+        slab = next;
+    }
+    return true;
+}
+
+/* ── ended threads' slabs ────────────────────────────────────────────────────────────────────── */
+
+/* Makes slabs of class `cls` of a claimed shard this shard's own: `adopt` of slab.h. */
+static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_class cls)
+{
+    bool adopted = false;
+    struct slab *next;
+
+    backend_thread_exit(claimed);
+    for (struct slab *slab = claimed->classes[hak_class_index(cls)].open; slab; slab = next) {
+        next = slab->next;
+        uint64_t word = 0;
+        if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))
+            continue;
+        unlist(claimed, cls, slab);
+        set_tags(slab, shard->tag + cls);
+        list(shard, cls, slab);
+        struct hak_chain came =
+            remote_unpack(slab, atomic_exchange_acq_rel(&slab->remote, 0));
+        if (came.count > 0) {
+            slab->used -= (uint32_t)came.count;
+            slab_add(slab, cls, came, chain_nth(slab, came.head, came.count));
+        }
+        adopted = true;
+    }
+    return adopted;
+}
+
+static bool adopt(struct hak_shard *shard, hak_class cls)
+{
+    bool adopted = false;
+
+    for (unsigned tried = 0; tried < HAK_CLAIMS_MOST && !adopted; tried++) {
+        struct hak_shard *claimed = hak_heap_claim(tried);
+        if (claimed == NULL)
+            break;
+        adopted = adopt_from(shard, claimed, cls);
+        hak_heap_release(claimed);
+    }
+    return adopted;
+}
+
+/* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
+ * or fresh blocks. */
+static struct hak_chain take(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain taken = {NULL, 0};
+    struct slab *slab;
+
+    while ((slab = shard->classes[hak_class_index(cls)].open) != NULL) {
+        struct hak_chain chain;
+        struct hak_block *last = NULL;
+
+        if (slab->closed.top && taken.count == 0) {
+            chain = slab_take_closed(slab, max);
+            slab->used += (uint32_t)chain.count;
+            return chain;
+        }
+        if (slab->loose_count > 0)
+            chain = slab_take_loose(slab, max - taken.count, &last);
+        else if (taken.count == 0)
+            chain = slab_cut(slab, max, &last);
+        else
+            break;
+        slab->used += (uint32_t)chain.count;
+        if (chain.count > 0) {
+            last->next = taken.head;
+            taken = (struct hak_chain){chain.head, taken.count + chain.count};
+        }
+        if (taken.count == max)
+            break;
+        if (slab->loose_count == 0 && slab->closed.top == 0 && slab->cut == slab->capacity)
+            unlist(shard, cls, slab);
+        else if (taken.count > 0)
+            break;
+    }
+    return taken;
+}
+
+struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain chain = kept_pop(shard, cls, max);
+
+    if (chain.count > 0)
+        return chain;
+    collect(shard);
+    chain = take(shard, cls, max);
+    if (chain.count == 0 && (adopt(shard, cls) || slab_new(shard, cls)))
+        chain = take(shard, cls, max);
+    if (chain.count == 0 && shard->kept_bytes > 0) {
+        /* Out of memory, but for what is kept for other classes. */
+        kept_sort_all(shard);
+        if (slab_new(shard, cls))
+            chain = take(shard, cls, max);
+    }
+    return chain;
+}
+
+size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+{
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+    struct hak_block *block = chain.head;
+
+    for (size_t i = 0; i < chain.count; i++) {
+        out[i] = block;
+        if (i + 1 < chain.count)
+            block = block->next;
+    }
+    return chain.count;
+}
+
+/* ── return ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* Takes blocks of one slab back: into the slab if it is this shard's, else on their way. */
+static void give(struct hak_shard *shard, hak_class cls, struct slab *slab, struct hak_chain chain,
+                 struct hak_block *last)
+{
+    /* Another's: under CONFIG_REMOTE_FREE_KEEP, or when a fork has parked a heap with kept chains. */
+    if (!is_mine(shard, tag_of(slab))) {
+        outgoing_add(shard, slab, chain, last);
+        return;
+    }
+    if (unlikely(slab->used < chain.count))
+        hak_fatal_pointer("free()", chain.head, "freed twice");
+    slab->used -= (uint32_t)chain.count;
+    if (slab->used == 0) { /* so its remote word is empty */
+        hak_assert(atomic_load_relaxed(&slab->remote) == 0);
+        slab_delete(shard, cls, slab, false);
+        return;
+    }
+    slab_add(slab, cls, chain, last);
+    if (!slab->listed)
+        list(shard, cls, slab);
+}
+
+/* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. */
+static void sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    struct hak_block *block = chain.head;
+    size_t left = chain.count;
+
+    while (left > 0) {
+        struct slab *slab = checked_slab(block, cls);
+        char *base = slab_base(slab);
+        size_t size = (size_t)slab->run_granules << GRANULE_SHIFT;
+        struct hak_chain same = {block, 1};
+        struct hak_block *last = block;
+        struct hak_block *next = NULL;
+        while (--left > 0) {
+            next = last->next;
+            if ((size_t)((char *)next - base) >= size)
+                break;
+            if (unlikely(!on_grid(slab, next)))
+                hak_fatal_pointer("free()", next, NOT_A_BLOCK);
+            last = next;
+            same.count++;
+        }
+        give(shard, cls, slab, same, last);
+        block = next;
+    }
+}
+
+void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    if (!kept_push(shard, cls, chain))
+        sort(shard, cls, chain);
+}
+
+void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct hak_block *block = in[i];
+        give(shard, cls, checked_slab(block, cls), (struct hak_chain){block, 1}, block);
+    }
+}
+
+/* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */
+
+static bool in_window(const void *pointer)
+{
+    return (uintptr_t)pointer - window.base < window.granules << GRANULE_SHIFT;
+}
+
+/* Says why a pointer is no block. */
+_Noreturn static hak_cold void reject(const void *pointer, const char *call)
+{
+    if (!in_window(pointer))
+        hak_fatal_pointer(call, pointer, "not from this allocator");
+    for (size_t granule = granule_of(pointer); granule > 0; granule--) {
+        uint32_t tag = atomic_load_relaxed(&window.tags[granule]);
+        if (tag == TAG_LARGE && granule + window.slabs[granule].run_granules > granule_of(pointer))
+            hak_fatal_pointer(call, pointer, "inside a large block, not its start");
+        if (tag != TAG_NONE || !window_committed(granule))
+            break;
+    }
+    hak_fatal_pointer(call, pointer, "not a live block (freed twice?)");
+}
+
+/* The slab of a live small block, or the run of a large one; anything else stops the process. */
+static struct slab *checked_block(const void *pointer, const char *call, bool *large)
+{
+    uint32_t tag = in_window(pointer) ? atomic_load_relaxed(&window.tags[granule_of(pointer)]) : 0;
+
+    *large = tag == TAG_LARGE;
+    if (*large && (uintptr_t)pointer % GRANULE_SIZE == 0)
+        return &window.slabs[granule_of(pointer)];
+    if (class_of(tag) >= HAK_CLASS_END)
+        reject(pointer, call);
+    struct slab *slab = slab_of(pointer);
+    if (!on_grid(slab, pointer))
+        hak_fatal_pointer(call, pointer, NOT_A_BLOCK);
+    return slab;
+}
+
+static void large_free(struct slab *run, const void *pointer, const char *call)
+{
+    uint32_t first = (uint32_t)(run - window.slabs);
+    size_t granules = run->run_granules;
+    bool moved = run->moved;
+
+    /* Of two threads that free it, one finds the tag gone. */
+    if (__atomic_exchange_n(&window.tags[first], TAG_NONE, __ATOMIC_RELAXED) != TAG_LARGE)
+        reject(pointer, call);
+    /* A mapping that was moved here would stay one of its own; a fresh one melts into the window's. */
+    bool fresh = moved && os_map_over(granule_address(first), granules << GRANULE_SHIFT);
+    if (fresh)
+        os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
+    run_free(first, granules, fresh);
+}
+
+void backend_free(struct hak_shard *shard, void *pointer, const char *call)
+{
+    bool large;
+
+    if (pointer == NULL)
+        return;
+    struct slab *slab = checked_block(pointer, call, &large);
+    if (large) {
+        large_free(slab, pointer, call);
+        return;
+    }
+    struct hak_block *block = pointer;
+    struct hak_chain chain = {block, 1};
+    if (shard)
+        outgoing_add(shard, slab, chain, block);
+    else
+        remote_push(slab, chain, block);
+}
+
+static uint32_t large_new(size_t size, size_t align, bool *zeroed)
+{
+    size_t granules = (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
+    uint32_t run;
+
+    if (granules > window.granules && window.granules > 0)
+        return NO_RUN;
+    run = run_alloc(granules, align <= GRANULE_SIZE ? 1 : align >> GRANULE_SHIFT, zeroed);
+    if (run != NO_RUN) {
+        window.slabs[run].moved = false;
+        atomic_store_relaxed(&window.tags[run], TAG_LARGE);
+    }
+    return run;
+}
+
+struct hak_span backend_large_alloc(size_t size, size_t align)
+{
+    struct hak_span span = {NULL, false};
+    uint32_t run = large_new(size, align, &span.zeroed);
+
+    if (run != NO_RUN)
+        span.base = granule_address(run);
+    return span;
+}
+
+size_t backend_usable_size(const void *pointer, const char *call)
+{
+    bool large;
+    const struct slab *slab = checked_block(pointer, call, &large);
+
+    return large ? (size_t)slab->run_granules << GRANULE_SHIFT : slab->block_size;
+}
+
+bool backend_resize(void *pointer, size_t size)
+{
+    uint32_t run = granule_of(pointer);
+    size_t granules = (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
+    size_t now = window.slabs[run].run_granules;
+
+    if (granules < now)
+        run_trim(run, granules);
+    return granules <= now || run_extend(run, granules);
+}
+
+void *backend_move(void *pointer, size_t size)
+{
+    uint32_t from = granule_of(pointer);
+    size_t bytes = (size_t)window.slabs[from].run_granules << GRANULE_SHIFT;
+    bool zeroed;
+
+    if (bytes < MOVE_BYTES_LEAST)
+        return NULL;
+    uint32_t to = large_new(size, 1, &zeroed);
+    if (to == NO_RUN)
+        return NULL;
+    if (!os_move(pointer, granule_address(to), bytes)) {
+        large_free(&window.slabs[to], granule_address(to), "realloc()");
+        return NULL;
+    }
+    window.slabs[to].moved = true;
+    window.slabs[from].moved = true; /* for the kernel keeps the emptied mapping apart */
+    large_free(&window.slabs[from], pointer, "realloc()");
+    return granule_address(to);
+}
+
+/* ── life of a shard ─────────────────────────────────────────────────────────────────────────── */
+
+void backend_thread_exit(struct hak_shard *shard)
+{
+    kept_sort_all(shard);
+    outgoing_send_all(shard);
+    collect(shard);
+}
+
+void backend_fork_prepare(void)
+{
+    run_lock();
+}
+
+void backend_fork_parent(void)
+{
+    run_unlock();
+}
+
+void backend_fork_child(void)
+{
+    run_unlock();
+}
+
+/* What others have freed of an ended thread's blocks comes back here. */
+static void look_after_ended(struct hak_shard *shard, uint32_t now)
+{
+    shard->claimed_at = now;
+    struct hak_shard *claimed = hak_heap_claim(shard->claims++);
+    if (claimed == NULL) {
+        shard->claims = 0;
+        return;
+    }
+    backend_thread_exit(claimed);
+    hak_heap_release(claimed);
+}
+
+void backend_tick(struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+
+    if (now == shard->ticked_at)
+        return;
+    shard->ticked_at = now;
+    atomic_store_relaxed(&shard->seen_at, now);
+    if (run_dirty())
+        run_purge_due(now);
+    if (now - shard->claimed_at >= CONFIG_PURGE_DELAY_MS) {
+        outgoing_send_all(shard);
+        look_after_ended(shard, now);
+    }
+    hak_assert_expensive(backend_valid(shard));
+}
+
+bool backend_trim(struct hak_shard *shard)
+{
+    backend_thread_exit(shard);
+    for (unsigned tried = 0;; tried++) {
+        struct hak_shard *claimed = hak_heap_claim(tried);
+        if (claimed == NULL)
+            break;
+        backend_thread_exit(claimed);
+        hak_heap_release(claimed);
+    }
+    return run_purge_all();
+}
+
+/* The invariants of slab.h, but those that need other threads to stand still. */
+static bool slab_valid(const struct hak_shard *shard, const struct slab *slab, hak_class cls)
+{
+    size_t loose = 0;
+    size_t closed = 0;
+
+    for (const struct hak_block *b = slab->loose; loose < slab->loose_count; b = b->next, loose++)
+        if (!on_grid(slab, b) || (loose + 1 == slab->loose_count && b != slab->loose_tail))
+            return false;
+    for (hak_packed_chain packed = slab->closed.top; packed;) {
+        struct hak_chain chain = hak_chain_unpack(packed);
+        packed = ((struct hak_chain_head *)chain.head)->below;
+        closed += chain.count;
+        for (const struct hak_block *b = chain.head; chain.count > 0; b = b->next, chain.count--)
+            if (!on_grid(slab, b))
+                return false;
+    }
+    return slab->used + loose + closed == slab->cut && slab->cut <= slab->capacity && slab->listed &&
+           tag_of(slab) == shard->tag + cls && slab->block_size == hak_class_size(cls);
+}
+
+bool backend_valid(const struct hak_shard *shard)
+{
+    size_t kept = 0;
+
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        const struct slab *previous = NULL;
+        for (const struct slab *slab = shard->classes[i].open; slab; slab = slab->next) {
+            if (slab->previous != previous || !slab_valid(shard, slab, hak_class_at(i)))
+                return false;
+            previous = slab;
+        }
+        for (hak_packed_chain packed = shard->classes[i].kept.top; packed;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            kept += chain.count * hak_class_sizes[i];
+        }
+    }
+    for (int i = 0; i < OUTGOING_SLOTS; i++) {
+        const struct superslab_outgoing *batch = &shard->outgoing[i];
+        if (batch->slab && batch->chain.count > 1 &&
+            batch->chain.count * batch->slab->block_size > OUTGOING_BYTES)
+            return false;
+    }
+    return kept == shard->kept_bytes && kept <= KEPT_BYTES_MAX;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* The SuperSlab back end: one window of addresses, slabs owned by heaps.
+ *
+ *   shard ─┬─ class[0]  open ─► slab ─► slab ─► ∅      slabs of mine with something to give
+ *          │            kept ─► chain ─► chain         chains that came back, not sorted to slabs
+ *          ├─ class[1]  …
+ *          ├─ outgoing  [slab: b ─► b] [slab: b] …     blocks of others, on their way in batches
+ *          └─ queue ─► slab ─► slab                    slabs of mine that others freed blocks of
+ *
+ *   window  ┌── superslab, 2 MiB ──┬── superslab ──┬─ …     one tag for each granule of 64 KiB says
+ *           │ slab │ slab │ large  │ slab │ free   │        owner and class (window.h)
+ *
+ * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
+ * the protocol for the rest). Granules come from and go to the runs that all shards share (run.h).
+ *
+ * invariant: every slab on class[c].open has class c, this shard's tag, and listed set
+ * invariant: kept_bytes == bytes in all kept chains <= KEPT_BYTES_MAX
+ * invariant: bytes in outgoing[i] < OUTGOING_BYTES or one block
+ *
+ * best case:  everything small; blocks that are freed by the thread that allocated them
+ * worst case: many sizes of which few blocks each are live: a slab for every class and thread
+ */
+#ifndef HAK_BACKENDS_SUPERSLAB_H
+#define HAK_BACKENDS_SUPERSLAB_H
+
+#include "core/atomic.h"
+#include "core/block_list.h"
+
+struct slab;
+
+/* What a shard keeps at hand beside its cache: a half of the heap's budget, the cache has the other. */
+#define KEPT_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_SLOTS * OUTGOING_BYTES)
+/* A batch of another's blocks goes out when it has so many bytes, or CONFIG_REFILL_BATCH blocks. */
+#define OUTGOING_BYTES ((size_t)CONFIG_CACHE_BYTES / 256)
+#define OUTGOING_SLOTS 16
+
+struct superslab_class {
+    struct slab *open;           /* the first is the one in use */
+    struct hak_chain_stack kept; /* may hold others' blocks under CONFIG_REMOTE_FREE_KEEP */
+};
+
+struct superslab_outgoing {
+    struct slab *slab; /* NULL: empty */
+    struct hak_block *tail;
+    struct hak_chain chain;
+};
+
+struct hak_shard {
+    /* read by every free; constant once the heap exists */
+    uintptr_t base;       /* of the window */
+    size_t granules;      /* its length; 0 in the empty heap */
+    const uint32_t *tags; /* relaxed atomics */
+    uint32_t tag;         /* this shard's id and the code of class 0 */
+
+    /* the owner's alone */
+    unsigned victim; /* index of the class whose kept chains give way next */
+    size_t kept_bytes;
+    uint32_t ticked_at;
+    uint32_t claimed_at; /* when this shard last looked after one of an ended thread */
+    unsigned claims;     /* how many it has looked after in this round */
+    struct superslab_class classes[HAK_CLASSES];
+    struct superslab_outgoing outgoing[OUTGOING_SLOTS];
+
+    /* shared with those who free this shard's blocks */
+    _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */
+    uint32_t seen_at;                            /* atomic; os_clock_ms of the owner's last tick */
+};
+
+static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)
+{
+    size_t granule = ((uintptr_t)pointer - shard->base) >> 16;
+
+    if (unlikely(granule >= shard->granules))
+        return HAK_CLASS_NONE;
+    uint32_t tag = atomic_load_relaxed(&shard->tags[granule]);
+    /* keep: whoever owns it, only the code counts */
+    if (enabled(CONFIG_REMOTE_FREE_KEEP))
+        return (tag & 0xfff) - HAK_CLASS_SCALE;
+    return tag - shard->tag;
+}
+
+#endif

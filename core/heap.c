@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "core/heap.h"
+
+#include <pthread.h>
+
+#include "core/atomic.h"
+#include "core/lock.h"
+#include "core/os.h"
+
+/* Cold paths between two looks at the clock. */
+enum { TICK_EVERY = 16 };
+
+/* Heaps are mapped this many bytes at a time. */
+static const size_t ARENA_BYTES = (size_t)64 << 10;
+
+const struct hak_heap hak_heap_empty;
+
+_Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
+
+static struct hak_lock heaps_lock = {.rank = HAK_RANK_HEAPS};
+static struct hak_heap *all;
+static struct hak_heap *parked_first; /* the heap parked last */
+static char *arena;                   /* what is left of the last mapping of heaps */
+static size_t arena_left;
+
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+_Static_assert(sizeof(struct hak_heap) % HAK_CACHE_LINE == 0, "heaps share no cache line");
+
+/* Memory for one heap: zeroed. */
+static struct hak_heap *heap_map(void)
+{
+    size_t size = sizeof(struct hak_heap);
+
+    if (arena_left < size) {
+        size_t bytes = size < ARENA_BYTES ? ARENA_BYTES : size + os_page_size();
+        bytes &= ~(os_page_size() - 1);
+        arena = os_map(bytes);
+        arena_left = arena ? bytes : 0;
+        if (arena == NULL)
+            return NULL;
+    }
+    struct hak_heap *heap = (struct hak_heap *)(void *)arena;
+    arena += size;
+    arena_left -= size;
+    return heap;
+}
+
+/* pre: heaps_lock is held */
+static struct hak_heap *heap_new(void)
+{
+    struct hak_heap *heap = heap_map();
+
+    if (heap == NULL)
+        return NULL;
+    if (!backend_thread_init(&heap->shard)) {
+        arena = (char *)heap; /* zero as before: the next one takes it */
+        arena_left += sizeof(struct hak_heap);
+        return NULL;
+    }
+    frontend_thread_init(&heap->cache);
+    heap->all_next = all;
+    all = heap;
+    return heap;
+}
+
+/* pre: heaps_lock is held */
+static void park(struct hak_heap *heap)
+{
+    heap->parked = true;
+    heap->parked_next = parked_first;
+    parked_first = heap;
+}
+
+static struct hak_heap *unpark(struct hak_heap **link)
+{
+    struct hak_heap *heap = *link;
+
+    *link = heap->parked_next;
+    heap->parked = false;
+    return heap;
+}
+
+/* The thread ends, or its heap goes for another reason: what the cache holds goes back to the slabs,
+ * and the heap is parked. A malloc after this attaches anew. */
+static void detach(void *pointer)
+{
+    struct hak_heap *heap = pointer;
+
+    hak_heap_enter(heap);
+    hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
+    frontend_thread_exit(&heap->cache, &heap->shard);
+    backend_thread_exit(&heap->shard);
+    heap->armed = false;
+    heap->inside = false;
+    hak_lock(&heaps_lock);
+    park(heap);
+    hak_unlock(&heaps_lock);
+}
+
+static void fork_prepare(void)
+{
+    hak_lock(&heaps_lock);
+    backend_fork_prepare();
+}
+
+static void fork_parent(void)
+{
+    backend_fork_parent();
+    hak_unlock(&heaps_lock);
+}
+
+static void fork_child(void)
+{
+    backend_fork_child();
+    for (struct hak_heap *heap = all; heap; heap = heap->all_next) {
+        if (heap == hak_heap_mine || heap->parked || heap->inside)
+            continue;
+        frontend_fork_child(&heap->cache);
+        park(heap);
+    }
+    hak_unlock(&heaps_lock);
+}
+
+/* Has the thread's end detach its heap. The heap is in TLS by now, as this may allocate; what cannot
+ * be had yet (another thread is about to make the key; no memory) is tried again at a tick. */
+static void arm(struct hak_heap *heap)
+{
+    if (atomic_load_acquire(&exit_key_made))
+        heap->armed = pthread_setspecific(exit_key, heap) == 0;
+}
+
+struct hak_heap *hak_heap_attach(void)
+{
+    static bool first = true;
+
+    hak_lock(&heaps_lock);
+    struct hak_heap *heap = parked_first ? unpark(&parked_first) : heap_new();
+    bool is_first = heap && first;
+    if (is_first)
+        first = false;
+    hak_unlock(&heaps_lock);
+    if (heap == NULL)
+        return NULL;
+    hak_heap_mine = heap;
+    if (is_first) {
+        pthread_atfork(fork_prepare, fork_parent, fork_child);
+        atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
+    }
+    arm(heap);
+    return heap;
+}
+
+void hak_heap_enter(struct hak_heap *heap)
+{
+    heap->inside = true;
+    atomic_fence_release();
+}
+
+void hak_heap_leave(struct hak_heap *heap)
+{
+    if (unlikely(++heap->cold_paths % TICK_EVERY == 0)) {
+        frontend_tick(&heap->cache, &heap->shard);
+        backend_tick(&heap->shard);
+        if (unlikely(!heap->armed))
+            arm(heap);
+    }
+    atomic_fence_release();
+    heap->inside = false;
+}
+
+struct hak_shard *hak_heap_claim(unsigned skip)
+{
+    struct hak_heap *heap = NULL;
+
+    if (atomic_load_relaxed(&parked_first) == NULL)
+        return NULL;
+    hak_lock(&heaps_lock);
+    struct hak_heap **link = &parked_first;
+    while (*link && skip-- > 0)
+        link = &(*link)->parked_next;
+    if (*link)
+        heap = unpark(link);
+    hak_unlock(&heaps_lock);
+    if (heap == NULL)
+        return NULL;
+    hak_heap_enter(heap);
+    return &heap->shard;
+}
+
+void hak_heap_release(struct hak_shard *shard)
+{
+    struct hak_heap *heap = hak_container_of(shard, struct hak_heap, shard);
+
+    atomic_fence_release();
+    heap->inside = false;
+    hak_lock(&heaps_lock);
+    park(heap);
+    hak_unlock(&heaps_lock);
+}

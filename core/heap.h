@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* A heap is a thread's state: the front end's cache and the back end's shard, side by side.
+ *
+ * A thread finds its heap through one pointer in initial-exec TLS. That pointer starts out at a
+ * constant empty heap, in which every look-up fails and every list is empty, so that malloc and free
+ * go to their cold paths by themselves and need no test for "initialised?". The cold path of malloc
+ * attaches a heap; free never does.
+ *
+ *   no heap ── hak_heap_attach ──► attached ── thread exits ──► parked ── attach, claim ──► …
+ *
+ * Heaps are never unmapped: a heap whose thread has ended is parked, with its slabs, and the next new
+ * thread takes the one that was parked last. A thread that wants slabs may claim a parked heap; it is
+ * that heap's owner until it releases it.
+ *
+ * invariant: a heap is attached to one thread, or parked, or claimed by one thread, or frozen
+ * invariant: `inside` is set while a thread is in a cold path of a heap that it owns
+ *
+ * fork: in the child the heaps of threads that are gone are parked if `inside` is clear, though what
+ * their caches held is lost; the others may be half-changed and are frozen: their blocks can be read
+ * and freed, but nobody owns them any more. */
+#ifndef HAK_HEAP_H
+#define HAK_HEAP_H
+
+#include "core/frontend.h"
+
+struct hak_heap {
+    struct hak_shard shard; /* first: its first line is what free reads */
+    struct hak_cache cache;
+
+    /* the owner's */
+    uint32_t cold_paths; /* counts, to tick now and then */
+    bool armed;          /* the thread's end will detach it */
+    bool inside;         /* in a cold path; read by fork */
+
+    /* under HAK_RANK_HEAPS */
+    bool parked;
+    struct hak_heap *parked_next;
+    struct hak_heap *all_next;
+};
+
+extern const struct hak_heap hak_heap_empty;
+
+/* Never written through while it points to the empty heap. */
+extern _Thread_local struct hak_heap *hak_heap_mine
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline bool hak_heap_is_empty(const struct hak_heap *heap)
+{
+    return heap == &hak_heap_empty;
+}
+
+/* Gives the calling thread a heap: a parked one, or a new one. NULL: out of memory; the thread still
+ * has the empty heap. */
+struct hak_heap *hak_heap_attach(void) hak_cold;
+
+/* Opens and closes a cold path of this thread's heap. Leaving does overdue work now and then. */
+void hak_heap_enter(struct hak_heap *heap);
+void hak_heap_leave(struct hak_heap *heap);
+
+#endif

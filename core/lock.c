@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "core/lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/atomic.h"
+
+enum { FREE, TAKEN, CONTENDED };
+
+/* Rounds of looking before sleeping: what is done under these locks takes some hundred cycles. */
+enum { SPINS = 100 };
+
+/* The ranks that this thread holds, a bit each; kept in debug builds only. */
+static _Thread_local uint32_t held_ranks;
+
+static void note_taken(const struct hak_lock *lock)
+{
+    if (CONFIG_ASSERT_LEVEL < 1)
+        return;
+    hak_assert(held_ranks >> lock->rank == 0);
+    held_ranks |= 1u << lock->rank;
+}
+
+static void note_released(const struct hak_lock *lock)
+{
+    if (CONFIG_ASSERT_LEVEL >= 1)
+        held_ranks &= ~(1u << lock->rank);
+}
+
+static void futex(uint32_t *word, int operation, uint32_t value)
+{
+    int saved = errno;
+
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    errno = saved;
+}
+
+static void hak_cold lock_contended(struct hak_lock *lock)
+{
+    for (int spin = 0; spin < SPINS; spin++) {
+        uint32_t expected = FREE;
+        if (atomic_load_relaxed(&lock->state) == FREE &&
+            __atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return;
+    }
+    while (atomic_exchange_acquire(&lock->state, CONTENDED) != FREE)
+        futex(&lock->state, FUTEX_WAIT, CONTENDED);
+}
+
+void hak_lock(struct hak_lock *lock)
+{
+    uint32_t expected = FREE;
+
+    if (unlikely(!__atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
+                                              __ATOMIC_RELAXED)))
+        lock_contended(lock);
+    note_taken(lock);
+}
+
+void hak_unlock(struct hak_lock *lock)
+{
+    note_released(lock);
+    if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
+        futex(&lock->state, FUTEX_WAKE, 1);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* A lock for cold paths: one word, a futex when contended, nothing to initialise.
+ *
+ * Locks have ranks; a thread takes them in ascending rank only, and fork takes them all. In a build
+ * with CONFIG_ASSERT_LEVEL >= 1 a thread that breaks the order stops the process. */
+#ifndef HAK_LOCK_H
+#define HAK_LOCK_H
+
+#include "core/types.h"
+
+enum hak_rank {
+    HAK_RANK_HEAPS = 1, /* the list of heaps, and which are parked */
+    HAK_RANK_RUNS = 2,  /* the back end's memory shared by all threads */
+};
+
+/* 0 free, 1 taken, 2 taken and somebody may sleep */
+struct hak_lock {
+    uint32_t state;
+    enum hak_rank rank;
+};
+
+#define HAK_LOCK_INIT(rank_) ((struct hak_lock){.state = 0, .rank = (rank_)})
+
+void hak_lock(struct hak_lock *lock);
+void hak_unlock(struct hak_lock *lock);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/* The public functions, and the only place where the fast paths of the chosen front end and back end
+ * become code.
+ *
+ *   malloc ─ size ≤ largest small? ─ class ─ frontend_alloc ─ hit ─► block
+ *     │ no                              └─ miss ─► small_miss ─ frontend_refill ─ back end
+ *     └─► large_alloc ─ back end
+ *
+ *   free ─ backend_lookup ─ small and mine? ─ frontend_free ─ room ─► done
+ *            │ no                                └─ full ─► free_full ─ frontend_flush ─ back end
+ *            └─► free_other: null, large, another heap's, foreign ─ backend_free
+ *
+ * A hit costs malloc two conditional branches (size, empty) and free three (window, tag, room). Both
+ * are leaves: what is not a hit is tail-called. */
+#include <hakmem/hakmem.h>
+
+#include "core/heap.h"
+#include "core/os.h"
+
+#include <errno.h>
+#include <string.h>
+
+_Static_assert(sizeof(void *) == 8, "tags, packed chains and the window are made for 64 bits");
+
+/* ── malloc ──────────────────────────────────────────────────────────────────────────────────── */
+
+static void *out_of_memory(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+static hak_cold void *small_miss(hak_class cls)
+{
+    struct hak_heap *heap = hak_heap_mine;
+    void *block;
+
+    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+        return out_of_memory();
+    hak_heap_enter(heap);
+    /* Attaching may have allocated, so that the cache may have what is wanted by now. */
+    block = frontend_alloc(&heap->cache, cls);
+    if (block == NULL)
+        block = frontend_refill(&heap->cache, &heap->shard, cls);
+    hak_heap_leave(heap);
+    return block ? block : out_of_memory();
+}
+
+static inline void *small_alloc(hak_class cls)
+{
+    void *block = frontend_alloc(&hak_heap_mine->cache, cls);
+
+    return likely(block != NULL) ? block : small_miss(cls);
+}
+
+static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
+{
+    struct hak_heap *heap = hak_heap_mine;
+    struct hak_span span;
+
+    if (size > PTRDIFF_MAX - align)
+        return out_of_memory();
+    if (hak_heap_is_empty(heap)) {
+        span = backend_large_alloc(size, align);
+    } else {
+        hak_heap_enter(heap);
+        span = backend_large_alloc(size, align);
+        hak_heap_leave(heap);
+    }
+    *zeroed = span.zeroed;
+    return span.base ? span.base : out_of_memory();
+}
+
+static hak_cold void *large_malloc(size_t size)
+{
+    bool zeroed;
+
+    return large_alloc(size, 1, &zeroed);
+}
+
+hak_export void *hak_malloc(size_t size)
+{
+    if (likely(size <= HAK_SMALL_MAX))
+        return small_alloc(hak_class_of(size));
+    return large_malloc(size);
+}
+
+hak_export void *hak_calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    bool zeroed = false;
+    void *block;
+
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
+        return out_of_memory();
+    if (likely(bytes <= HAK_SMALL_MAX))
+        block = small_alloc(hak_class_of(bytes));
+    else
+        block = large_alloc(bytes, 1, &zeroed);
+    return block && !zeroed ? memset(block, 0, bytes) : block;
+}
+
+/* pre: align is a power of two */
+static void *aligned(size_t align, size_t size)
+{
+    hak_class cls = hak_class_of_aligned(size, align);
+    bool zeroed;
+
+    return cls < HAK_CLASS_END ? small_alloc(cls) : large_alloc(size ? size : 1, align, &zeroed);
+}
+
+static bool is_power_of_two(size_t number)
+{
+    return number && (number & (number - 1)) == 0;
+}
+
+hak_export void *hak_aligned_alloc(size_t alignment, size_t size)
+{
+    if (is_power_of_two(alignment))
+        return aligned(alignment, size);
+    errno = EINVAL;
+    return NULL;
+}
+
+hak_export void *hak_memalign(size_t alignment, size_t size)
+{
+    size_t power = 1;
+
+    while (power < alignment && power)
+        power *= 2;
+    return hak_aligned_alloc(power, size);
+}
+
+hak_export int hak_posix_memalign(void **block, size_t alignment, size_t size)
+{
+    int saved = errno;
+
+    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
+        return EINVAL;
+    void *allocated = aligned(alignment, size);
+    errno = saved;
+    if (allocated == NULL)
+        return ENOMEM;
+    *block = allocated;
+    return 0;
+}
+
+hak_export void *hak_valloc(size_t size)
+{
+    return aligned(os_page_size(), size);
+}
+
+hak_export void *hak_pvalloc(size_t size)
+{
+    size_t page = os_page_size();
+
+    if (size > PTRDIFF_MAX - page)
+        return out_of_memory();
+    size = (size + page - 1) & ~(page - 1);
+    return aligned(page, size ? size : page);
+}
+
+/* ── free ────────────────────────────────────────────────────────────────────────────────────── */
+
+static hak_cold void free_full(void *block, hak_class cls)
+{
+    struct hak_heap *heap = hak_heap_mine;
+
+    hak_heap_enter(heap);
+    frontend_flush(&heap->cache, &heap->shard, cls, block);
+    hak_heap_leave(heap);
+}
+
+static hak_cold void free_other(void *block)
+{
+    struct hak_heap *heap = hak_heap_mine;
+
+    if (block == NULL)
+        return;
+    if (hak_heap_is_empty(heap)) {
+        backend_free(NULL, block, "free()");
+        return;
+    }
+    hak_heap_enter(heap);
+    backend_free(&heap->shard, block, "free()");
+    hak_heap_leave(heap);
+}
+
+hak_export void hak_free(void *block)
+{
+    struct hak_heap *heap = hak_heap_mine;
+    hak_class cls = backend_lookup(&heap->shard, block);
+
+    if (likely(cls < HAK_CLASS_END)) {
+        if (likely(frontend_free(&heap->cache, cls, block)))
+            return;
+        free_full(block, cls);
+    } else {
+        free_other(block);
+    }
+}
+
+hak_export void hak_free_sized(void *block, size_t size)
+{
+    (void)size;
+    hak_free(block);
+}
+
+hak_export void hak_free_aligned_sized(void *block, size_t alignment, size_t size)
+{
+    (void)alignment;
+    (void)size;
+    hak_free(block);
+}
+
+/* ── realloc ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void *move_by_copy(void *block, size_t usable, size_t size)
+{
+    void *moved = hak_malloc(size);
+
+    if (moved) {
+        memcpy(moved, block, usable < size ? usable : size);
+        hak_free(block);
+    }
+    return moved;
+}
+
+/* A large block that stays large: where it is, or moved by its pages, or copied. */
+static void *large_realloc(void *block, size_t usable, size_t size)
+{
+    void *moved;
+
+    if (size > PTRDIFF_MAX)
+        return out_of_memory();
+    if (backend_resize(block, size))
+        return block;
+    moved = backend_move(block, size);
+    return moved ? moved : move_by_copy(block, usable, size);
+}
+
+hak_export void *hak_realloc(void *block, size_t size)
+{
+    if (block == NULL)
+        return hak_malloc(size);
+    size_t usable = backend_usable_size(block, "realloc()");
+    if (size == 0) {
+        hak_free(block);
+        return NULL;
+    }
+    if (usable > HAK_SMALL_MAX && size > HAK_SMALL_MAX)
+        return large_realloc(block, usable, size);
+    /* A small block keeps its place unless half of it would be wasted. */
+    if (size <= usable && size >= usable / 2 && usable <= HAK_SMALL_MAX)
+        return block;
+    if (usable <= HAK_SMALL_MAX && size <= usable && hak_class_size(hak_class_of(size)) == usable)
+        return block;
+    return move_by_copy(block, usable, size);
+}
+
+hak_export void *hak_reallocarray(void *block, size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
+        return out_of_memory();
+    return hak_realloc(block, bytes);
+}
+
+/* ── the rest ────────────────────────────────────────────────────────────────────────────────── */
+
+hak_export size_t hak_malloc_usable_size(void *block)
+{
+    return block ? backend_usable_size(block, "malloc_usable_size()") : 0;
+}
+
+hak_export int hak_malloc_trim(size_t pad)
+{
+    struct hak_heap *heap = hak_heap_mine;
+    bool trimmed;
+
+    (void)pad;
+    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+        return 0;
+    hak_heap_enter(heap);
+    frontend_thread_exit(&heap->cache, &heap->shard);
+    trimmed = backend_trim(&heap->shard);
+    hak_heap_leave(heap);
+    return trimmed;
+}

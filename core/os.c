@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "core/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/atomic.h"
+
+/* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
+enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4 };
+
+static const int ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS;
+
+size_t os_page_size(void)
+{
+    static size_t size;
+    size_t known = atomic_load_relaxed(&size);
+
+    if (known == 0) {
+        known = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_relaxed(&size, known);
+    }
+    return known;
+}
+
+/* mmap that leaves errno alone and says NULL for failure */
+static void *map(void *at, size_t size, int protection, int flags)
+{
+    int saved = errno;
+    void *base = mmap(at, size, protection, flags, -1, 0);
+
+    errno = saved;
+    return base == MAP_FAILED ? NULL : base;
+}
+
+void *os_map(size_t size)
+{
+    return map(NULL, size, PROT_READ | PROT_WRITE, ANONYMOUS);
+}
+
+void *os_reserve(size_t size)
+{
+    return map(NULL, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE);
+}
+
+void *os_reserve_zeros(size_t size)
+{
+    return map(NULL, size, PROT_READ, ANONYMOUS | MAP_NORESERVE);
+}
+
+bool os_commit(void *base, size_t size)
+{
+    int saved = errno;
+    bool done = mprotect(base, size, PROT_READ | PROT_WRITE) == 0;
+
+    errno = saved;
+    return done;
+}
+
+bool os_decommit(void *base, size_t size)
+{
+    return map(base, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE | MAP_FIXED) != NULL;
+}
+
+bool os_map_at(void *base, size_t size)
+{
+    void *got = map(base, size, PROT_READ | PROT_WRITE,
+                    ANONYMOUS | MAP_NORESERVE | OS_FIXED_NOREPLACE);
+
+    if (got == NULL || got == base)
+        return got != NULL;
+    os_unmap(got, size); /* a kernel before 4.17 takes the address for a hint */
+    return false;
+}
+
+bool os_map_over(void *base, size_t size)
+{
+    return map(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_NORESERVE | MAP_FIXED) != NULL;
+}
+
+bool os_unmap(void *base, size_t size)
+{
+    int saved = errno;
+    bool done = munmap(base, size) == 0;
+
+    errno = saved;
+    return done;
+}
+
+bool os_purge(void *base, size_t size)
+{
+    int saved = errno;
+    bool done = madvise(base, size, MADV_DONTNEED) == 0;
+
+    errno = saved;
+    return done;
+}
+
+/* -1 until probed */
+static int purge_zeroes = -1;
+
+bool os_purge_zeroes(void)
+{
+    int known = atomic_load_relaxed(&purge_zeroes);
+
+    if (known < 0) {
+        volatile char *page = os_map(os_page_size());
+        if (page == NULL)
+            return false;
+        *page = 1;
+        known = os_purge((void *)(uintptr_t)page, os_page_size()) && *page == 0;
+        atomic_store_relaxed(&purge_zeroes, known);
+        os_unmap((void *)(uintptr_t)page, os_page_size());
+    }
+    return known;
+}
+
+void os_no_huge_pages(void *base, size_t size)
+{
+    int saved = errno;
+
+    madvise(base, size, MADV_NOHUGEPAGE);
+    errno = saved;
+}
+
+bool os_move(void *from, void *to, size_t size)
+{
+    int saved = errno;
+    void *got = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, to);
+
+    errno = saved;
+    return got == to;
+}
+
+size_t os_address_limit(void)
+{
+    struct rlimit limit;
+    int saved = errno;
+    bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+
+    errno = saved;
+    return limited ? (size_t)limit.rlim_cur : SIZE_MAX;
+}
+
+bool os_charges_committed(void)
+{
+    int saved = errno;
+    char mode = '0';
+    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+
+    if (file >= 0) {
+        if (read(file, &mode, 1) != 1)
+            mode = '0';
+        close(file);
+    }
+    errno = saved;
+    return mode == '2';
+}
+
+uint32_t os_clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)now.tv_sec * 1000u + (uint32_t)(now.tv_nsec / 1000000);
+}
+
+void os_write_error(const char *text, size_t length)
+{
+    int saved = errno;
+
+    while (length > 0) {
+        ssize_t written = write(STDERR_FILENO, text, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            break;
+        text += written;
+        length -= (size_t)written;
+    }
+    errno = saved;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* What is asked of the operating system: address space, memory, time, one line on stderr. Every
+ * function here leaves errno as it was, so that free may call any of them. Sizes are in bytes and
+ * multiples of the page size. */
+#ifndef HAK_OS_H
+#define HAK_OS_H
+
+#include "core/types.h"
+
+/* The page size in bytes, read from the kernel once. */
+size_t os_page_size(void);
+
+/* Readable and writable zeroed memory. NULL when there is none. */
+void *os_map(size_t size);
+
+/* Address space without memory: neither readable nor writable, not charged. NULL when refused. */
+void *os_reserve(size_t size);
+
+/* Reserved space as readable zeros that no write may reach; not charged. NULL when refused. */
+void *os_reserve_zeros(size_t size);
+
+/* Makes a reserved range readable and writable. false: the kernel has no memory for it. */
+bool os_commit(void *base, size_t size);
+
+/* Puts reserved space in place of a committed range, which loses its contents and its charge.
+ * false: refused, and the range is as it was. */
+bool os_decommit(void *base, size_t size);
+
+/* Maps readable, writable, zeroed memory at just this place. false when the place is taken or
+ * there is no memory. */
+bool os_map_at(void *base, size_t size);
+
+/* Maps fresh zeroed memory over a mapped range, whose contents are lost. false: refused, and the
+ * range is as it was. */
+bool os_map_over(void *base, size_t size);
+
+/* Gives a mapping back. false: refused (the kernel may have to split a mapping and be at its
+ * limit); then the range is as it was. */
+bool os_unmap(void *base, size_t size);
+
+/* Gives the pages of a range back; the range stays mapped and reads as zeros if os_purge_zeroes().
+ * false: refused, and the contents are undefined. */
+bool os_purge(void *base, size_t size);
+
+/* Whether purged pages read as zeros, as Linux promises and some emulators do not keep. Probes the
+ * first time it is asked. */
+bool os_purge_zeroes(void);
+
+/* Asks for no huge pages in a range, whatever the system's mode. Advice: failure is no error. */
+void os_no_huge_pages(void *base, size_t size);
+
+/* Moves the pages of [from, from+size) onto [to, to+size), both mapped; `from` stays mapped and reads
+ * as zeros. false: the kernel cannot, and nothing has moved. */
+bool os_move(void *from, void *to, size_t size);
+
+/* The limit on the process's address space (RLIMIT_AS) in bytes; SIZE_MAX when there is none. */
+size_t os_address_limit(void);
+
+/* Whether the kernel charges committed memory whether or not it is touched (overcommit mode 2). */
+bool os_charges_committed(void);
+
+/* Milliseconds of a monotonic clock that costs no system call; coarse (a few ms). Wraps. */
+uint32_t os_clock_ms(void);
+
+/* Writes to stderr, as one write(2) where the kernel takes it whole. */
+void os_write_error(const char *text, size_t length);
+
+#endif

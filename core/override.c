@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* libc's and C++'s names. An alias must stand in the translation unit of what it names, so this file
+ * is compiled in place of malloc.c and includes it: malloc is then the very function hak_malloc. */
+#define _GNU_SOURCE
+#include "core/malloc.c"
+
+#include <dlfcn.h>
+#include <malloc.h>
+#include <stdlib.h>
+
+#define SAME_AS(function) __attribute__((alias(#function), visibility("default")))
+
+/* ── C ───────────────────────────────────────────────────────────────────────────────────────── */
+
+void *malloc(size_t size) SAME_AS(hak_malloc);
+void *calloc(size_t count, size_t size) SAME_AS(hak_calloc);
+void *realloc(void *block, size_t size) SAME_AS(hak_realloc);
+void *reallocarray(void *block, size_t count, size_t size) SAME_AS(hak_reallocarray);
+void *aligned_alloc(size_t alignment, size_t size) SAME_AS(hak_aligned_alloc);
+void *memalign(size_t alignment, size_t size) SAME_AS(hak_memalign);
+int posix_memalign(void **block, size_t alignment, size_t size) SAME_AS(hak_posix_memalign);
+void *valloc(size_t size) SAME_AS(hak_valloc);
+void *pvalloc(size_t size) SAME_AS(hak_pvalloc);
+void free(void *block) SAME_AS(hak_free);
+void free_sized(void *block, size_t size) SAME_AS(hak_free_sized);
+void free_aligned_sized(void *block, size_t alignment, size_t size) SAME_AS(hak_free_aligned_sized);
+size_t malloc_usable_size(void *block) SAME_AS(hak_malloc_usable_size);
+int malloc_trim(size_t pad) SAME_AS(hak_malloc_trim);
+
+/* ── C++ ─────────────────────────────────────────────────────────────────────────────────────────
+ * Under their mangled names (Itanium C++ ABI, size_t = m), so that no C++ compiler is needed. What
+ * the C++ runtime must do, when there is one in the process, is reached through weak symbols. */
+
+typedef void (*new_handler)(void);
+
+extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::get_new_handler */
+_Noreturn extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak)); /* libstdc++ */
+_Noreturn extern void _ZNSt3__117__throw_bad_allocEv(void) __attribute__((weak)); /* libc++ */
+
+_Noreturn static void throw_bad_alloc(void)
+{
+    if (_ZSt17__throw_bad_allocv)
+        _ZSt17__throw_bad_allocv();
+    if (_ZNSt3__117__throw_bad_allocEv)
+        _ZNSt3__117__throw_bad_allocEv();
+    hak_fatal_pointer("operator new()", NULL, "out of memory, and no C++ runtime to throw bad_alloc");
+}
+
+/* Out of memory: calls the new-handler, which frees some, throws, or ends the process, as long as there
+ * is one, and throws bad_alloc otherwise. C++ [new.delete.single]. */
+static hak_cold void *new_again(size_t size, size_t align)
+{
+    for (;;) {
+        new_handler handler = _ZSt15get_new_handlerv ? _ZSt15get_new_handlerv() : NULL;
+        if (handler == NULL)
+            throw_bad_alloc();
+        handler();
+        void *block = aligned(align, size);
+        if (block)
+            return block;
+    }
+}
+
+/* The nothrow forms must catch what a handler throws, which C cannot. When there is a handler, the C++
+ * runtime's own nothrow form, which the dynamic linker has behind ours, calls our throwing one. */
+static hak_cold void *new_again_nothrow(size_t size, size_t align, const void *tag)
+{
+    if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL)
+        return NULL;
+    if (align == 1) {
+        void *(*plain)(size_t, const void *) =
+            (void *(*)(size_t, const void *))dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
+        return plain ? plain(size, tag) : NULL;
+    }
+    void *(*with_alignment)(size_t, size_t, const void *) = (void *(*)(size_t, size_t, const void *))dlsym(
+        RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
+    return with_alignment ? with_alignment(size, align, tag) : NULL;
+}
+
+static hak_cold void *new_miss(size_t size)
+{
+    void *block = hak_malloc(size);
+
+    return block ? block : new_again(size, 1);
+}
+
+static hak_cold void *new_miss_nothrow(size_t size, const void *tag)
+{
+    void *block = hak_malloc(size);
+
+    return block ? block : new_again_nothrow(size, 1, tag);
+}
+
+#define CXX_NEW(name)                                                                              \
+    void *name(size_t size);                                                                       \
+    hak_export void *name(size_t size)                                                             \
+    {                                                                                              \
+        if (likely(size <= HAK_SMALL_MAX)) {                                                       \
+            void *block = frontend_alloc(&hak_heap_mine->cache, hak_class_of(size));               \
+            if (likely(block != NULL))                                                             \
+                return block;                                                                      \
+        }                                                                                          \
+        return new_miss(size);                                                                     \
+    }
+#define CXX_NEW_NOTHROW(name)                                                                      \
+    void *name(size_t size, const void *tag);                                                      \
+    hak_export void *name(size_t size, const void *tag)                                            \
+    {                                                                                              \
+        if (likely(size <= HAK_SMALL_MAX)) {                                                       \
+            void *block = frontend_alloc(&hak_heap_mine->cache, hak_class_of(size));               \
+            if (likely(block != NULL))                                                             \
+                return block;                                                                      \
+        }                                                                                          \
+        return new_miss_nothrow(size, tag);                                                        \
+    }
+#define CXX_NEW_ALIGNED(name)                                                                      \
+    void *name(size_t size, size_t align);                                                         \
+    hak_export void *name(size_t size, size_t align)                                               \
+    {                                                                                              \
+        void *block = aligned(align, size);                                                        \
+        return likely(block != NULL) ? block : new_again(size, align);                             \
+    }
+#define CXX_NEW_ALIGNED_NOTHROW(name)                                                              \
+    void *name(size_t size, size_t align, const void *tag);                                        \
+    hak_export void *name(size_t size, size_t align, const void *tag)                              \
+    {                                                                                              \
+        void *block = aligned(align, size);                                                        \
+        return likely(block != NULL) ? block : new_again_nothrow(size, align, tag);                \
+    }
+
+CXX_NEW(_Znwm)                                              /* new */
+CXX_NEW(_Znam)                                              /* new[] */
+CXX_NEW_NOTHROW(_ZnwmRKSt9nothrow_t)                        /* new (nothrow) */
+CXX_NEW_NOTHROW(_ZnamRKSt9nothrow_t)                        /* new[] (nothrow) */
+CXX_NEW_ALIGNED(_ZnwmSt11align_val_t)                       /* new (align_val_t) */
+CXX_NEW_ALIGNED(_ZnamSt11align_val_t)                       /* new[] (align_val_t) */
+CXX_NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t) /* new (align_val_t, nothrow) */
+CXX_NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t) /* new[] (align_val_t, nothrow) */
+
+/* delete, delete[]: plain, nothrow, sized, aligned, aligned nothrow, sized and aligned. Whatever else
+ * they are given, ours need the block alone, and an alias that takes fewer arguments ignores the rest. */
+void _ZdlPv(void *block) SAME_AS(hak_free);
+void _ZdaPv(void *block) SAME_AS(hak_free);
+void _ZdlPvRKSt9nothrow_t(void *block) SAME_AS(hak_free);
+void _ZdaPvRKSt9nothrow_t(void *block) SAME_AS(hak_free);
+void _ZdlPvm(void *block) SAME_AS(hak_free);
+void _ZdaPvm(void *block) SAME_AS(hak_free);
+void _ZdlPvSt11align_val_t(void *block) SAME_AS(hak_free);
+void _ZdaPvSt11align_val_t(void *block) SAME_AS(hak_free);
+void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block) SAME_AS(hak_free);
+void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block) SAME_AS(hak_free);
+void _ZdlPvmSt11align_val_t(void *block) SAME_AS(hak_free);
+void _ZdaPvmSt11align_val_t(void *block) SAME_AS(hak_free);

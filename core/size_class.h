@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* Size classes: the fixed sizes in which small blocks come.
+ *
+ * CONFIG_CLASS_STEPS classes per doubling, evenly spaced, but never closer than 16 bytes, so that
+ * every block above 8 bytes is 16-aligned. With 4 steps:
+ *
+ *   16 32 48 64 | 80 96 112 128 | 160 192 224 256 | 320 384 448 512 | …
+ *
+ * A class is handed around *scaled*: its index times HAK_CLASS_SCALE. That is the offset of a 16-byte
+ * bin, and it is what the tag of a granule holds, so that neither malloc nor free shifts anything.
+ *
+ * invariant: hak_class_size(hak_class_of(n)) >= n, and the next smaller class is < n
+ * invariant: the size of a class is a multiple of 16, but for the 8-byte class
+ * invariant: every power of two from the smallest block to the largest small size is a class
+ */
+#ifndef HAK_SIZE_CLASS_H
+#define HAK_SIZE_CLASS_H
+
+#include "core/types.h"
+
+#define HAK_SMALL_MAX   ((size_t)1 << CONFIG_SMALL_MAX_LOG2)
+#define HAK_CLASS_UNIT  ((size_t)CONFIG_MIN_BLOCK)
+#define HAK_CLASS_SCALE 16u
+
+/* log2(CONFIG_CLASS_STEPS) and the number of classes below 16 bytes */
+#define HAK_STEPS_LOG2 (CONFIG_CLASS_STEPS == 8 ? 3 : CONFIG_CLASS_STEPS == 4 ? 2 : CONFIG_CLASS_STEPS == 2)
+#define HAK_TINY       (CONFIG_MIN_BLOCK < 16)
+#define HAK_LINEAR     (16u * CONFIG_CLASS_STEPS) /* up to here classes are 16 bytes apart */
+
+/* The index of the class of n bytes, as a constant expression: the table and its tests are made of it. */
+#define HAK_LOG2(n) (63 - __builtin_clzll((unsigned long long)(n)))
+#define HAK_INDEX_ABOVE(m)                                                                         \
+    (HAK_TINY + CONFIG_CLASS_STEPS + (HAK_LOG2(m) - 4 - HAK_STEPS_LOG2) * CONFIG_CLASS_STEPS +     \
+     (unsigned)(((m) - (1ull << HAK_LOG2(m))) >> (HAK_LOG2(m) - HAK_STEPS_LOG2)))
+#define HAK_INDEX_OF(n)                                                                            \
+    ((n) <= HAK_CLASS_UNIT ? 0u                                                                    \
+     : (n) <= HAK_LINEAR   ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                            \
+                           : HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR : (n)) - 1))
+
+#define HAK_CLASSES   (HAK_INDEX_OF(HAK_SMALL_MAX) + 1u)
+#define HAK_CLASS_END ((hak_class)(HAK_CLASSES * HAK_CLASS_SCALE)) /* the first value that is no class */
+
+_Static_assert(HAK_CLASSES <= 96, "the table of sizes is too short");
+
+/* Indexed by size in units, rounded up; holds scaled classes. */
+extern const uint16_t hak_class_map[HAK_SMALL_MAX / HAK_CLASS_UNIT + 1];
+/* Indexed by class index; bytes. Entries from HAK_CLASSES on are 0. */
+#define HAK_CLASSES_MOST 96
+extern const uint32_t hak_class_sizes[HAK_CLASSES_MOST];
+
+/* The class of a block of `size` bytes. pre: size <= HAK_SMALL_MAX; 0 is served as 1. */
+static inline hak_class hak_class_of(size_t size)
+{
+    return hak_class_map[(size + HAK_CLASS_UNIT - 1) / HAK_CLASS_UNIT];
+}
+
+static inline unsigned hak_class_index(hak_class cls)
+{
+    return cls / HAK_CLASS_SCALE;
+}
+
+static inline hak_class hak_class_at(unsigned index)
+{
+    return index * HAK_CLASS_SCALE;
+}
+
+static inline size_t hak_class_size(hak_class cls)
+{
+    return hak_class_sizes[hak_class_index(cls)];
+}
+
+/* The smallest class that holds `size` bytes and all of whose blocks are aligned to `align`, a power
+ * of two; HAK_CLASS_END when there is none. */
+hak_class hak_class_of_aligned(size_t size, size_t align);
+
+#endif
