@@ -20,8 +20,9 @@
 
 #include "core/assert.h"
 
-/* A size class, scaled (size_class.h). */
-typedef uint32_t hak_class;
+/* A size class, scaled (size_class.h). As wide as an address, so that using it as an offset costs no
+ * extension. */
+typedef size_t hak_class;
 
 /* A free block: its first word links to the next one of a list. */
 struct hak_block {

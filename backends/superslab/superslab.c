@@ -68,12 +68,12 @@ static uint32_t tag_of(const struct slab *slab)
 
 static hak_class class_of(uint32_t tag)
 {
-    return (tag & TAG_CODE_MASK) - CODE_CLASS;
+    return (uint32_t)((tag & TAG_CODE_MASK) - CODE_CLASS);
 }
 
 static bool is_mine(const struct hak_shard *shard, uint32_t tag)
 {
-    return tag - shard->tag < HAK_CLASS_END;
+    return (uint32_t)(tag - shard->tag) < HAK_CLASS_END;
 }
 
 static void set_tags(const struct slab *slab, uint32_t tag)
@@ -177,7 +177,7 @@ static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
     atomic_store_relaxed(&slab->remote, 0);
     for (uint32_t i = 0; i < granules; i++)
         slab[i].distance = (uint16_t)i;
-    set_tags(slab, shard->tag + cls);
+    set_tags(slab, shard->tag + (uint32_t)cls);
     list(shard, cls, slab);
     return slab;
 }
@@ -496,7 +496,7 @@ static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_c
         if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))
             continue;
         unlist(claimed, cls, slab);
-        set_tags(slab, shard->tag + cls);
+        set_tags(slab, shard->tag + (uint32_t)cls);
         list(shard, cls, slab);
         struct hak_chain came =
             remote_unpack(slab, atomic_exchange_acq_rel(&slab->remote, 0));

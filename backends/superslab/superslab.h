@@ -75,8 +75,8 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
     uint32_t tag = atomic_load_relaxed(&shard->tags[granule]);
     /* keep: whoever owns it, only the code counts */
     if (enabled(CONFIG_REMOTE_FREE_KEEP))
-        return (tag & 0xfff) - HAK_CLASS_SCALE;
-    return tag - shard->tag;
+        return (uint32_t)((tag & 0xfff) - HAK_CLASS_SCALE);
+    return (uint32_t)(tag - shard->tag);
 }
 
 #endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* The SuperSlab back end itself: its tags, its slabs, the remote word, ended threads' slabs. What any
+ * back end must do is in tests/contract. */
+#include <criterion/criterion.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/superslab/run.h"
+#include "backends/superslab/slab.h"
+#include "core/heap.h"
+
+static struct hak_shard *shard;
+
+static void start(void)
+{
+    hak_free(hak_malloc(1));
+    shard = &hak_heap_mine->shard;
+}
+
+static uint32_t tag_at(const void *block)
+{
+    return window.tags[granule_of(block)];
+}
+
+static struct slab *slab_at(const void *block)
+{
+    struct slab *slab = &window.slabs[granule_of(block)];
+
+    return slab - slab->distance;
+}
+
+static void *one(hak_class cls)
+{
+    return backend_refill_chain(shard, cls, 1).head;
+}
+
+static void run_in_thread(void *(*function)(void *), void *argument)
+{
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, function, argument), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+static void *free_one(void *block)
+{
+    hak_free(block);
+    return NULL;
+}
+
+TestSuite(superslab, .init = start, .timeout = 60);
+
+Test(superslab, a_tag_minus_the_heaps_is_the_class)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        void *block = one(hak_class_at(i));
+        cr_assert_eq(tag_at(block) - shard->tag, hak_class_at(i));
+        cr_assert_eq(backend_lookup(shard, block), hak_class_at(i));
+    }
+}
+
+Test(superslab, a_slab_has_eight_blocks_and_wastes_at_most_an_eighth)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        struct slab *slab = slab_at(one(hak_class_at(i)));
+        size_t size = (size_t)slab->run_granules << GRANULE_SHIFT;
+        size_t used = (size_t)slab->capacity * slab->block_size;
+        cr_assert_geq(slab->capacity, 8);
+        cr_assert_leq(size - used, size / 8);
+    }
+}
+
+Test(superslab, blocks_are_cut_a_page_at_a_time)
+{
+    hak_class cls = hak_class_of(64);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 1000);
+
+    cr_assert_eq(chain.count, 4096 / 64);
+    cr_assert_eq(slab_at(chain.head)->cut, 4096 / 64);
+}
+
+Test(superslab, a_returned_chain_is_handed_out_again_whole)
+{
+    hak_class cls = hak_class_of(64);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 64);
+
+    backend_return_chain(shard, cls, chain);
+    struct hak_chain again = backend_refill_chain(shard, cls, 64);
+    cr_assert_eq(again.head, chain.head);
+    cr_assert_eq(again.count, chain.count);
+    cr_assert(backend_valid(shard));
+}
+
+Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
+{
+    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+    void *block = one(cls);
+    uint32_t granule = granule_of(block);
+    uint32_t granules = slab_at(block)->run_granules;
+
+    ((struct hak_block *)block)->next = NULL;
+    backend_return_chain(shard, cls, (struct hak_chain){block, 1});
+    backend_thread_exit(shard);
+    for (uint32_t i = 0; i < granules; i++)
+        cr_assert_eq(window.tags[granule + i], TAG_NONE);
+    cr_assert_null(shard->classes[hak_class_index(cls)].open);
+    cr_assert(run_valid());
+}
+
+Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
+{
+    hak_class cls = hak_class_of(1024);
+    void *blocks[2] = {one(cls), one(cls)};
+    struct slab *slab = slab_at(blocks[0]);
+    uint32_t used = slab->used;
+
+    cr_assert_eq(slab_at(blocks[1]), slab);
+    run_in_thread(free_one, blocks[0]);
+    cr_assert_eq(shard->queue, slab);
+    cr_assert(slab->remote & REMOTE_QUEUED);
+    run_in_thread(free_one, blocks[1]);
+    cr_assert_eq(shard->queue, slab);
+    cr_assert_null(slab->queue_next);
+    cr_assert_eq((uint32_t)slab->remote >> REMOTE_COUNT_SHIFT, 2);
+    backend_thread_exit(shard);
+    cr_assert_null(shard->queue);
+    cr_assert(slab->state != RUN_USED || (slab->remote == 0 && slab->used == used - 2));
+    cr_assert(backend_valid(shard));
+}
+
+struct heir {
+    void *block;
+    hak_class cls;
+};
+
+static void *leave_a_slab(void *pointer)
+{
+    struct heir *heir = pointer;
+    struct hak_chain chain = backend_refill_chain(&hak_heap_mine->shard, heir->cls, 1);
+
+    heir->block = chain.head;
+    return NULL;
+}
+
+static void *leave_a_slab_with_heap(void *pointer)
+{
+    hak_free(hak_malloc(1));
+    return leave_a_slab(pointer);
+}
+
+Test(superslab, a_refill_adopts_an_ended_threads_slab)
+{
+    struct heir heir = {.cls = hak_class_of(2048)};
+
+    run_in_thread(leave_a_slab_with_heap, &heir);
+    cr_assert_geq(backend_lookup(shard, heir.block), HAK_CLASS_END);
+    void *mine = one(heir.cls);
+    cr_assert_eq(slab_at(mine), slab_at(heir.block));
+    cr_assert_eq(backend_lookup(shard, heir.block), heir.cls);
+    cr_assert(backend_valid(shard));
+}
+
+Test(superslab, a_queued_slab_is_not_adopted_before_it_is_collected)
+{
+    struct heir heir = {.cls = hak_class_of(2048)};
+
+    run_in_thread(leave_a_slab_with_heap, &heir);
+    struct slab *slab = slab_at(heir.block);
+    slab->remote |= REMOTE_QUEUED; /* as if somebody were between his CAS and his push */
+    void *mine = one(heir.cls);
+    cr_assert_neq(slab_at(mine), slab);
+    slab->remote = 0;
+}
+
+Test(superslab, a_sleepers_slab_is_purged_by_the_last_remote_free)
+{
+    hak_class cls = hak_class_of(4096);
+    static struct hak_block *blocks[64];
+    size_t count = slab_at(blocks[0] = one(cls))->capacity;
+
+    cr_assert_leq(count, 64);
+    struct slab *slab = slab_at(blocks[0]);
+    for (size_t i = 1; i < count; i++) {
+        blocks[i] = one(cls);
+        cr_assert_eq(slab_at(blocks[i]), slab);
+        memset(blocks[i], 1, 4096);
+    }
+    shard->seen_at -= CONFIG_PURGE_DELAY_MS + 1000;
+    for (size_t i = 0; i < count; i++)
+        run_in_thread(free_one, blocks[i]);
+    cr_assert_eq(slab->remote, REMOTE_QUEUED | REMOTE_ALL_FREE);
+    cr_assert_eq(shard->queue, slab);
+    backend_thread_exit(shard);
+    cr_assert_eq(window.tags[slab - window.slabs], TAG_NONE);
+    cr_assert_eq(slab->state, RUN_CLEAN);
+    cr_assert(run_valid());
+}
+
+Test(superslab, a_remote_block_freed_twice_is_noticed, .signal = SIGABRT)
+{
+    void *block = one(hak_class_of(HAK_SMALL_MAX));
+    size_t count = slab_at(block)->capacity;
+
+    for (size_t i = 0; i <= count; i++)
+        run_in_thread(free_one, block);
+}
+
+Test(superslab, a_written_link_is_noticed_at_the_return, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(64);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 4);
+
+    chain.head->next = (struct hak_block *)((char *)chain.head->next + 8);
+    backend_return_chain(shard, cls, chain);
+    backend_thread_exit(shard);
+}
+
+Test(superslab, a_block_inside_another_is_noticed_at_the_return, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(256);
+    struct hak_block *inside = (struct hak_block *)((char *)one(cls) + 16);
+
+    inside->next = NULL;
+    backend_return_chain(shard, cls, (struct hak_chain){inside, 1});
+    backend_thread_exit(shard);
+}
+
+Test(superslab, any_index_of_the_window_may_be_read)
+{
+    size_t step = window.granules / 4096 + 1;
+
+    for (size_t granule = 0; granule < window.granules; granule += step)
+        cr_assert_geq(backend_lookup(shard, granule_address((uint32_t)granule)), 0);
+    cr_assert_geq(backend_lookup(shard, (char *)window.base + (window.granules << GRANULE_SHIFT)),
+                  HAK_CLASS_END);
+    cr_assert_geq(backend_lookup(shard, (char *)window.base - 1), HAK_CLASS_END);
+}
+
+Test(superslab, a_moved_block_takes_its_pages_with_it)
+{
+    size_t size = (size_t)8 << 20;
+    char *block = backend_large_alloc(size, 1).base;
+    char *behind = backend_large_alloc(size, 1).base;
+
+    memset(block, 5, size);
+    char *moved = backend_move(block, 4 * size);
+    if (moved) { /* a kernel from 5.7 on */
+        cr_assert(moved[0] == 5 && moved[size - 1] == 5);
+        cr_assert_eq(tag_at(block), TAG_NONE);
+        backend_free(shard, moved, "free()");
+    }
+    backend_free(shard, behind, "free()");
+    cr_assert(run_valid());
+}

@@ -1,0 +1,2 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/fake/fake_backend.h"

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "core/lock.h"
+
+enum { THREADS = 4, ROUNDS = 200000 };
+
+static struct hak_lock lock = {.rank = HAK_RANK_HEAPS};
+static size_t counter;
+
+static void *count(void *unused)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        hak_lock(&lock);
+        counter++;
+        hak_unlock(&lock);
+    }
+    return unused;
+}
+
+Test(lock, keeps_threads_apart, .timeout = 30)
+{
+    pthread_t threads[THREADS];
+
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, count, NULL);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(counter, (size_t)THREADS * ROUNDS);
+    cr_assert_eq(lock.state, 0);
+}
+
+Test(lock, ranks_may_be_taken_in_ascending_order)
+{
+    struct hak_lock low = {.rank = HAK_RANK_HEAPS};
+    struct hak_lock high = {.rank = HAK_RANK_RUNS};
+
+    hak_lock(&low);
+    hak_lock(&high);
+    hak_unlock(&high);
+    hak_unlock(&low);
+}
+
+Test(lock, taking_a_lower_rank_stops_a_debug_build, .signal = CONFIG_ASSERT_LEVEL >= 1 ? SIGABRT : 0)
+{
+    struct hak_lock low = {.rank = HAK_RANK_HEAPS};
+    struct hak_lock high = {.rank = HAK_RANK_RUNS};
+
+    hak_lock(&high);
+    hak_lock(&low);
+}
