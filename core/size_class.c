@@ -73,7 +73,7 @@ hak_class hak_class_of_aligned(size_t size, size_t align)
     if (wanted > HAK_SMALL_MAX)
         return HAK_CLASS_END;
     hak_class cls = hak_class_of(wanted);
-    while (hak_class_size(cls) % align != 0)
+    while ((hak_class_size(cls) & (align - 1)) != 0)
         cls += HAK_CLASS_SCALE; /* ends at the next power of two at the latest */
     return cls;
 }
