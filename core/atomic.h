@@ -11,7 +11,6 @@
 
 #define atomic_add_relaxed(object, value)     __atomic_add_fetch((object), (value), __ATOMIC_RELAXED)
 #define atomic_exchange_acquire(object, value) __atomic_exchange_n((object), (value), __ATOMIC_ACQUIRE)
-#define atomic_exchange_acq_rel(object, value) __atomic_exchange_n((object), (value), __ATOMIC_ACQ_REL)
 
 /* Compare-and-swap; on failure *expected holds what was found, read relaxed. The weak forms may
  * fail for no reason and belong in a loop. */

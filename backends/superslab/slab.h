@@ -31,8 +31,9 @@
  *            read the tag *after* that and push the slab on that heap's queue. Touch the slab's
  *            fields no more.
  *   take     the owner, for each slab on its queue: CAS the word to 0 and have the chain.
- *   adopt    the owner of both shards: CAS QUEUED in (leave the slab if it is set), store the tag,
- *            exchange the word for 0 and have what came meanwhile.
+ *   adopt    the owner of both shards: CAS the word from 0 to QUEUED (leave the slab if it is not 0),
+ *            store the tag, then take; a BUSY slab goes on the new owner's queue, as whoever made it
+ *            busy found QUEUED set and has not queued it.
  *   asleep   the push that brings the count to the capacity knows that every block is free and on
  *            this word. If the owner has not been seen for the purge delay, its CAS also sets BUSY;
  *            it then purges the pages and sets the word to QUEUED and ALL_FREE. A taker leaves a

@@ -176,7 +176,7 @@ static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
     slab->loose_count = slab->used = slab->cut = 0;
     slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
     slab->block_size = (uint32_t)block_size;
-    atomic_store_relaxed(&slab->remote, 0);
+    hak_check(atomic_load_relaxed(&slab->remote) == 0); /* as its last life left it */
     for (uint32_t i = 0; i < granules; i++)
         slab[i].distance = (uint16_t)i;
     set_tags(slab, shard->tag + (uint32_t)cls);
@@ -440,7 +440,8 @@ static void outgoing_add(struct hak_shard *shard, struct slab *slab, struct hak_
         outgoing_send(batch);
 }
 
-/* Takes what others have freed of one slab. false: somebody purges it, and it stays queued. */
+/* Takes what others have freed of one slab: `take` of slab.h. false: somebody purges it, and it must
+ * stay queued. */
 static bool collect_slab(struct hak_shard *shard, struct slab *slab)
 {
     hak_class cls = class_of(tag_of(slab));
@@ -458,6 +459,8 @@ static bool collect_slab(struct hak_shard *shard, struct slab *slab)
         slab_delete(shard, cls, slab, purged);
         return true;
     }
+    if (chain.count == 0) /* just adopted, and nothing came meanwhile */
+        return true;
     if (hak_stackable(cls))
         hak_chain_push(&slab->closed, chain);
     else
@@ -499,12 +502,8 @@ static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_c
         unlist(claimed, cls, slab);
         set_tags(slab, shard->tag + (uint32_t)cls);
         list(shard, cls, slab);
-        struct hak_chain came =
-            remote_unpack(slab, atomic_exchange_acq_rel(&slab->remote, 0));
-        if (came.count > 0) {
-            slab->used -= (uint32_t)came.count;
-            slab_add(slab, cls, came, chain_nth(slab, came.head, came.count));
-        }
+        if (!collect_slab(shard, slab))
+            queue_push(shard, slab);
         adopted = true;
     }
     return adopted;
@@ -571,7 +570,9 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
         return chain;
     collect(shard);
     chain = take(shard, cls, max);
-    if (chain.count == 0 && (adopt(shard, cls) || slab_new(shard, cls)))
+    if (chain.count == 0 && adopt(shard, cls))
+        chain = take(shard, cls, max);
+    if (chain.count == 0 && slab_new(shard, cls))
         chain = take(shard, cls, max);
     if (chain.count == 0 && shard->kept_bytes > 0) {
         /* Out of memory, but for what is kept for other classes. */

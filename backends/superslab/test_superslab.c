@@ -163,6 +163,26 @@ Test(superslab, a_refill_adopts_an_ended_threads_slab)
     cr_assert(backend_valid(shard));
 }
 
+static void *leave_a_full_slab(void *pointer)
+{
+    struct heir *heir = pointer;
+
+    hak_free(hak_malloc(1));
+    leave_a_slab(heir);
+    for (uint32_t i = 1; i < slab_at(heir->block)->capacity; i++)
+        leave_a_slab(heir);
+    return NULL;
+}
+
+Test(superslab, adopting_a_slab_without_free_blocks_is_not_out_of_memory)
+{
+    struct heir heir = {.cls = hak_class_of(HAK_SMALL_MAX)};
+
+    run_in_thread(leave_a_full_slab, &heir);
+    cr_assert_not_null(one(heir.cls));
+    cr_assert(backend_valid(shard));
+}
+
 Test(superslab, a_queued_slab_is_not_adopted_before_it_is_collected)
 {
     struct heir heir = {.cls = hak_class_of(2048)};
