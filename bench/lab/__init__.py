@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+"""The parts of the A/B runner, from the bottom up; a module imports only those above it.
+
+estimate    numbers in, ratio and interval out; knows nothing of programs
+workloads   the table of what can be run
+libraries   which malloc is under test, what it says it is, whether it really serves a program
+runs        one run of one workload under one library: time, memory, or how it failed
+comparison  which runs, in which order, within which budget
+machine     what the figures were measured on
+present     the table and the progress line
+record      the JSON file
+callgrind   instruction counts, for bench/instructions.py
+"""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""Instructions that an allocator executes for one operation of a workload, counted by callgrind.
+
+Two runs of different length are counted; their difference, divided by the operations between them,
+is free of everything that happens once. Counting is on within timed_loop only. What the workload's
+own file executed (the loop, the calls, the jumps through its PLT) is taken off: the rest is the
+allocator, with whatever it calls in other libraries.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+
+from .libraries import CLEAN_ENVIRONMENT, command_line, how_it_ended
+
+LIMIT_SECONDS = 120
+LOOP = "timed_loop"
+
+
+class CountFailed(Exception):
+    """There is no count; the message says why."""
+
+
+@dataclass(frozen=True)
+class Load:
+    name: str
+    program: str
+    short: tuple[int, ...]  # arguments of the two runs
+    long: tuple[int, ...]
+    operations: int  # by which the long run exceeds the short one
+
+
+@dataclass(frozen=True)
+class Count:
+    total: float  # instructions for one operation, all of them
+    loop: float  # of which the workload's own
+    served_by: tuple[str, ...]  # the functions that the loop called: "malloc in libc.so.6"
+
+    @property
+    def net(self):
+        return self.total - self.loop
+
+
+class Profile:
+    """A callgrind file: instructions by file of the program, and who was called from the loop."""
+
+    _NAME = re.compile(r"\((\d+)\)(?: (.*))?")
+
+    def __init__(self, lines):
+        self.instructions = Counter()  # ELF file -> its own instructions, without what it calls
+        self.called = {}  # function -> ELF file, for the calls of the loop into other files
+        self._names = {}
+        self._read(lines)
+
+    def _name(self, space, text):
+        """Names are written once, as "(7) name", and later only as "(7)"."""
+        match = self._NAME.fullmatch(text)
+        if not match:
+            return text
+        number, name = match.groups()
+        if name is not None:
+            self._names[space, number] = name
+        return self._names[space, number]
+
+    def _read(self, lines):
+        here = function = called_file = None
+        after_calls = False
+        for line in lines:
+            key, equals, text = line.rstrip("\n").partition("=")
+            if equals and key == "ob":
+                here = self._name("ob", text)
+            elif equals and key == "fn":
+                function, called_file = self._name("fn", text), None
+            elif equals and key == "cob":
+                called_file = self._name("ob", text)
+            elif equals and key == "cfn":
+                called = self._name("fn", text)
+                if function and function.startswith(LOOP) and called_file:
+                    self.called[called] = called_file
+            elif equals and key == "calls":
+                after_calls = True
+            elif here and re.match(r"[0-9+*-]", line):
+                # A line of cost: a position, then instructions. After calls= it is what the callee
+                # cost, which is also counted in the callee.
+                words = line.split()
+                if not after_calls and len(words) > 1:
+                    self.instructions[here] += int(words[1])
+                after_calls, called_file = False, None
+
+
+def _profile(command, library):
+    with tempfile.TemporaryDirectory(prefix="hakmem-callgrind-") as folder:
+        file = os.path.join(folder, "out")
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}",
+                    f"--toggle-collect={LOOP}*", *command]
+        shown = command_line(valgrind, library.environment)
+        try:
+            done = subprocess.run(valgrind, env={**CLEAN_ENVIRONMENT, **library.environment},
+                                  stdin=subprocess.DEVNULL, capture_output=True, errors="replace",
+                                  timeout=LIMIT_SECONDS)
+        except FileNotFoundError:
+            raise CountFailed("valgrind is missing; `apt-get install valgrind`") from None
+        except subprocess.TimeoutExpired:
+            raise CountFailed(f"no end within {LIMIT_SECONDS} s; to repeat: {shown}") from None
+        if done.returncode:
+            raise CountFailed(f"{how_it_ended(done.returncode, done.stderr)}; to repeat: {shown}")
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            return Profile(lines)
+
+
+def count(load, library, programs):
+    program = os.path.join(os.path.realpath(programs), load.program)
+    short, long = (_profile([program, *map(str, arguments)], library)
+                   for arguments in (load.short, load.long))
+    difference = {file: (long.instructions[file] - short.instructions[file]) / load.operations
+                  for file in long.instructions}
+    # Which of its aliases a function is named by is valgrind's choice, so the name proves nothing;
+    # but the loops call nothing save malloc and free, and the linker for the first call of each.
+    served = {name: file for name, file in long.called.items()
+              if not os.path.basename(file).startswith("ld-")}
+    if not served or program not in difference:
+        raise CountFailed(f"callgrind saw no call of malloc in {LOOP} of {program}; the workloads "
+                          "must be built with symbols and without inlining that function")
+    for name, file in served.items():
+        if library.path:
+            wanted = os.path.realpath(file) == os.path.realpath(library.path)
+        else:
+            wanted = os.path.basename(file).startswith("libc.so")
+        if not wanted:
+            raise CountFailed(f"{name} was served by {file}, not by {library.path or 'libc'}")
+    return Count(sum(difference.values()), difference[program],
+                 tuple(sorted(f"{name} in {os.path.basename(file)}"
+                              for name, file in served.items())))

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""The two mallocs under test: what they are, and whether they really serve a program."""
+
+import hashlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+from dataclasses import dataclass, replace
+
+PROBE_SECONDS = 20
+SYSTEM = "system"
+CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+class LibraryError(Exception):
+    """The library cannot be measured; the message says why and what to do."""
+
+
+class NotServed(LibraryError):
+    """A program runs, but with another malloc."""
+
+
+@dataclass(frozen=True)
+class Library:
+    label: str  # at most 9 characters: it heads a column
+    path: str | None  # None: whatever the program gets without LD_PRELOAD
+    identity: str
+    digest: str | None
+
+    @property
+    def environment(self):
+        return {"LD_PRELOAD": self.path} if self.path else {}
+
+
+def how_it_ended(returncode, stderr):
+    """A few words on a program that failed, with its last words if it said any."""
+    if returncode < 0:
+        try:
+            ended = f"killed by {signal.Signals(-returncode).name}"
+        except ValueError:
+            ended = f"killed by signal {-returncode}"
+    else:
+        ended = f"exit status {returncode}"
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return f"{ended}: {lines[-1]}" if lines else ended
+
+
+def command_line(command, environment):
+    """The command as one can type it."""
+    settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join(settings + [shlex.join(command)])
+
+
+def _probe(command, environment):
+    """Runs a short program; returns what it wrote to stderr. Raises LibraryError if it fails."""
+    shown = command_line(command, environment)
+    try:
+        done = subprocess.run(command, env={**CLEAN_ENVIRONMENT, **environment}, errors="replace",
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise LibraryError(f"{command[0]}: no end within {PROBE_SECONDS} s; "
+                           f"to repeat: {shown}") from None
+    except OSError as error:
+        raise LibraryError(f"{command[0]} cannot be started: {error.strerror}") from None
+    if done.returncode:
+        # LD_DEBUG's flood is no message.
+        said = "" if "LD_DEBUG" in environment else done.stderr
+        raise LibraryError(f"{command[0]}: {how_it_ended(done.returncode, said)}; "
+                           f"to repeat: {shown}")
+    return done.stderr
+
+
+def malloc_served_by(command, environment):
+    """The files to which the program's and its libraries' malloc was bound, as the dynamic linker
+    reports it; empty for a static program."""
+    report = _probe(command, {**environment, "LD_DEBUG": "bindings"})
+    return set(re.findall(r"binding file \S+ \[\d+\] to (\S+) \[\d+\]: normal symbol `malloc'",
+                          report))
+
+
+def check_served(library, command, environment):
+    """Raises NotServed unless the program's malloc is the library's."""
+    served = malloc_served_by(command, {**library.environment, **environment})
+    if library.path:
+        if any(os.path.realpath(file) == os.path.realpath(library.path) for file in served):
+            return
+    else:
+        # An executable at a fixed address may stand between: it passes the call on.
+        others = {file for file in served if file != command[0]}
+        if others and all(os.path.basename(file).startswith("libc.so") for file in others):
+            return
+    by = " and ".join(sorted(served)) or "itself (it seems to be linked statically)"
+    raise NotServed(f"malloc of {command[0]} is not served by {library.path or 'libc'} but by {by}")
+
+
+def _package_version(path):
+    """"libjemalloc2 5.3.0-1" for a file that a Debian package owns, else None."""
+    # Since /usr was merged, a package may own the file under its name without /usr.
+    real = os.path.realpath(path)
+    names = [real] + ([real[4:]] if real.startswith("/usr/") else [])
+    try:
+        for name in names:
+            owner = subprocess.run(["dpkg-query", "--search", name], capture_output=True, text=True)
+            if owner.returncode == 0:
+                package = owner.stdout.split(": ")[0].split(",")[0]
+                shown = subprocess.run(["dpkg-query", "--show", package], capture_output=True,
+                                       text=True)
+                return " ".join(shown.stdout.split()).replace(":amd64", "") or None
+    except OSError:
+        pass
+    return None
+
+
+def _system():
+    version = os.confstr("CS_GNU_LIBC_VERSION") or "the C library, version unknown"
+    package = _package_version("/lib/x86_64-linux-gnu/libc.so.6")
+    return Library(SYSTEM, None, f"{version} ({package})" if package else version, None)
+
+
+def _preloadable_path(argument):
+    if not os.path.isfile(argument):
+        raise LibraryError(f"{argument}: no such file; `scons` builds build/local/libhakmem.so, "
+                           "`scons CONFIG=default` builds build/default/libhakmem.so")
+    path = os.path.abspath(argument)
+    if re.search(r"[\s:]", path):
+        raise LibraryError(f"{path}: LD_PRELOAD cannot name a file with a space or a colon in its "
+                           "path; copy or link it elsewhere")
+    return path
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def open_library(argument):
+    """The library of that path, or the system's for "system". Raises LibraryError if a program
+    cannot be run with it."""
+    if argument == SYSTEM:
+        return _system()
+    path = _preloadable_path(argument)
+    said = _probe(["/bin/true"], {"LD_PRELOAD": path, "HAKMEM_VERSION": "1"})
+    refused = re.search(r"from LD_PRELOAD cannot be preloaded \(([^)]*)\)", said)
+    if refused:
+        raise LibraryError(f"{path} cannot be preloaded: {refused[1]}. It must be a shared library "
+                           "for this machine, with all that it needs; `ldd` and `file` tell more")
+    named = re.search(r"^hakmem .*", said, re.MULTILINE)
+    if named:
+        label, identity = "HAKMEM", named[0]
+    else:
+        name = os.path.basename(path).split(".so")[0]
+        label = name.removeprefix("lib")[:9]
+        identity = _package_version(path) or f"{os.path.basename(path)}, version unknown"
+    library = Library(label, path, identity, _digest(path))
+    try:
+        check_served(library, ["/bin/cat", "/dev/null"], {})
+    except NotServed as error:
+        raise LibraryError(f"{path} is loaded, but takes no effect: {error}. A library built with "
+                           "CONFIG_OVERRIDE_LIBC=n cannot be preloaded") from None
+    return library
+
+
+def tell_apart(a, b):
+    """Gives two libraries with the same label different ones: the names of their folders (which are
+    those of their configurations), or A and B."""
+    if a.label != b.label:
+        return a, b
+    folders = [os.path.basename(os.path.dirname(library.path or ""))[:9] for library in (a, b)]
+    if not all(folders) or folders[0] == folders[1]:
+        folders = ["A", "B"]
+    return replace(a, label=folders[0]), replace(b, label=folders[1])
