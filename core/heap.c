@@ -71,14 +71,14 @@ static void park(struct hak_heap *heap)
 {
     heap->parked = true;
     heap->parked_next = parked_first;
-    parked_first = heap;
+    atomic_store_relaxed(&parked_first, heap);
 }
 
 static struct hak_heap *unpark(struct hak_heap **link)
 {
     struct hak_heap *heap = *link;
 
-    *link = heap->parked_next;
+    atomic_store_relaxed(link, heap->parked_next);
     heap->parked = false;
     return heap;
 }

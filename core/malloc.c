@@ -58,7 +58,7 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
     struct hak_heap *heap = hak_heap_mine;
     struct hak_span span;
 
-    if (size > PTRDIFF_MAX - align)
+    if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
         return out_of_memory();
     if (hak_heap_is_empty(heap)) {
         span = backend_large_alloc(size, align);

@@ -128,10 +128,19 @@ void os_no_huge_pages(void *base, size_t size)
     errno = saved;
 }
 
+/* Kernels before 6.17 cannot move a range of several mappings, and say so only when they have unmapped
+ * the target. Growing such a range to more than fits fails with EFAULT before anything is done. */
+static bool is_one_mapping(void *base, size_t size)
+{
+    return mremap(base, size, (size_t)1 << 46, 0) == MAP_FAILED && errno != EFAULT;
+}
+
 bool os_move(void *from, void *to, size_t size)
 {
     int saved = errno;
-    void *got = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, to);
+    void *got = is_one_mapping(from, size)
+                    ? mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, to)
+                    : MAP_FAILED;
 
     errno = saved;
     return got == to;

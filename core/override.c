@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include "core/malloc.c"
 
-#include <dlfcn.h>
 #include <malloc.h>
 #include <stdlib.h>
 
@@ -29,7 +28,8 @@ int malloc_trim(size_t pad) SAME_AS(hak_malloc_trim);
 
 /* ── C++ ─────────────────────────────────────────────────────────────────────────────────────────
  * Under their mangled names (Itanium C++ ABI, size_t = m), so that no C++ compiler is needed. What
- * the C++ runtime must do, when there is one in the process, is reached through weak symbols. */
+ * the C++ runtime must do, when there is one in the process, is reached through weak symbols. The
+ * nothrow forms are in override_nothrow.c. */
 
 typedef void (*new_handler)(void);
 
@@ -46,7 +46,7 @@ _Noreturn static void throw_bad_alloc(void)
     hak_fatal_pointer("operator new()", NULL, "out of memory, and no C++ runtime to throw bad_alloc");
 }
 
-/* Out of memory: calls the new-handler, which frees some, throws, or ends the process, as long as there
+/* Out of memory: asks the new-handler, which frees some, throws, or ends the process, as long as there
  * is one, and throws bad_alloc otherwise. C++ [new.delete.single]. */
 static hak_cold void *new_again(size_t size, size_t align)
 {
@@ -61,34 +61,11 @@ static hak_cold void *new_again(size_t size, size_t align)
     }
 }
 
-/* The nothrow forms must catch what a handler throws, which C cannot. When there is a handler, the C++
- * runtime's own nothrow form, which the dynamic linker has behind ours, calls our throwing one. */
-static hak_cold void *new_again_nothrow(size_t size, size_t align, const void *tag)
-{
-    if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL)
-        return NULL;
-    if (align == 1) {
-        void *(*plain)(size_t, const void *) =
-            (void *(*)(size_t, const void *))dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
-        return plain ? plain(size, tag) : NULL;
-    }
-    void *(*with_alignment)(size_t, size_t, const void *) = (void *(*)(size_t, size_t, const void *))dlsym(
-        RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
-    return with_alignment ? with_alignment(size, align, tag) : NULL;
-}
-
 static hak_cold void *new_miss(size_t size)
 {
     void *block = hak_malloc(size);
 
     return block ? block : new_again(size, 1);
-}
-
-static hak_cold void *new_miss_nothrow(size_t size, const void *tag)
-{
-    void *block = hak_malloc(size);
-
-    return block ? block : new_again_nothrow(size, 1, tag);
 }
 
 #define CXX_NEW(name)                                                                              \
@@ -102,17 +79,6 @@ static hak_cold void *new_miss_nothrow(size_t size, const void *tag)
         }                                                                                          \
         return new_miss(size);                                                                     \
     }
-#define CXX_NEW_NOTHROW(name)                                                                      \
-    void *name(size_t size, const void *tag);                                                      \
-    hak_export void *name(size_t size, const void *tag)                                            \
-    {                                                                                              \
-        if (likely(size <= HAK_SMALL_MAX)) {                                                       \
-            void *block = frontend_alloc(&hak_heap_mine->cache, hak_class_of(size));               \
-            if (likely(block != NULL))                                                             \
-                return block;                                                                      \
-        }                                                                                          \
-        return new_miss_nothrow(size, tag);                                                        \
-    }
 #define CXX_NEW_ALIGNED(name)                                                                      \
     void *name(size_t size, size_t align);                                                         \
     hak_export void *name(size_t size, size_t align)                                               \
@@ -120,22 +86,11 @@ static hak_cold void *new_miss_nothrow(size_t size, const void *tag)
         void *block = aligned(align, size);                                                        \
         return likely(block != NULL) ? block : new_again(size, align);                             \
     }
-#define CXX_NEW_ALIGNED_NOTHROW(name)                                                              \
-    void *name(size_t size, size_t align, const void *tag);                                        \
-    hak_export void *name(size_t size, size_t align, const void *tag)                              \
-    {                                                                                              \
-        void *block = aligned(align, size);                                                        \
-        return likely(block != NULL) ? block : new_again_nothrow(size, align, tag);                \
-    }
 
-CXX_NEW(_Znwm)                                              /* new */
-CXX_NEW(_Znam)                                              /* new[] */
-CXX_NEW_NOTHROW(_ZnwmRKSt9nothrow_t)                        /* new (nothrow) */
-CXX_NEW_NOTHROW(_ZnamRKSt9nothrow_t)                        /* new[] (nothrow) */
-CXX_NEW_ALIGNED(_ZnwmSt11align_val_t)                       /* new (align_val_t) */
-CXX_NEW_ALIGNED(_ZnamSt11align_val_t)                       /* new[] (align_val_t) */
-CXX_NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t) /* new (align_val_t, nothrow) */
-CXX_NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t) /* new[] (align_val_t, nothrow) */
+CXX_NEW(_Znwm)                        /* new */
+CXX_NEW(_Znam)                        /* new[] */
+CXX_NEW_ALIGNED(_ZnwmSt11align_val_t) /* new (align_val_t) */
+CXX_NEW_ALIGNED(_ZnamSt11align_val_t) /* new[] (align_val_t) */
 
 /* delete, delete[]: plain, nothrow, sized, aligned, aligned nothrow, sized and aligned. Whatever else
  * they are given, ours need the block alone, and an alias that takes fewer arguments ignores the rest. */

@@ -213,10 +213,10 @@ static uint32_t insert(uint32_t run, size_t granules, enum run_state state, bool
         bool older = younger == NO_RUN || (int32_t)(window.slabs[before].freed_at - freed_at) <= 0;
         granules += window.slabs[before].run_granules;
         uint32_t next = unhang(before);
-        if (older) {
+        if (older)
             freed_at = window.slabs[before].freed_at;
+        if (older || younger == before)
             younger = next;
-        }
         run = before;
     }
     hang(run, granules, state, zeroed, freed_at, younger);

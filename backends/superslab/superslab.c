@@ -739,7 +739,7 @@ static uint32_t large_new(size_t size, size_t align, bool *zeroed)
     size_t granules = (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
     uint32_t run;
 
-    if (granules > window.granules && window.granules > 0)
+    if (granules + (align >> GRANULE_SHIFT) > (size_t)1 << CONFIG_WINDOW_LOG2 >> GRANULE_SHIFT)
         return NO_RUN;
     run = run_alloc(granules, align <= GRANULE_SIZE ? 1 : align >> GRANULE_SHIFT, zeroed);
     if (run != NO_RUN) {
@@ -790,6 +790,7 @@ void *backend_move(void *pointer, size_t size)
     if (to == NO_RUN)
         return NULL;
     if (!os_move(pointer, granule_address(to), bytes)) {
+        window.slabs[to].moved = true; /* the kernel may have unmapped it before it failed */
         large_free(&window.slabs[to], granule_address(to), "realloc()");
         return NULL;
     }
@@ -846,7 +847,7 @@ void backend_tick(struct hak_shard *shard)
     atomic_store_relaxed(&shard->seen_at, now);
     if (run_dirty())
         run_purge_due(now);
-    if (now - shard->claimed_at >= CONFIG_PURGE_DELAY_MS) {
+    if ((int32_t)(now - shard->claimed_at) >= CONFIG_PURGE_DELAY_MS) {
         outgoing_send_all(shard);
         look_after_ended(shard, now);
     }

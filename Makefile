@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+# What people expect of a project with menuconfig. SConstruct does the work; doc/building.md explains.
+# Nothing below needs more than make and a shell until `make deps` has run.
+
+.DEFAULT_GOAL := help
+.PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig \
+        list-defconfigs help deps test ab clean FORCE
+
+KCONFIG_CONFIG ?= .config
+export KCONFIG_CONFIG
+
+# Debian's scons runs on Debian's python3, which has kconfiglib; another may stand before it on PATH.
+SCONS      ?= $(firstword $(wildcard /usr/bin/scons) scons)
+JOBS       ?= $(shell nproc)
+SCONS_ARGS ?=
+
+# ── Configuration ───────────────────────────────────────────────────────────────────────────────────
+
+# The first Python that has kconfiglib: yours (PYTHON=…), the system's, the one on PATH.
+PYTHON ?=
+find_python = python=; for try in $(PYTHON) /usr/bin/python3 python3; do \
+	if "$$try" -c 'import kconfiglib' 2>/dev/null; then python=$$try; break; fi; done; \
+	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi
+
+menuconfig oldconfig olddefconfig listnewconfig:
+	@$(find_python); $$python -m $@ Kconfig
+
+guiconfig:
+	@$(find_python); if ! $$python -c 'import tkinter' 2>/dev/null; then \
+	echo "make: guiconfig needs tkinter (Debian: apt-get install python3-tk); menuconfig does not" >&2; exit 1; fi; \
+	$$python -m guiconfig Kconfig
+
+# A minimal configuration, to keep as configs/NAME_defconfig.
+savedefconfig:
+	@$(find_python); $$python site_scons/configuration.py check "$$KCONFIG_CONFIG" && \
+	$$python -m savedefconfig --out defconfig
+
+defconfig: default_defconfig
+
+%_defconfig: FORCE
+	@if [ ! -f configs/$@ ]; then echo "make: there is no configs/$@; make list-defconfigs shows what there is" >&2; exit 1; fi
+	@$(find_python); $$python site_scons/configuration.py check configs/$@ && $$python -m defconfig configs/$@
+
+list-defconfigs:
+	@for file in configs/*_defconfig; do \
+	printf '%-24s %s\n' "$${file#configs/}" "$$(sed -n '1s/^# *//p' $$file)"; done
+
+# ── Build and test ──────────────────────────────────────────────────────────────────────────────────
+
+PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
+PACKAGES_AB   = python3-numpy python3-scipy
+PACKAGES_TEST = clang clang-format libcriterion-dev spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
+
+# $(call install,PACKAGES): those that are missing, and no network when none is.
+define install
+@missing=; for package in $(1); do \
+	case $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) in installed) ;; *) missing="$$missing $$package" ;; esac; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	echo "make: missing Debian packages:$$missing"; \
+	if ! command -v apt-get >/dev/null; then \
+	echo "make: this system has no apt-get: install what corresponds to them, then run scons itself (scons test, scons ab)" >&2; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; elif command -v sudo >/dev/null; then as_root=sudo; else \
+	echo "make: neither root nor sudo here. As root: apt-get install$$missing" >&2; exit 1; fi; \
+	$$as_root apt-get update && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing || { \
+	echo "make: could not install$$missing: see apt's message above" >&2; exit 1; }
+endef
+
+deps:
+	$(call install,$(PACKAGES) $(PACKAGES_TEST))
+
+test: deps
+	$(SCONS) -j$(JOBS) $(SCONS_ARGS) test
+
+ab:
+	$(call install,$(PACKAGES) $(PACKAGES_AB))
+	$(SCONS) -j$(JOBS) $(SCONS_ARGS) ab
+
+clean:
+	rm -rf build
+
+# ── Help ────────────────────────────────────────────────────────────────────────────────────────────
+
+help:
+	@echo 'Configure'
+	@echo '  make menuconfig        choose options in the terminal, into .config'
+	@echo '  make guiconfig         the same in a window'
+	@echo '  make oldconfig         ask for the options that .config does not have yet'
+	@echo '  make olddefconfig      give them their defaults'
+	@echo '  make listnewconfig     list them'
+	@echo '  make NAME_defconfig    start from configs/NAME_defconfig'
+	@echo '  make defconfig         start from configs/default_defconfig'
+	@echo '  make list-defconfigs   list configs/'
+	@echo '  make savedefconfig     write what .config has beyond the defaults to ./defconfig'
+	@echo 'Build'
+	@echo '  scons                  build .config into build/local/; scons -h lists all there is'
+	@echo '  make clean             remove build/'
+	@echo 'Measure and test (these install the Debian packages that are missing)'
+	@echo '  make ab                run the default configuration beside the system'"'"'s malloc'
+	@echo '  make test              build and test everything'
+	@echo '  make deps              only install the packages'
+	@echo '  make help              show this'
+	@echo 'Variables'
+	@echo '  KCONFIG_CONFIG=FILE    instead of .config'
+	@echo '  PYTHON=COMMAND         a Python with kconfiglib'
+	@echo '  JOBS=N                 commands at a time'
+	@echo '  SCONS_ARGS="..."       more for scons: SCONS_ARGS="CONFIG=keep ONLY=contract"'

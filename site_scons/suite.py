@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Runs the tests that were built, all of them, each in bounded time, and sums up."""
+
+import atexit
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+# The groups of tests in the order in which they run, and the seconds that each of their programs has.
+GROUPS = {
+    "unit": 120,
+    "policy": 60,
+    "backend": 120,
+    "contract": 240,
+    "sanitized": 120,
+    "build": 300,
+    "bench": 120,
+    "model": 240,
+    "process": 300,
+}
+# Criterion programs: worth running with each compiler.
+CRITERION = {"unit", "policy", "backend", "contract"}
+# Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
+SANITIZED = {"sanitized"}
+ALL = set(GROUPS) - SANITIZED
+
+SYNTHESIS = "[====] Synthesis: Tested: {} | Passing: {} | Failing: {} | Crashing: {}"
+SYNTHESIS_LINE = re.compile(re.escape(SYNTHESIS).replace(r"\{\}", r"(\d+)"))
+SCRIPT_LINE = re.compile(r"(\d+) passed, (\d+) failed")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Test:
+    group: str
+    name: str
+    build: str  # the build's folder, for the reader
+    command: "list[str]"
+    needs: list  # SCons nodes that must be built before
+    says: str = ""  # a program that counts nothing: what (a pattern) it says when it passes,
+    fails: bool = False  # and whether it then fails: a twin with a mistake that must be found
+
+    def __str__(self) -> str:
+        return f"{self.build}: {self.group}/{self.name}"
+
+
+@dataclass
+class Tally:
+    """What has run. All in one sum, which is the last that the build says."""
+
+    tested: int = 0
+    passed: int = 0
+    failed: int = 0
+    crashing: int = 0
+    notes: "list[str]" = field(default_factory=list)  # a line for each program that did not pass
+
+    def show(self) -> None:
+        print()
+        for note in self.notes:
+            print(f"NOT PASSED  {note}")
+        print(SYNTHESIS.format(self.tested, self.passed, self.failed, self.crashing), flush=True)
+
+
+def select(tests: "list[Test]", only: str) -> "list[Test]":
+    """The tests that ONLY names, by group or program. Raises ValueError for a name that is neither."""
+    wanted = [word for word in only.split(",") if word]
+    names = {test.name for test in tests}
+    for word in wanted:
+        if word not in GROUPS and word not in names:
+            raise ValueError(
+                f"ONLY={word}: there is no such test. Groups: {', '.join(GROUPS)}; programs: {', '.join(sorted(names))}"
+            )
+    chosen = [test for test in tests if not wanted or test.group in wanted or test.name in wanted]
+    return sorted(chosen, key=lambda test: list(GROUPS).index(test.group))
+
+
+def run_all(tests: "list[Test]") -> int:
+    """Runs every test, whatever the others do. Returns 0 if all passed, else 1, as SCons wants it."""
+    tally = Tally()
+    # SCons says things after its last action; the sum shall come after them.
+    atexit.register(tally.show)
+    for test in tests:
+        run(test, tally)
+    return 1 if tally.notes else 0
+
+
+def run(test: Test, tally: Tally) -> None:
+    print(f"\n== {test}", flush=True)
+    start = time.monotonic()
+    status, lines = execute(test.command, GROUPS[test.group])
+    print(f"== {test}: {time.monotonic() - start:.1f} s", flush=True)
+
+    counts = count(test, status, lines)
+    tally.tested += counts[0]
+    tally.passed += counts[1]
+    tally.failed += counts[2]
+    tally.crashing += counts[3]
+    if counts[2]:
+        how = describe(status, GROUPS[test.group])
+        tally.notes.append(f"{test}: {how}; to repeat: {' '.join(test.command)}")
+
+
+def count(test: Test, status: "int | None", lines: "list[str]") -> "list[int]":
+    """[tested, passed, failed, crashed], from what a program said."""
+    if test.says:
+        said = any(re.search(test.says, line) for line in lines)
+        passed = said and status is not None and (status != 0) == test.fails
+        return [1, 1, 0, 0] if passed else [1, 0, 1, 0]
+
+    counts = None
+    for line in lines:
+        if match := SYNTHESIS_LINE.search(line):
+            counts = [int(number) for number in match.groups()]
+        elif match := SCRIPT_LINE.fullmatch(line):
+            passed, failed = int(match[1]), int(match[2])
+            counts = [passed + failed, passed, failed, 0]
+    if counts is None or (status != 0 and counts[2] == 0):
+        # It ended before it could count, or it failed in a way that it does not count. Criterion itself
+        # counts a crash as a failure too.
+        counts = [n + m for n, m in zip(counts or [0, 0, 0, 0], [1, 0, 1, 1])]
+    return counts
+
+
+def describe(status: "int | None", seconds: int) -> str:
+    if status is None:
+        return f"still running after {seconds} s"
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"
+
+
+def execute(command: "list[str]", seconds: int) -> "tuple[int | None, list[str]]":
+    """Runs a command and shows its output as it comes. Its exit status, None if it took too long, and
+    its lines. Nothing that it started outlives it."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: "list[str]" = []
+
+    def read() -> None:
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            lines.append(COLOUR.sub("", line.rstrip("\n")))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        status: "int | None" = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        status = None
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+    reader.join(10)
+    return status, lines

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""The compiler, the flags of the library, and what a build says of them."""
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+
+# fmt: off
+WARNINGS = [
+    "-Wall", "-Wextra", "-Wundef", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
+    "-Wpointer-arith", "-Wcast-qual", "-Wvla", "-Werror",
+]
+COMPILE = [
+    "-std=gnu17", "-O2", "-g", "-fPIC", *WARNINGS,
+    "-fvisibility=hidden",         # only what is marked is exported
+    "-fno-semantic-interposition",
+    "-fno-plt",
+    "-ftls-model=initial-exec",    # a thread's heap is one load away
+    "-fexceptions",                # a C++ new-handler may throw through us
+    "-fno-builtin-malloc",         # malloc is what we define, the compiler must not know better
+]
+LINK = [
+    "-Wl,-z,nodelete",             # blocks, key and handlers outlive dlclose
+    "-Wl,-z,relro", "-Wl,-z,now",
+]
+# fmt: on
+
+# SANITIZE: flags and the name that the build's folder gets.
+SANITIZERS = {
+    "": ([], ""),
+    # gcc warns that its ThreadSanitizer does not follow fences, of which we have one, for fork; clang does
+    # not know that warning.
+    "thread": (["-fsanitize=thread", "-Wno-unknown-warning-option", "-Wno-tsan"], "-tsan"),
+    "address,undefined": (
+        ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+        "-asan",
+    ),
+}
+
+
+class ToolError(Exception):
+    pass
+
+
+def require(variable: str, command: str, package: str) -> None:
+    """Raises ToolError unless the first word of the command can be run."""
+    words = shlex.split(command)
+    if not words or not shutil.which(words[0]):
+        raise ToolError(
+            f"{variable}={command}: there is no such program on PATH. Install it "
+            f"(Debian: apt-get install {package}), or name another: scons {variable}=…"
+        )
+
+
+def compiler_version(cc: str) -> str:
+    """The compiler's own words on what it is, for hak_config()."""
+    require("CC", cc, "gcc")
+    # A compiler reports its version in the language of the user.
+    asked = subprocess.run(
+        [*shlex.split(cc), "--version"],
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    lines = asked.stdout.splitlines()
+    if asked.returncode or not lines:
+        raise ToolError(f"CC={cc}: `{cc} --version` fails: is that a C compiler?\n{asked.stderr}".rstrip())
+    return lines[0].strip()
+
+
+def configure(env) -> None:
+    """Adds our flags in front of the user's, so that the user has the last word."""
+    sanitizer, _ = SANITIZERS[env["SANITIZE"]]
+    cflags, cppflags, ldflags = (env.Split(env[name]) for name in ("CFLAGS", "CPPFLAGS", "LDFLAGS"))
+    # A sanitizer's runtime is in the program, not in the library.
+    link = LINK if sanitizer else [*LINK, "-Wl,--no-undefined"]
+
+    env.Replace(
+        CFLAGS=[],
+        CCFLAGS=[*COMPILE, *sanitizer, *cflags],
+        CPPFLAGS=cppflags,
+        LINKFLAGS=[*sanitizer, *ldflags],
+        SHLINKFLAGS=["-shared", *link, "$LINKFLAGS"],
+        ARFLAGS="rcsD",  # D: no times and owners, so that equal objects give equal archives
+        RANLIBCOM="",  # s has done it
+        STATIC_AND_SHARED_OBJECTS_ARE_THE_SAME=True,
+    )
+    # All that goes into the code; taken before what only says where the sources lie is added.
+    flags = env.subst("$CCFLAGS $CPPFLAGS $SHLINKFLAGS")
+    env["FLAGS_DIGEST"] = hashlib.sha256(flags.encode()).hexdigest()[:12]
+
+    # No path of this machine gets into the library. $( $) keeps the path out of what SCons compares, so
+    # that a tree that was moved is not built again.
+    env.Append(CCFLAGS=["$(", f"-ffile-prefix-map={env.Dir('#').abspath}=.", "$)"])

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: MIT
+"""What was asked for is what comes out, or there is an error that says why."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import configuration
+from tree import ROOT
+
+# Options of every kind, beside two plug-ins of each sort.
+KCONFIG = """
+mainmenu "test"
+
+choice
+	prompt "Front end"
+source "policies/*/Kconfig"
+endchoice
+
+choice
+	prompt "Back end"
+source "backends/*/Kconfig"
+endchoice
+
+config FRONTEND
+	string
+config BACKEND
+	string
+
+config OVERRIDE_LIBC
+	bool "Override"
+	default y
+
+config FAST
+	bool "Fast"
+
+config FASTER
+	bool "Faster"
+	depends on FAST && !OVERRIDE_LIBC
+
+config NUMBER
+	int "Number"
+	range 1 10 if FAST
+	range 1 100
+	default 5
+
+config DERIVED
+	int
+	default 2 if FAST
+	default 1
+
+config NAME
+	string "Name"
+	default "x"
+
+config HEXADECIMAL
+	hex "Hexadecimal"
+	default 0x10
+
+config SHOWN_WITH_FAST
+	int "Shown with fast" if FAST
+	default 3
+
+config SELECTED
+	bool "Selected"
+
+config SELECTING
+	bool "Selecting"
+	select SELECTED
+"""
+
+PLUGIN = """
+config {symbol}_{upper}
+	bool "{name}"
+{extra}
+if {symbol}_{upper}
+config {symbol}
+	default "{name}"
+config {upper}_OPTION
+	int "Option"
+	default 1
+endif
+"""
+
+
+class Strictness(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        (self.root / "Kconfig").write_text(KCONFIG)
+        self.plugin("FRONTEND", "policies", "one")
+        self.plugin("FRONTEND", "policies", "two", "\tdepends on FAST\n")
+        self.plugin("BACKEND", "backends", "three")
+
+    def plugin(self, symbol, parent, name, extra=""):
+        folder = self.root / parent / name
+        folder.mkdir(parents=True)
+        (folder / "Kconfig").write_text(PLUGIN.format(symbol=symbol, name=name, upper=name.upper(), extra=extra))
+        (folder / "SConscript").write_text("")
+        (folder / f"{name}.h").write_text("")
+
+    def load(self, text):
+        file = self.root / "x_defconfig"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return configuration.load(self.root, file, "configs/x_defconfig")
+
+    def refused(self, text, *messages):
+        with self.assertRaises(configuration.ConfigurationError) as caught:
+            self.load(text)
+        self.assertEqual(str(caught.exception).splitlines(), [f"configs/x_defconfig{m}" for m in messages])
+
+    def test_nothing_asked_gives_the_defaults(self):
+        config = self.load("")
+        self.assertEqual((config.frontend, config.backend, config.override), ("one", "three", True))
+        self.assertIn("#define CONFIG_NUMBER 5\n", config.autoconf)
+
+    def test_what_is_asked_comes_out(self):
+        config = self.load(
+            "# a comment\n\nCONFIG_FAST=y\nCONFIG_FRONTEND_TWO=y\nCONFIG_NUMBER=10\n"
+            '# CONFIG_OVERRIDE_LIBC is not set\nCONFIG_FASTER=y\nCONFIG_NAME="a \\"b\\" \\\\"\n'
+        )
+        self.assertEqual((config.frontend, config.override), ("two", False))
+        for line in ("CONFIG_FASTER 1", "CONFIG_NUMBER 10", "CONFIG_TWO_OPTION 1", 'CONFIG_NAME "a \\"b\\" \\\\"'):
+            self.assertIn(f"#define {line}\n", config.autoconf)
+        self.assertNotIn("ONE", config.autoconf)
+
+    def test_equal_options_have_an_equal_digest(self):
+        self.assertEqual(self.load("").digest, self.load("# x\nCONFIG_NUMBER=5").digest)
+        self.assertNotEqual(self.load("").digest, self.load("CONFIG_NUMBER=6").digest)
+
+    def test_unknown_symbol(self):
+        self.refused("#\nCONFIG_NUMBR=5\n", ":2: CONFIG_NUMBR is not an option; did you mean CONFIG_NUMBER?")
+        self.refused("# CONFIG_QQQ is not set", ":1: CONFIG_QQQ is not an option; `make menuconfig` shows all there are")
+
+    def test_out_of_range(self):
+        self.refused("CONFIG_NUMBER=101", ":1: CONFIG_NUMBER=101 was asked for, got 5 because the range is 1..100")
+        self.refused(
+            "CONFIG_FAST=y\nCONFIG_NUMBER=11",
+            ":2: CONFIG_NUMBER=11 was asked for, got 5 because the range is 1..10",
+        )
+
+    def test_unmet_dependency(self):
+        self.refused(
+            "CONFIG_FASTER=y",
+            ":1: CONFIG_FASTER=y was asked for, got n because it depends on FAST (=n) and !OVERRIDE_LIBC (=y)",
+        )
+        self.refused(
+            "CONFIG_FAST=y\nCONFIG_FASTER=y",
+            ":2: CONFIG_FASTER=y was asked for, got n because it depends on !OVERRIDE_LIBC (=y)",
+        )
+
+    def test_unmet_dependency_of_a_plugin(self):
+        self.refused(
+            "CONFIG_FRONTEND_TWO=y",
+            ":1: CONFIG_FRONTEND_TWO=y was asked for, got n because it depends on FAST (=n)",
+        )
+
+    def test_option_of_a_plugin_that_is_not_chosen(self):
+        self.refused(
+            "CONFIG_FAST=y\nCONFIG_TWO_OPTION=7",
+            ":2: CONFIG_TWO_OPTION=7 was asked for, got nothing because it depends on FRONTEND_TWO (=n)",
+        )
+
+    def test_condition_of_a_prompt(self):
+        self.refused(
+            "CONFIG_SHOWN_WITH_FAST=4",
+            ":1: CONFIG_SHOWN_WITH_FAST=4 was asked for, got 3 because it can be set only if FAST (=n)",
+        )
+
+    def test_two_of_a_choice(self):
+        self.refused(
+            "CONFIG_FAST=y\nCONFIG_FRONTEND_ONE=y\nCONFIG_FRONTEND_TWO=y",
+            ":3: CONFIG_FRONTEND_TWO=y was asked for, but line 2 asks for CONFIG_FRONTEND_ONE=y, "
+            'and the choice "Front end" takes exactly one',
+        )
+
+    def test_none_of_a_choice(self):
+        self.refused(
+            "# CONFIG_FRONTEND_ONE is not set",
+            ':1: CONFIG_FRONTEND_ONE=n was asked for, got y because the choice "Front end" takes exactly one, '
+            "and no other was asked for",
+        )
+
+    def test_selected_by_another(self):
+        self.refused(
+            "CONFIG_SELECTING=y\n# CONFIG_SELECTED is not set",
+            ":2: CONFIG_SELECTED=n was asked for, got y because it is selected by SELECTING (=y)",
+        )
+
+    def test_what_follows_from_others_cannot_be_set(self):
+        self.refused(
+            "CONFIG_DERIVED=2",
+            ":1: CONFIG_DERIVED=2 was asked for, got 1 because it cannot be set: it follows from CONFIG_FAST",
+        )
+
+    def test_what_follows_from_others_may_be_out_of_date(self):
+        config = self.load('CONFIG_FAST=y\nCONFIG_FRONTEND_TWO=y\nCONFIG_FRONTEND="one"\nCONFIG_DERIVED=1\n')
+        self.assertEqual(config.frontend, "two")
+
+    def test_set_twice(self):
+        self.refused("CONFIG_NUMBER=2\nCONFIG_NUMBER=2", ":2: CONFIG_NUMBER is already set on line 1")
+        self.refused("CONFIG_FAST=y\n# CONFIG_FAST is not set", ":2: CONFIG_FAST is already set on line 1")
+
+    def test_malformed_lines(self):
+        for line in ("CONFIG_FAST", "CONFIG_FAST = y", " CONFIG_FAST=y", "FAST=y", "#  CONFIG_FAST is not set",
+                     "# config_FAST is  not set", "CONFIG_=y", "<<<<<<< HEAD"):
+            self.refused(
+                f"\n{line}\n",
+                f":2: malformed line '{line}': write CONFIG_X=value, '# CONFIG_X is not set', "
+                "or a comment that starts with #",
+            )
+
+    def test_malformed_values(self):
+        for line, form in (
+            ("CONFIG_FAST=m", "y or n"),
+            ("CONFIG_FAST=1", "y or n"),
+            ("CONFIG_FAST=", "y or n"),
+            ("CONFIG_NUMBER=010", "a whole number without leading zeros"),
+            ("CONFIG_NUMBER=0x5", "a whole number without leading zeros"),
+            ("CONFIG_NUMBER=5 ms", "a whole number without leading zeros"),
+            ("CONFIG_NUMBER=", "a whole number without leading zeros"),
+            ("CONFIG_HEXADECIMAL=10", "a hexadecimal number that starts with 0x"),
+            ("CONFIG_NAME=x", 'text in double quotes, with \\" and \\\\ inside'),
+            ('CONFIG_NAME="x"y"', 'text in double quotes, with \\" and \\\\ inside'),
+        ):
+            self.refused(line, f":1: {line}: the value must be {form}")
+
+    def test_all_problems_are_reported_at_once(self):
+        self.refused(
+            "CONFIG_NUMBER=101\nCONFIG_FASTER=y",
+            ":1: CONFIG_NUMBER=101 was asked for, got 5 because the range is 1..100",
+            ":2: CONFIG_FASTER=y was asked for, got n because it depends on FAST (=n) and !OVERRIDE_LIBC (=y)",
+        )
+
+    def test_other_line_ends_and_no_last_one(self):
+        self.assertIn("NUMBER 7", self.load("CONFIG_FAST=y\r\nCONFIG_NUMBER=7").autoconf)
+
+    def test_no_text(self):
+        self.refused(b"CONFIG_FAST=y\n\xff\xfe", ": is not UTF-8 text (invalid start byte)")
+
+    def test_no_file(self):
+        with self.assertRaisesRegex(configuration.ConfigurationError, "^nowhere: No such file or directory$"):
+            configuration.load(self.root, self.root / "nowhere", "nowhere")
+
+    def test_broken_kconfig(self):
+        (self.root / "Kconfig").write_text(KCONFIG + "\nconfig\n")
+        with self.assertRaisesRegex(configuration.ConfigurationError, r"Kconfig:\d+: error: couldn't parse 'config'"):
+            self.load("")
+
+    def test_plugin_that_names_no_folder(self):
+        (self.root / "policies/one/Kconfig").write_text('config FRONTEND_ONE\n\tbool "one"\n')
+        with self.assertRaisesRegex(configuration.ConfigurationError, "does not name its folder"):
+            self.load("")
+
+    def test_plugin_without_a_header(self):
+        (self.root / "policies/one/one.h").unlink()
+        with self.assertRaisesRegex(configuration.ConfigurationError, "^policies/one/one.h is missing"):
+            self.load("")
+
+
+class Options(unittest.TestCase):
+    """The project's own options."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.options = configuration.load_options(ROOT)
+
+    def test_each_has_a_help_of_substance(self):
+        for symbol in self.options.unique_defined_syms:
+            text = " ".join(node.help for node in symbol.nodes if node.help)
+            words = 20 if any(node.prompt for node in symbol.nodes) else 10
+            self.assertGreaterEqual(len(text.split()), words, f"help of {symbol.name}: {text!r}")
+        for choice in self.options.unique_choices:
+            text = " ".join(node.help for node in choice.nodes if node.help)
+            self.assertGreaterEqual(len(text.split()), 10, f"help of {choice.nodes[0].prompt[0]}")
+
+    def test_each_number_has_a_range_that_holds_its_default(self):
+        for symbol in self.options.unique_defined_syms:
+            if symbol.orig_type == configuration.kconfiglib.INT and any(node.prompt for node in symbol.nodes):
+                self.assertTrue(symbol.ranges, f"{symbol.name} has no range")
+                low, high, _ = symbol.ranges[0]
+                for value, _ in symbol.defaults:
+                    self.assertTrue(int(low.str_value) <= int(value.str_value) <= int(high.str_value), symbol.name)
+
+    def test_plugins_are_named_after_their_folders(self):
+        for symbol, parent in (("FRONTEND", "policies"), ("BACKEND", "backends")):
+            folders = {path.parent.name for path in ROOT.glob(f"{parent}/*/Kconfig")}
+            named = {value.str_value for value, _ in self.options.syms[symbol].defaults}
+            self.assertEqual(named, folders)
+
+
+class Defconfigs(unittest.TestCase):
+    FILES = sorted(ROOT.glob("configs/*"))
+
+    def test_all_are_strict(self):
+        self.assertTrue(self.FILES)
+        for file in self.FILES:
+            self.assertRegex(file.name, r"^\w+_defconfig$")
+            configuration.load(ROOT, file, file.name)
+
+    def test_all_are_minimal(self):
+        for file in self.FILES:
+            options = configuration.load_options(ROOT)
+            options.load_config(str(file))
+            with tempfile.TemporaryDirectory() as folder:
+                options.write_min_config(f"{folder}/minimal", header="")
+                minimal = Path(f"{folder}/minimal").read_text()
+            lines = [x for x in file.read_text().splitlines(True) if not x.startswith("#") or x.endswith("not set\n")]
+            self.assertEqual("".join(lines), minimal, f"{file.name}: make savedefconfig writes the minimal form")
+
+    def test_all_say_for_whom_they_are(self):
+        for file in self.FILES:
+            self.assertTrue(file.read_text().startswith("# For "), file.name)
+
+
+class Command(unittest.TestCase):
+    def check(self, *arguments):
+        script = ROOT / "site_scons/configuration.py"
+        return subprocess.run([sys.executable, "-B", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    def test_a_sound_file_passes_in_silence(self):
+        done = self.check("check", "configs/default_defconfig")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_a_broken_one_is_refused(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("CONFIG_CACHE_BYTES=12\n")
+            file.flush()
+            done = self.check("check", file.name)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(
+            done.stderr,
+            f"{file.name}:1: CONFIG_CACHE_BYTES=12 was asked for, got 1048576 because the range is 16384..67108864\n",
+        )
+
+    def test_usage(self):
+        self.assertEqual((self.check().returncode, self.check().stderr), (2, "usage: configuration.py check FILE\n"))

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""The library that was built exports what it should, no more and no less."""
+
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+from tree import ROOT
+
+BUILD = Path(os.environ["HAKMEM_TEST_BUILD"])
+FUNCTION = re.compile(r"\b(hak_\w+)\(")
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+class Exports(unittest.TestCase):
+    def test_public_and_libc_names_only(self):
+        listed = (ROOT / "tests/build/exports.txt").read_text().splitlines()
+        libc = {line for line in listed if not line.startswith("#")}
+        public = set()
+        for header in (BUILD / "include/hakmem").glob("*.h"):
+            public |= set(FUNCTION.findall(COMMENT.sub("", header.read_text())))
+        self.assertIn("hak_malloc", public)
+
+        override = "#define CONFIG_OVERRIDE_LIBC 1\n" in (BUILD / "gen/autoconf.h").read_text()
+        command = ["nm", "--dynamic", "--defined-only", "--format=just-symbols", BUILD / "libhakmem.so"]
+        found = set(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split())
+        self.assertEqual(sorted(found), sorted(public | libc if override else public))
+
+    def test_no_path_of_this_machine(self):
+        for name in ("libhakmem.so", "libhakmem.a"):
+            self.assertNotIn(str(ROOT).encode() + b"/", (BUILD / name).read_bytes(), name)

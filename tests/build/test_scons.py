@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""What scons builds, what it builds again, and what it says to those who ask for the impossible."""
+
+import json
+import os
+import re
+import shutil
+import unittest
+
+import configuration
+from tree import ROOT, Tree, TreeTest, compiled
+
+CONFIG = configuration.load(ROOT, ROOT / "configs/default_defconfig", "default")
+POLICY = f"policies/{CONFIG.frontend}"
+BACK_END = f"backends/{CONFIG.backend}"
+
+
+class Rebuild(TreeTest):
+    """What a change compiles."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.all = compiled(cls.tree.scons("CONFIG=default"))
+
+    def setUp(self):
+        super().setUp()
+        self.tree.scons("CONFIG=default")
+
+    def test_nothing_when_nothing_has_changed(self):
+        before = self.tree.built("default")
+        self.tree.scons("CONFIG=default")
+        self.assertEqual(self.tree.built("default"), before)
+
+    def test_all_sources_are_in_the_library_once(self):
+        plugins = {f"{p}/{f.stem}" for p in (POLICY, BACK_END) for f in (ROOT / p).glob("*.c") if f.name[:5] != "test_"}
+        core = {f"core/{file.stem}" for file in ROOT.glob("core/*.c")} - {"core/malloc"}
+        self.assertEqual(self.all, core | plugins)
+
+    def test_header_of_the_policy(self):
+        self.tree.append(f"{POLICY}/{CONFIG.frontend}.h", "/* changed */\n")
+        objects = compiled(self.tree.scons("CONFIG=default"))
+        self.assertIn(f"{POLICY}/{CONFIG.frontend}", objects)
+        self.assertIn("core/override", objects)
+        self.assertFalse(objects & {"core/os", "core/lock", "core/size_class", "core/identity"}, objects)
+        self.assertFalse({name for name in objects if name.startswith("backends/")}, objects)
+
+    def test_source_of_the_back_end(self):
+        self.tree.append(f"{BACK_END}/{CONFIG.backend}.c", "/* changed */\n")
+        objects = compiled(self.tree.scons("CONFIG=default"))
+        self.assertEqual(objects, {f"{BACK_END}/{CONFIG.backend}"})
+
+    def test_option(self):
+        self.tree.append("configs/default_defconfig", "CONFIG_DIRTY_MAX=32\n")
+        objects = compiled(self.tree.scons("CONFIG=default"))
+        self.assertIn(f"{BACK_END}/{CONFIG.backend}", objects)
+
+    def test_comment_in_a_configuration_or_in_kconfig(self):
+        before = self.tree.built("default")
+        self.tree.append("configs/default_defconfig", "# no more\nCONFIG_DIRTY_MAX=64\n")
+        self.tree.append("Kconfig", "\n# no more\n")
+        self.tree.scons("CONFIG=default")
+        self.assertEqual(self.tree.built("default"), before)
+
+    def test_default_in_kconfig(self):
+        kconfig = (self.tree.root / "Kconfig").read_text()
+        self.tree.write("Kconfig", kconfig.replace("\tdefault 500\n", "\tdefault 501\n"))
+        self.assertIn(f"{BACK_END}/{CONFIG.backend}", compiled(self.tree.scons("CONFIG=default")))
+
+    def test_compiler(self):
+        if not shutil.which("clang"):
+            self.skipTest("clang is not installed")
+        output = self.tree.scons("CONFIG=default", "CC=clang", "-n")
+        self.assertEqual(compiled(output), self.all)
+
+    def test_flags_of_the_user(self):
+        output = self.tree.scons("CONFIG=default", "VERBOSE=yes", "-n", CFLAGS="-O3", CPPFLAGS="-DX=1", LDFLAGS="-Wl,-O1")
+        lines = [line for line in output.splitlines() if " -c " in line]
+        self.assertEqual(len(lines), len(self.all))
+        for line in lines:
+            self.assertRegex(line, " -O2 .* -O3 .*-DX=1 ")
+        self.assertRegex(output, r"-o build/default/libhakmem\.so\.\S+ .*-z,now.*-Wl,-O1")
+
+    def test_command_line_wins_over_environment(self):
+        output = self.tree.scons("CONFIG=default", "VERBOSE=yes", "-n", "CFLAGS=-O1", CFLAGS="-O3")
+        self.assertIn(" -O1 ", output)
+        self.assertNotIn(" -O3 ", output)
+
+    def test_a_broken_configuration_leaves_the_build_alone(self):
+        before = self.tree.built("default")
+        self.tree.write("configs/default_defconfig", "CONFIG_CACHE_BYTES=12\n")
+        output = self.tree.scons("CONFIG=default", status=2)
+        self.assertIn(
+            "\nconfigs/default_defconfig:1: CONFIG_CACHE_BYTES=12 was asked for, got 1048576 because the range is "
+            "16384..67108864\n",
+            output,
+        )
+        self.assertEqual(self.tree.built("default"), before)
+
+    def test_one_broken_configuration_of_two_builds_neither(self):
+        self.tree.write("configs/broken_defconfig", "CONFIG_NO_SUCH_OPTION=y\n")
+        self.tree.append("configs/default_defconfig", "CONFIG_DIRTY_MAX=31\n")
+        before = self.tree.built("default")
+        self.tree.scons("CONFIG=default,broken", status=2)
+        self.assertEqual(self.tree.built("default"), before)
+
+
+class Builds(TreeTest):
+    """Which configurations are built, and where."""
+
+    def identity(self, folder):
+        library = self.tree.root / "build" / folder / "libhakmem.so"
+        said = self.tree.command("/bin/true", LD_PRELOAD=str(library), HAKMEM_VERSION="1")
+        self.assertIn(said.strip().encode(), library.read_bytes())
+        return said
+
+    def test_without_a_config(self):
+        output = self.tree.scons()
+        self.assertIn("there is no .config (`make menuconfig` makes one): build/local gets configs/default_def", output)
+        self.assertTrue((self.tree.root / "build/local/libhakmem.so").exists())
+
+    def test_with_a_config_of_another_name(self):
+        self.tree.write("other.config", "CONFIG_REMOTE_FREE_KEEP=y\n")
+        autoconf = self.tree.root / "build/local/gen/autoconf.h"
+        self.tree.scons("build/local/gen/autoconf.h", KCONFIG_CONFIG="other.config")
+        self.assertIn("REMOTE_FREE_KEEP 1", autoconf.read_text())
+        self.tree.scons("build/local/gen/autoconf.h")
+        self.assertNotIn("REMOTE_FREE_KEEP", autoconf.read_text())
+        self.tree.scons("build/local/gen/autoconf.h", "KCONFIG_CONFIG=other.config")
+        self.assertIn("REMOTE_FREE_KEEP 1", autoconf.read_text())
+        output = self.tree.scons(status=2, KCONFIG_CONFIG="nowhere")
+        self.assertIn("KCONFIG_CONFIG=nowhere: there is no such file", output)
+
+    def test_two_side_by_side(self):
+        self.tree.write("configs/other_defconfig", "# For tests.\nCONFIG_CLASS_STEPS_8=y\n")
+        self.tree.scons("CONFIG=default,other")
+        default, other = self.identity("default"), self.identity("other")
+        self.assertRegex(default, r" config [0-9a-f]{12} ")
+        self.assertNotEqual(default, other)
+        before = self.tree.built("default")
+        self.tree.append("configs/other_defconfig", "CONFIG_DIRTY_MAX=33\n")
+        self.tree.scons("CONFIG=default,other")
+        self.assertEqual(self.tree.built("default"), before)
+
+    def test_products(self):
+        self.tree.scons("CONFIG=default")
+        build = self.tree.root / "build/default"
+        self.assertEqual(os.readlink(build / "libhakmem.so"), os.readlink(build / "libhakmem.so.0"))
+        self.assertRegex(os.readlink(build / "libhakmem.so"), r"^libhakmem\.so\.0\.\d+\.\d+$")
+        self.assertIn("Library soname: [libhakmem.so.0]", self.tree.command("readelf", "-d", str(build / "libhakmem.so")))
+        self.assertTrue((build / "libhakmem.a").exists())
+        headers = {file.name for file in (ROOT / "core/include/hakmem").glob("*.h")}
+        self.assertEqual({file.name for file in (build / "include/hakmem").glob("*.h")}, headers)
+        compiles = json.loads((self.tree.root / "build/compile_commands.json").read_text())
+        self.assertIn("core/override.c", {entry["file"] for entry in compiles})
+
+    def test_without_libc_names(self):
+        self.tree.write("configs/own_defconfig", "# CONFIG_OVERRIDE_LIBC is not set\n")
+        self.assertNotIn("core/override", compiled(self.tree.scons("CONFIG=own")))
+        names = self.tree.command("nm", "-D", "--defined-only", "--format=just-symbols", "build/own/libhakmem.so")
+        self.assertEqual({name[:4] for name in names.split()}, {"hak_"})
+
+    def test_clean(self):
+        self.tree.scons("CONFIG=default")
+        self.tree.scons("CONFIG=default", "-c")
+        self.assertEqual(self.tree.built("default"), {})
+
+    def test_a_new_policy_is_one_new_folder(self):
+        folder = self.tree.root / "policies/toy"
+        folder.mkdir()
+        for file in (ROOT / POLICY).iterdir():
+            name = file.name.replace(CONFIG.frontend, "toy")
+            text = file.read_text().replace(CONFIG.frontend, "toy").replace(CONFIG.frontend.upper(), "TOY")
+            (folder / name).write_text(text)
+        self.tree.write("configs/toy_defconfig", "CONFIG_FRONTEND_TOY=y\n")
+        objects = compiled(self.tree.scons("CONFIG=toy"))
+        self.assertIn("policies/toy/toy", objects)
+        self.assertNotIn(f"{POLICY}/{CONFIG.frontend}", objects)
+        self.assertIn(f" toy/{CONFIG.backend} ", self.identity("toy"))
+        output = self.tree.scons("test", "CONFIG=toy", "ONLY=policy,test_random")
+        self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0$")
+
+    def test_every_option_builds_and_runs_at_its_ends(self):
+        """The ranges in Kconfig are those that the code can bear."""
+        options = configuration.load_options(ROOT)
+        numbers = [s for s in options.unique_defined_syms if s.orig_type == configuration.kconfiglib.INT and s.ranges]
+        last = [choice.syms[-1].name for choice in options.unique_choices]
+        first = [choice.syms[0].name for choice in options.unique_choices]
+        for name, end, chosen, override in (("least", 0, first, "y"), ("most", 1, last, "y")):
+            lines = [f"CONFIG_{symbol.name}={symbol.ranges[0][end].str_value}\n" for symbol in numbers]
+            lines += [f"CONFIG_{symbol}=y\n" for symbol in chosen]
+            lines += [f"CONFIG_CACHE_ADAPTIVE={'yn'[end]}\n"]
+            self.tree.write(f"configs/{name}_defconfig", "".join(lines))
+        self.tree.scons("CONFIG=least,most")
+        for name in ("least", "most"):
+            library = str(self.tree.root / f"build/{name}/libhakmem.so")
+            said = self.tree.command("/usr/bin/python3", "-c", "print(sum(map(len, map(str, range(10**5)))))",
+                                     LD_PRELOAD=library, PYTHONMALLOC="malloc")
+            self.assertEqual(said, "488890\n")
+
+
+class Identity(TreeTest):
+    """What the library says of its sources, and what it keeps to itself."""
+
+    def test_revision(self):
+        identity = self.tree.root / "build/default/gen/identity.h"
+
+        def revision():
+            return re.search('HAK_REVISION "(.*)"', identity.read_text())[1]
+
+        self.tree.scons("CONFIG=default")
+        self.assertEqual(revision(), "unknown")
+
+        self.tree.write(".gitignore", "/build/\n__pycache__/\n")
+        self.tree.git("init", "-q")
+        self.tree.git("add", "-A")
+        self.tree.git("commit", "-qm", "one")
+        self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity"})
+        commit = self.tree.git("rev-parse", "HEAD").strip()
+        self.assertEqual(revision(), commit[:12])
+
+        self.tree.append("core/os.c", "/* changed */\n")
+        self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity", "core/os"})
+        self.assertEqual(revision(), commit[:12] + "-modified")
+
+        self.tree.git("commit", "-qam", "two")
+        self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity"})
+        self.assertNotEqual(revision(), commit[:12])
+        self.assertNotIn("modified", revision())
+
+    def test_equal_sources_give_equal_libraries_in_any_folder(self):
+        other = Tree()
+        self.addCleanup(other.remove)
+        for tree in (self.tree, other):
+            shutil.rmtree(tree.root / ".git", ignore_errors=True)
+            tree.scons("CONFIG=default")
+        for name in ("libhakmem.so", "libhakmem.a"):
+            mine, theirs = ((tree.root / "build/default" / name).read_bytes() for tree in (self.tree, other))
+            self.assertEqual(mine, theirs, name)
+            self.assertNotIn(str(self.tree.root).encode(), mine, name)
+
+
+class Mistakes(TreeTest):
+    """Each is answered with what to do."""
+
+    def check(self, words, message, **variables):
+        output = self.tree.scons(*words, status=2, **variables)
+        self.assertIn(message, output)
+        self.assertNotIn("Traceback", output)
+        self.assertFalse((self.tree.root / "build/default").exists())
+
+    def test_unknown_configuration(self):
+        self.check(["CONFIG=nope"], "CONFIG=nope: there is no configs/nope_defconfig; there are: default")
+
+    def test_unknown_variable(self):
+        self.check(["CONFG=default"], "unknown variable CONFG; `scons -h` lists what there is")
+
+    def test_unknown_target(self):
+        self.check(["CONFIG=default", "tset"], "Do not know how to make File target `tset'")
+
+    def test_unknown_test(self):
+        self.check(["test", "ONLY=contrat"], "ONLY=contrat: there is no such test. Groups: unit, policy,")
+
+    def test_unknown_sanitizer(self):
+        self.check(["CONFIG=default", "SANITIZE=threads"], "Invalid value for option SANITIZE: threads.  Valid values are: ")
+
+    def test_no_such_compiler(self):
+        self.check(["CONFIG=default", "CC=nocc"], "CC=nocc: there is no such program on PATH. Install it (Debian: apt-get")
+        self.check(["CONFIG=default"], "CC=nocc: there is no such program on PATH", CC="nocc")
+        self.check(["CONFIG=default", "AR=noar"], "AR=noar: there is no such program on PATH")
+
+    def test_no_compiler(self):
+        self.check(["CONFIG=default", "CC=false"], "CC=false: `false --version` fails: is that a C compiler?")
+
+    def test_names_that_cannot_be(self):
+        for name in ("bench", "a-b"):
+            self.tree.write(f"configs/{name}_defconfig", "")
+            self.check([f"CONFIG={name}"], f"configs/{name}_defconfig: rename it")
+
+
+class Help(TreeTest):
+    def test_lists_configurations_variables_and_targets(self):
+        output = self.tree.scons("-h")
+        for file in ROOT.glob("configs/*_defconfig"):
+            self.assertIn(file.name[: -len("_defconfig")], output)
+        for word in ("CC:", "CFLAGS:", "CPPFLAGS:", "LDFLAGS:", "AR:", "CONFIG:", "SANITIZE:", "ONLY:", "MATRIX:",
+                     "KCONFIG_CONFIG:", "scons test", "scons ab", "scons -c"):
+            self.assertIn(word, output)
+
+    def test_needs_no_sound_configuration(self):
+        self.tree.write(".config", "nonsense\n")
+        self.assertIn("scons test", self.tree.scons("-h"))
+
+

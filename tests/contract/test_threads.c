@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads that start and end, and blocks that are freed by others than those who allocated them. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "core/heap.h"
+#include "tests/contract/support.h"
+
+static const size_t MIB = (size_t)1 << 20;
+
+TestSuite(threads, .timeout = 120);
+
+/* ── heaps ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* The heaps that threads had. */
+static const struct hak_heap *heaps[1024];
+static size_t heaps_seen;
+
+static void note_heap(const struct hak_heap *heap)
+{
+    for (size_t i = 0; i < heaps_seen; i++)
+        if (heaps[i] == heap)
+            return;
+    cr_assert_lt(heaps_seen, sizeof(heaps) / sizeof(heaps[0]));
+    heaps[heaps_seen++] = heap;
+}
+
+/* Some blocks of many sizes; returns the heap that they came from. */
+static void *short_life(void *unused)
+{
+    uint64_t random = (uintptr_t)&unused;
+    void *blocks[200];
+
+    for (size_t i = 0; i < 200; i++) {
+        size_t size = random_size(&random, 100000);
+        blocks[i] = hak_malloc(size);
+        require(blocks[i] != NULL);
+        memset(blocks[i], 0x5a, size);
+    }
+    for (size_t i = 0; i < 200; i++)
+        hak_free(blocks[i]);
+    return hak_heap_mine;
+}
+
+Test(threads, a_thousand_one_after_the_other_share_few_heaps)
+{
+    size_t after_warm_up = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        note_heap(on_new_thread(short_life, NULL));
+        if (i == 100)
+            after_warm_up = resident_bytes();
+    }
+    cr_assert_leq(heaps_seen, 4);
+    cr_assert_leq(resident_bytes(), after_warm_up + 8 * MIB);
+}
+
+Test(threads, a_thousand_eight_at_a_time_share_few_heaps)
+{
+    pthread_t threads[8];
+    size_t after_warm_up = 0;
+
+    for (int round = 0; round < 125; round++) {
+        for (int i = 0; i < 8; i++)
+            cr_assert_eq(pthread_create(&threads[i], NULL, short_life, NULL), 0);
+        for (int i = 0; i < 8; i++) {
+            void *heap;
+            cr_assert_eq(pthread_join(threads[i], &heap), 0);
+            note_heap(heap);
+        }
+        if (round == 25)
+            after_warm_up = resident_bytes();
+    }
+    cr_assert_leq(heaps_seen, 32);
+    cr_assert_leq(resident_bytes(), after_warm_up + 32 * MIB);
+}
+
+/* ── blocks that outlive their thread ────────────────────────────────────────────────────────── */
+
+enum { KINDS = 8, BATCH = 512 };
+
+struct batch {
+    unsigned char *blocks[BATCH];
+    size_t sizes[BATCH];
+};
+
+/* Of every kind: small, at the class borders, large, aligned, zeroed. */
+static void allocate(struct batch *batch, uint64_t *random)
+{
+    for (size_t i = 0; i < BATCH; i++) {
+        size_t size = random_size(random, i % KINDS == 0 ? 300000 : 1000);
+        size_t align = (size_t)1 << random_below(random, 13);
+        batch->blocks[i] = i % KINDS == 1   ? hak_aligned_alloc(align, size)
+                           : i % KINDS == 2 ? hak_calloc(1, size)
+                                            : hak_malloc(size);
+        batch->sizes[i] = size;
+        require(batch->blocks[i] != NULL);
+        pattern_fill(batch->blocks[i], size, i);
+    }
+}
+
+static void *allocate_on_thread(void *batch)
+{
+    uint64_t random = 1;
+
+    allocate(batch, &random);
+    return NULL;
+}
+
+static void *check_and_free(void *argument)
+{
+    struct batch *batch = argument;
+
+    for (size_t i = 0; i < BATCH; i++) {
+        require(pattern_holds(batch->blocks[i], batch->sizes[i], batch->blocks[i], i));
+        hak_free(batch->blocks[i]);
+    }
+    return NULL;
+}
+
+/* As check_and_free, by a thread that has no heap, and gets none by this. */
+static void *free_without_a_heap(void *argument)
+{
+    require(hak_heap_is_empty(hak_heap_mine));
+    check_and_free(argument);
+    require(hak_heap_is_empty(hak_heap_mine));
+    return NULL;
+}
+
+static struct batch batch;
+
+Test(threads, blocks_outlive_their_thread)
+{
+    on_new_thread(allocate_on_thread, &batch);
+    check_and_free(&batch);
+    require_valid_heap();
+}
+
+Test(threads, a_block_of_an_ended_thread_can_be_resized)
+{
+    on_new_thread(allocate_on_thread, &batch);
+    for (size_t i = 0; i < BATCH; i++) {
+        unsigned char *old = batch.blocks[i];
+        size_t size = batch.sizes[i];
+        unsigned char *block = hak_realloc(old, 2 * size + 1);
+        cr_assert(block && pattern_holds(block, size, old, i));
+        cr_assert_geq(hak_malloc_usable_size(block), 2 * size + 1);
+        hak_free(block);
+    }
+    require_valid_heap();
+}
+
+Test(threads, memory_of_ended_threads_is_used_again)
+{
+    size_t after_warm_up = 0;
+
+    for (int i = 0; i < 300; i++) {
+        on_new_thread(allocate_on_thread, &batch);
+        if (i % 3 == 0)
+            check_and_free(&batch);
+        else
+            on_new_thread(i % 3 == 1 ? check_and_free : free_without_a_heap, &batch);
+        if (i == 60)
+            after_warm_up = resident_bytes();
+    }
+    cr_assert_leq(resident_bytes(), after_warm_up + 16 * MIB);
+}
+
+Test(threads, free_by_a_thread_that_never_allocated_attaches_no_heap)
+{
+    uint64_t random = 2;
+
+    for (int i = 0; i < 100; i++) {
+        allocate(&batch, &random);
+        on_new_thread(free_without_a_heap, &batch);
+    }
+    allocate(&batch, &random);
+    check_and_free(&batch);
+    require_valid_heap();
+}
+
+/* ── producers and consumers ─────────────────────────────────────────────────────────────────── */
+
+/* One thread only allocates, the other only frees. They take turns with one of two batches each, so
+ * that both work at the same time. */
+struct flow {
+    struct batch batches[2];
+    pthread_barrier_t turn;
+    unsigned rounds;
+};
+
+static void *produce(void *argument)
+{
+    struct flow *flow = argument;
+    uint64_t random = 3;
+
+    for (unsigned round = 0; round < flow->rounds; round++) {
+        allocate(&flow->batches[round % 2], &random);
+        pthread_barrier_wait(&flow->turn);
+    }
+    return NULL;
+}
+
+static void *consume(void *argument)
+{
+    struct flow *flow = argument;
+    size_t after_warm_up = 0;
+
+    for (unsigned round = 0; round < flow->rounds; round++) {
+        pthread_barrier_wait(&flow->turn);
+        check_and_free(&flow->batches[round % 2]);
+        if (round == 50)
+            after_warm_up = resident_bytes();
+    }
+    require(resident_bytes() <= after_warm_up + 24 * MIB);
+    return NULL;
+}
+
+static void run_flow(void *(*consumer)(void *))
+{
+    static struct flow flow;
+    pthread_t producer;
+
+    flow.rounds = 300;
+    pthread_barrier_init(&flow.turn, NULL, 2);
+    cr_assert_eq(pthread_create(&producer, NULL, produce, &flow), 0);
+    consumer(&flow);
+    cr_assert_eq(pthread_join(producer, NULL), 0);
+}
+
+Test(threads, what_one_allocates_and_another_frees_stays_bounded)
+{
+    run_flow(consume);
+    cr_assert(hak_heap_is_empty(hak_heap_mine), "the consumer never allocated");
+}
+
+static void *consume_with_a_heap(void *flow)
+{
+    hak_free(hak_malloc(1));
+    consume(flow);
+    require_valid_heap();
+    return NULL;
+}
+
+Test(threads, what_one_allocates_and_another_with_a_heap_frees_stays_bounded)
+{
+    run_flow(consume_with_a_heap);
+}
+
+/* ── many at once ────────────────────────────────────────────────────────────────────────────── */
+
+enum { CROWD = 400 };
+
+static struct {
+    pthread_barrier_t all_have_one;
+    unsigned char *blocks[CROWD];
+} crowd;
+
+/* Allocates a block, and frees a neighbour's once everybody has one. */
+static void *one_of_a_crowd(void *argument)
+{
+    size_t number = (size_t)argument;
+    size_t neighbour = (number + 1) % CROWD;
+
+    crowd.blocks[number] = hak_malloc(number * 100);
+    require(crowd.blocks[number] != NULL);
+    pattern_fill(crowd.blocks[number], number * 100, number);
+    pthread_barrier_wait(&crowd.all_have_one);
+    require(pattern_holds(crowd.blocks[neighbour], neighbour * 100, crowd.blocks[neighbour],
+                          neighbour));
+    hak_free(crowd.blocks[neighbour]);
+    require_valid_heap();
+    return NULL;
+}
+
+Test(threads, hundreds_alive_at_once)
+{
+    static pthread_t threads[CROWD];
+    pthread_attr_t attributes;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    for (int round = 0; round < 3; round++) {
+        pthread_barrier_init(&crowd.all_have_one, NULL, CROWD);
+        for (size_t i = 0; i < CROWD; i++)
+            cr_assert_eq(pthread_create(&threads[i], &attributes, one_of_a_crowd, (void *)i), 0);
+        for (size_t i = 0; i < CROWD; i++)
+            cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    }
+}
+
+/* ── allocation while a thread ends ──────────────────────────────────────────────────────────── */
+
+static pthread_key_t key;
+
+/* Runs before or after the allocator's own destructor; the second round surely after. */
+static void allocate_at_the_end(void *argument)
+{
+    unsigned char *block = argument;
+    static _Thread_local int rounds;
+
+    require(pattern_holds(block, 100, block, 7));
+    hak_free(block);
+    if (++rounds < 3) {
+        block = hak_malloc(100);
+        pattern_fill(block, 100, 7);
+        pthread_setspecific(key, block);
+    }
+}
+
+static void *end_slowly(void *unused)
+{
+    unsigned char *block = hak_malloc(100);
+
+    (void)unused;
+    pattern_fill(block, 100, 7);
+    pthread_setspecific(key, block);
+    return hak_heap_mine;
+}
+
+Test(threads, destructors_of_a_thread_may_allocate)
+{
+    cr_assert_eq(pthread_key_create(&key, allocate_at_the_end), 0);
+    for (int i = 0; i < 200; i++)
+        note_heap(on_new_thread(end_slowly, NULL));
+    cr_assert_leq(heaps_seen, 4);
+}
+
+/* ── aligned and large blocks across threads ─────────────────────────────────────────────────── */
+
+static unsigned char *handed_over;
+
+static void *free_it(void *unused)
+{
+    hak_free(handed_over);
+    return unused;
+}
+
+Test(threads, aligned_and_large_blocks_are_freed_by_others)
+{
+    size_t after_warm_up = 0;
+
+    for (int i = 0; i < 200; i++) {
+        for (size_t align = 16; align <= 4 * MIB; align *= 4) {
+            handed_over = hak_aligned_alloc(align, 3000);
+            cr_assert(handed_over && (uintptr_t)handed_over % align == 0);
+            memset(handed_over, 1, 3000);
+            on_new_thread(free_it, NULL);
+        }
+        handed_over = hak_malloc(3 * MIB);
+        cr_assert_not_null(handed_over);
+        memset(handed_over, 1, 3 * MIB);
+        on_new_thread(free_it, NULL);
+        if (i == 20)
+            after_warm_up = resident_bytes();
+    }
+    cr_assert_leq(resident_bytes(), after_warm_up + 16 * MIB);
+}

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""From before main until after exit: fork, threads, dlopen, linking, limits, valgrind."""
+
+from harness import test, test_without_libc_names
+
+PYTHON = "/usr/bin/python3"
+
+
+def says(case, result, text):
+    case.check(result.stdout.decode() == text, f"said {result.stdout!r}, not {text!r}", result.command)
+
+
+def simple(case, source, text, *arguments, timeout=60, before=()):
+    """Run a program of this folder under the library; it says `text` where all is well."""
+    result = case.run([case.program(source), *arguments], timeout=timeout, before=before)
+    says(case, result, text)
+    case.served(result)
+
+
+@test
+def fork_while_threads_allocate(case):
+    """100 forks of a process whose 8 threads allocate without pause; each child allocates and frees."""
+    simple(case, "fork_threads.c", "all children ended well\n", 1)
+
+
+@test
+def fork_from_several_threads(case):
+    """The same, with 4 threads that fork at once."""
+    simple(case, "fork_threads.c", "all children ended well\n", 4)
+
+
+@test
+def thread_exit(case):
+    """Blocks outlive their threads, others free them, and 2000 threads leave nothing behind."""
+    simple(case, "thread_exit.c", "blocks outlived their threads\n")
+
+
+@test
+def thread_specific_destructors(case):
+    """Destructors of thread-specific data allocate and free in every round; nothing is left behind."""
+    simple(case, "tls_destructors.c", "destructors allocated in every round\n")
+
+
+@test
+def thread_local_destructors(case):
+    """Destructors of C++ thread_local objects allocate, free and make other such objects."""
+    simple(case, "thread_local.cpp", "800 destructors ran\n")
+
+
+@test
+def exit_handlers(case):
+    """Handlers of exit and destructors allocate and free."""
+    simple(case, "exit_handlers.c", "late\nwith status\nearly\ndestructor\n")
+
+
+@test
+def exit_while_threads_allocate(case):
+    """exit() while 4 threads allocate, 30 times."""
+    for _ in range(30):
+        simple(case, "exit_handlers.c", "late\nwith status\nearly\ndestructor\n", "busy", timeout=20)
+
+
+@test
+def constructors(case):
+    """malloc before main, in .preinit_array, constructors, and another preloaded library's."""
+    program = case.program("constructors.c", libraries=("-ldl",))
+    early, library = case.shared_object("early.c"), case.build.library
+    for preload, blocks in (([library], 0), ([library, early], 50), ([early, library], 50)):
+        result = case.run([program], library=preload)
+        says(case, result, f"{blocks} blocks of another library\n")
+        case.served(result)
+
+
+@test_without_libc_names
+def dlopen(case):
+    """A running program opens the library, uses it, closes it, and goes on using its blocks."""
+    program = case.program("opened.c", libraries=("-ldl",))
+    for more in ([], [case.shared_object("tls_hog.c")]):
+        result = case.run([program, case.build.library, *more], library=False)
+        says(case, result, "opened, closed, and still at work\n")
+
+
+def linked(case, source, output, flags, libraries, text=None):
+    """Run, without LD_PRELOAD, a program linked with the library; it says what library it has."""
+    program = case.program(source, output, [f"-I{case.build.include}", *flags], libraries)
+    folder = str(case.build.folder)
+    result = case.run([program], library=False, env={"LD_LIBRARY_PATH": folder})
+    says(case, result, case.identity() + "\n" if text is None else text)
+
+
+@test
+def linked_shared(case):
+    """A program linked with -lhakmem gets libc's names and the library's own from it."""
+    linked(case, "linked.c", "linked_shared", [f"-L{case.build.folder}"], ["-lhakmem"])
+
+
+@test
+def linked_archive(case):
+    """A program linked with libhakmem.a, libc shared: no clash of symbols, and the same."""
+    linked(case, "linked.c", "linked_archive", [], [case.build.archive])
+
+
+@test
+def linked_static(case):
+    """A static program with libhakmem.a: no clash with the malloc of libc.a, and the same."""
+    linked(case, "linked.c", "linked_static", ["-static"], [case.build.archive])
+
+
+@test
+def linked_static_pie(case):
+    """A static position-independent program with libhakmem.a."""
+    linked(case, "linked.c", "linked_static_pie", ["-static-pie", "-fPIE"], [case.build.archive])
+
+
+@test
+def linked_static_cxx(case):
+    """A static C++ program with libhakmem.a: no clash with the operators of libstdc++.a."""
+    linked(case, "operators.cpp", "operators_static", ["-static"], [case.build.archive], "all forms\n")
+
+
+@test
+def threads_alive(case):
+    """2000 threads alive at once, each with blocks of its own."""
+    simple(case, "threads_alive.c", "2000 threads alive\n")
+
+
+# ── tools that run a program in their own way ───────────────────────────────────────────────
+
+
+def under_valgrind(case, *options):
+    valgrind = [case.tool("valgrind"), "--quiet", "--error-exitcode=99", *options]
+    result = case.run([*valgrind, case.program("mixed.c")], timeout=90)
+    says(case, result, "all well\n")
+    return result
+
+
+@test
+def valgrind_none(case):
+    """Starts and works under valgrind --tool=none, where the address space is small and odd."""
+    case.served(under_valgrind(case, "--tool=none"), ["mixed"])
+
+
+@test
+def valgrind_memcheck(case):
+    """Under memcheck, which puts its own malloc in: no error, no leak."""
+    under_valgrind(case, "--tool=memcheck", "--leak-check=full")
+
+
+@test
+def valgrind_memcheck_own_malloc(case):
+    """Under memcheck with the library's own malloc left in place: no error."""
+    under_valgrind(case, "--tool=memcheck", "--soname-synonyms=somalloc=nouserintercepts")
+
+
+# ── limits ──────────────────────────────────────────────────────────────────────────────────
+
+
+def limited(case, kilobytes):
+    """What stands before a command to run it as after `ulimit -v kilobytes`."""
+    return [case.tool("prlimit"), f"--as={kilobytes * 1024}"]
+
+
+@test
+def address_limit_start(case):
+    """Starts and works under ulimit -v 100000."""
+    simple(case, "mixed.c", "all well\n", before=limited(case, 100000))
+    case.both(["/bin/sh", "-c", "ls / | sort"], before=limited(case, 100000))
+
+
+PYTHON_THREADS = """
+import mmap, threading
+
+mapping = mmap.mmap(-1, 64 << 20)
+for at in range(0, 64 << 20, 4096):
+    mapping[at] = at >> 12 & 255
+answers = [None] * 8
+barrier = threading.Barrier(8)
+
+def work(number):
+    barrier.wait()
+    table = {}
+    for i in range(20000):
+        table[f"{number} {i}"] = [i] * (i % 10)
+        if i % 3 == 0:
+            del table[f"{number} {i // 2}"]
+            table[f"{number} {i // 2}"] = bytes(i % 3000)
+        if i % 5000 == 0:
+            bytearray(2 << 20)
+    answers[number] = len(table), sum(len(value) for value in table.values())
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(answers, sum(mapping[at] for at in range(0, 64 << 20, 4096)))
+"""
+
+
+@test
+def address_limit_python(case):
+    """python3 with 8 threads and a mapping of its own of 64 MB under ulimit -v 300000."""
+    environment = {"PYTHONMALLOC": "malloc"}
+    command = [PYTHON, "-c", PYTHON_THREADS]
+    # Without the limit: glibc does not always get through with it.
+    alone = case.run(command, library=False, env=environment)
+    under = case.run(command, before=limited(case, 300000), env=environment)
+    case.same(alone.stdout, under.stdout, "what python3 says")
+    case.check(not under.stderr, under.command, under.stderr)
+    case.served(under, ["python3"])
+
+
+def reaches(case, size, other):
+    result = case.run([case.program("reach.c"), size, other], before=limited(case, 300000))
+    case.check(result.stdout.startswith(b"blocks of"), result.command, result.stdout)
+    case.served(result)
+
+
+@test
+def address_limit_reach_64(case):
+    """Blocks of 64 B fill 60 % of ulimit -v 300000, then NULL; freed, they and others fill it again."""
+    reaches(case, 64, 102400)
+
+
+@test
+def address_limit_reach_1k(case):
+    """The same with blocks of 1 KiB, then of 1 MiB."""
+    reaches(case, 1024, 1 << 20)
+
+
+@test
+def address_limit_reach_100k(case):
+    """The same with blocks of 100 KiB, then of 64 B."""
+    reaches(case, 102400, 64)
+
+
+@test
+def address_limit_reach_1m(case):
+    """The same with blocks of 1 MiB, then of 1 KiB."""
+    reaches(case, 1 << 20, 1024)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""What the library promises about itself: its interface, identity, system calls and memory."""
+
+import re
+
+from harness import test, test_without_libc_names
+
+# What the library may export beside its own hak_ names: libc's, and C++'s operators new and delete.
+LIBC_NAMES = """
+    malloc free calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc pvalloc
+    malloc_usable_size malloc_trim free_sized free_aligned_sized
+""".split()
+CXX_NAMES = """
+    _Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t
+    _ZnwmSt11align_val_t _ZnamSt11align_val_t
+    _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t
+    _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm _ZdlPvRKSt9nothrow_t _ZdaPvRKSt9nothrow_t
+    _ZdlPvSt11align_val_t _ZdaPvSt11align_val_t _ZdlPvmSt11align_val_t _ZdaPvmSt11align_val_t
+    _ZdlPvSt11align_val_tRKSt9nothrow_t _ZdaPvSt11align_val_tRKSt9nothrow_t
+""".split()
+
+DIRTY_LIMIT_KB = 250
+
+
+@test
+def interface(case):
+    """libc's names do what C23, POSIX.1-2024 and glibc say."""
+    result = case.run([case.program("api.c", libraries=(case.build.library,))])
+    case.check(result.stdout == b"as the standards say\n", result.command, result.stdout)
+    case.served(result)
+
+
+@test
+def exported_names(case):
+    """All of libc's and C++'s names are exported, and none but these and the hak_ names."""
+    listed = case.run([case.tool("nm"), "-D", "--defined-only", case.build.library], library=False)
+    names = {line.split()[-1].split("@")[0] for line in listed.stdout.decode().splitlines()}
+    wanted = {*LIBC_NAMES, *CXX_NAMES}
+    case.check(wanted <= names, f"not exported: {sorted(wanted - names)}")
+    others = {name for name in names - wanted if not name.startswith("hak_")}
+    case.check(not others, f"exported, but not public: {sorted(others)}")
+
+
+@test_without_libc_names
+def small_static_tls(case):
+    """The library takes at most 64 bytes of static TLS, so that it can be opened at run time."""
+    listed = case.run([case.tool("readelf"), "-lW", case.build.library], library=False)
+    size = re.search(r"^\s*TLS\s+\S+\s+\S+\s+\S+\s+\S+\s+0x([0-9a-f]+)", listed.stdout.decode(), re.MULTILINE)
+    case.check(size, "no TLS segment", listed.stdout)
+    case.check(int(size.group(1), 16) <= 64, f"{int(size.group(1), 16)} bytes of static TLS")
+
+
+@test
+def identity(case):
+    """HAKMEM_VERSION=1 prints what hak_config() returns and what the file contains."""
+    config = case.identity()
+    case.check(re.match(r"hakmem \d+\.\d+\.\d+ \w+/\w+", config), f"an odd identity: {config!r}")
+    shown = case.run(["/bin/true"], env={"HAKMEM_VERSION": "1"})
+    case.check(shown.stderr.decode() == config + "\n", f"{shown.stderr!r} is not {config!r} and a newline")
+    for file in (case.build.library, case.build.archive):
+        strings = re.findall(rb"[\x20-\x7e]{4,}", file.read_bytes())
+        case.check(config.encode() in strings, f"{file} does not contain the string {config!r}")
+    for setting in ({}, {"HAKMEM_VERSION": "0"}, {"HAKMEM_VERSION": ""}):
+        quiet = case.run(["/bin/true"], env=setting)
+        case.check(not quiet.stderr, f"{setting} prints {quiet.stderr!r}")
+
+
+@test
+def no_system_call_when_warm(case):
+    """A million pairs of malloc and free, and a million random replacements, make no system call."""
+    trace = case.folder / "trace"
+    strace = [case.tool("strace"), "-f", "-o", trace]
+    result = case.run([case.program("system_calls.c")], before=strace)
+    case.served(result, ["system_calls"])
+    calls = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
+    loops = 0
+    inside = None
+    for call in calls:
+        mark = re.match(r'write\(1, "(\w+) (begin|end)\\n"', call)
+        if mark and mark.group(2) == "begin":
+            inside = []
+        elif mark:
+            case.check(not inside, f"system calls during the {mark.group(1)}:", "\n".join(inside))
+            loops += 1
+            inside = None
+        elif inside is not None:
+            inside.append(call)
+    case.check(loops == 5, f"{loops} loops in the trace, not 5", result.command)
+
+
+@test
+def private_dirty_memory(case):
+    """A process that does nothing has at most 250 KB more private dirty memory than without."""
+    program = case.program("dirty.c")
+    alone = min(int(case.run([program], library=False).stdout) for _ in range(3))
+    under = min(int(case.run([program], witness=False).stdout) for _ in range(3))
+    added = under - alone
+    case.check(added <= DIRTY_LIMIT_KB, f"{added} KB more: {under} KB, {alone} KB without")
