@@ -9,8 +9,8 @@
 #define atomic_store_relaxed(object, value) __atomic_store_n((object), (value), __ATOMIC_RELAXED)
 #define atomic_store_release(object, value) __atomic_store_n((object), (value), __ATOMIC_RELEASE)
 
-#define atomic_add_relaxed(object, value)     __atomic_add_fetch((object), (value), __ATOMIC_RELAXED)
-#define atomic_exchange_acquire(object, value) __atomic_exchange_n((object), (value), __ATOMIC_ACQUIRE)
+#define atomic_exchange_acquire(object, value)                                                     \
+    __atomic_exchange_n((object), (value), __ATOMIC_ACQUIRE)
 
 /* Compare-and-swap; on failure *expected holds what was found, read relaxed. The weak forms may
  * fail for no reason and belong in a loop. */

@@ -69,8 +69,8 @@ bool os_decommit(void *base, size_t size)
 
 bool os_map_at(void *base, size_t size)
 {
-    void *got = map(base, size, PROT_READ | PROT_WRITE,
-                    ANONYMOUS | MAP_NORESERVE | OS_FIXED_NOREPLACE);
+    void *got =
+        map(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_NORESERVE | OS_FIXED_NOREPLACE);
 
     if (got == NULL || got == base)
         return got != NULL;

@@ -34,7 +34,7 @@ int malloc_trim(size_t pad) SAME_AS(hak_malloc_trim);
 typedef void (*new_handler)(void);
 
 extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::get_new_handler */
-_Noreturn extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak)); /* libstdc++ */
+_Noreturn extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak));       /* libstdc++ */
 _Noreturn extern void _ZNSt3__117__throw_bad_allocEv(void) __attribute__((weak)); /* libc++ */
 
 _Noreturn static void throw_bad_alloc(void)
@@ -43,7 +43,8 @@ _Noreturn static void throw_bad_alloc(void)
         _ZSt17__throw_bad_allocv();
     if (_ZNSt3__117__throw_bad_allocEv)
         _ZNSt3__117__throw_bad_allocEv();
-    hak_fatal_pointer("operator new()", NULL, "out of memory, and no C++ runtime to throw bad_alloc");
+    hak_fatal_pointer("operator new()", NULL,
+                      "out of memory, and no C++ runtime to throw bad_alloc");
 }
 
 /* Out of memory: asks the new-handler, which frees some, throws, or ends the process, as long as there

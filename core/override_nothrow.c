@@ -35,8 +35,8 @@ static hak_cold void *new_again_aligned(size_t size, size_t align, const void *t
     void *(*behind)(size_t, size_t, const void *) = NULL;
 
     if (has_handler())
-        behind = (void *(*)(size_t, size_t, const void *))dlsym(RTLD_NEXT,
-                                                                "_ZnwmSt11align_val_tRKSt9nothrow_t");
+        behind = (void *(*)(size_t, size_t, const void *))dlsym(
+            RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
     return behind ? behind(size, align, tag) : NULL;
 }
 

@@ -23,9 +23,10 @@
 #define HAK_CLASS_SCALE 16u
 
 /* log2(CONFIG_CLASS_STEPS) and the number of classes below 16 bytes */
-#define HAK_STEPS_LOG2 (CONFIG_CLASS_STEPS == 8 ? 3 : CONFIG_CLASS_STEPS == 4 ? 2 : CONFIG_CLASS_STEPS == 2)
-#define HAK_TINY       (CONFIG_MIN_BLOCK < 16)
-#define HAK_LINEAR     (16u * CONFIG_CLASS_STEPS) /* up to here classes are 16 bytes apart */
+#define HAK_STEPS_LOG2                                                                             \
+    (CONFIG_CLASS_STEPS == 8 ? 3 : CONFIG_CLASS_STEPS == 4 ? 2 : CONFIG_CLASS_STEPS == 2)
+#define HAK_TINY   (CONFIG_MIN_BLOCK < 16)
+#define HAK_LINEAR (16u * CONFIG_CLASS_STEPS) /* up to here classes are 16 bytes apart */
 
 /* The index of the class of n bytes, as a constant expression: the table and its tests are made of it. */
 #define HAK_LOG2(n) (63 - __builtin_clzll((unsigned long long)(n)))
@@ -37,8 +38,9 @@
      : (n) <= HAK_LINEAR   ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                            \
                            : HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR : (n)) - 1))
 
-#define HAK_CLASSES   (HAK_INDEX_OF(HAK_SMALL_MAX) + 1u)
-#define HAK_CLASS_END ((hak_class)(HAK_CLASSES * HAK_CLASS_SCALE)) /* the first value that is no class */
+#define HAK_CLASSES (HAK_INDEX_OF(HAK_SMALL_MAX) + 1u)
+#define HAK_CLASS_END                                                                              \
+    ((hak_class)(HAK_CLASSES * HAK_CLASS_SCALE)) /* the first value that is no class */
 
 _Static_assert(HAK_CLASSES <= 96, "the table of sizes is too short");
 

@@ -148,8 +148,8 @@ static void count_dirty(ptrdiff_t granules)
 }
 
 /* Makes a run free and hangs it up. A dirty one goes in front of `younger` by age. */
-static void hang(uint32_t run, size_t granules, enum run_state state, bool zeroed, uint32_t freed_at,
-                 uint32_t younger)
+static void hang(uint32_t run, size_t granules, enum run_state state, bool zeroed,
+                 uint32_t freed_at, uint32_t younger)
 {
     mark(run, granules, state);
     window.slabs[run].zeroed = zeroed;
@@ -198,7 +198,8 @@ static bool joins(uint32_t neighbour, enum run_state state, bool zeroed)
 /* Frees a used run: joins it with free neighbours of its kind, and returns where the whole begins. A
  * dirty run that joins an older one takes that one's age, so that memory becomes due in time however
  * its neighbours change. */
-static uint32_t insert(uint32_t run, size_t granules, enum run_state state, bool zeroed, uint32_t freed_at)
+static uint32_t insert(uint32_t run, size_t granules, enum run_state state, bool zeroed,
+                       uint32_t freed_at)
 {
     uint32_t before = run_before(run);
     uint32_t after = run_after(run, granules);
@@ -284,7 +285,8 @@ static uint32_t carve(uint32_t run, size_t offset, size_t granules)
     if (offset > 0)
         hang(run, offset, state, zeroed, freed_at, younger);
     if (offset + granules < length)
-        hang(taken + (uint32_t)granules, length - offset - granules, state, zeroed, freed_at, younger);
+        hang(taken + (uint32_t)granules, length - offset - granules, state, zeroed, freed_at,
+             younger);
     mark(taken, granules, RUN_USED);
     return taken;
 }

@@ -71,8 +71,8 @@ struct slab {
     uint32_t loose_count;
     uint32_t used;
     uint32_t cut;
-    uint32_t capacity;   /* blocks */
-    struct slab *next;   /* on the shard's list */
+    uint32_t capacity; /* blocks */
+    struct slab *next; /* on the shard's list */
     struct slab *previous;
     uint32_t block_size; /* bytes */
     bool listed;

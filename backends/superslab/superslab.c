@@ -18,7 +18,7 @@ enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
 static const size_t MOVE_BYTES_LEAST = (size_t)256 << 10;
 
 _Static_assert(CONFIG_REFILL_BATCH <= HAK_PACKED_MAX, "a batch fits a packed chain");
-_Static_assert(OUTGOING_SLOTS * OUTGOING_BYTES <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
+_Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
 
 /* ── from ids to shards ──────────────────────────────────────────────────────────────────────── */
 
@@ -201,7 +201,8 @@ static void close_loose(struct slab *slab)
 }
 
 /* Adds free blocks, first to last linked, to a slab's free ones. */
-static void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct hak_block *last)
+static void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain,
+                     struct hak_block *last)
 {
     if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
         hak_stackable(cls))
@@ -351,8 +352,8 @@ static struct hak_chain remote_unpack(const struct slab *slab, uint64_t word)
 
     if (count == 0)
         return (struct hak_chain){NULL, 0};
-    return (struct hak_chain){(struct hak_block *)(void *)(slab_base(slab) + (word >> REMOTE_HEAD_SHIFT)),
-                              count};
+    return (struct hak_chain){
+        (struct hak_block *)(void *)(slab_base(slab) + (word >> REMOTE_HEAD_SHIFT)), count};
 }
 
 static void queue_push(struct hak_shard *shard, struct slab *slab)
@@ -373,8 +374,8 @@ static bool is_asleep(const struct hak_shard *owner)
 /* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
 static void purge_for_sleeper(struct slab *slab, uint64_t word)
 {
-    bool purged = os_purge_zeroes() &&
-                  os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
+    bool purged =
+        os_purge_zeroes() && os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
 
     /* Pages that did not go still hold the chain. */
     atomic_store_release(&slab->remote,
@@ -884,8 +885,9 @@ static bool slab_valid(const struct hak_shard *shard, const struct slab *slab, h
             if (!on_grid(slab, b))
                 return false;
     }
-    return slab->used + loose + closed == slab->cut && slab->cut <= slab->capacity && slab->listed &&
-           tag_of(slab) == shard->tag + cls && slab->block_size == hak_class_size(cls);
+    return slab->used + loose + closed == slab->cut && slab->cut <= slab->capacity &&
+           slab->listed && tag_of(slab) == shard->tag + cls &&
+           slab->block_size == hak_class_size(cls);
 }
 
 bool backend_valid(const struct hak_shard *shard)

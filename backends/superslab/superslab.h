@@ -29,10 +29,11 @@
 struct slab;
 
 /* What a shard keeps at hand beside its cache: a half of the heap's budget, the cache has the other. */
-#define KEPT_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_SLOTS * OUTGOING_BYTES)
+#define KEPT_BYTES_MAX     ((size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_BYTES_MAX)
 /* A batch of another's blocks goes out when it has so many bytes, or CONFIG_REFILL_BATCH blocks. */
-#define OUTGOING_BYTES ((size_t)CONFIG_CACHE_BYTES / 256)
-#define OUTGOING_SLOTS 16
+#define OUTGOING_BYTES     ((size_t)CONFIG_CACHE_BYTES / 256)
+#define OUTGOING_SLOTS     16
+#define OUTGOING_BYTES_MAX (OUTGOING_BYTES * OUTGOING_SLOTS)
 
 struct superslab_class {
     struct slab *open;           /* the first is the one in use */

@@ -50,8 +50,8 @@ Test(fatal, a_bad_pointer_is_one_line_with_call_pointer_reason_and_configuration
     char expected[1024];
 
     last_words(bad_pointer, text, sizeof(text));
-    snprintf(expected, sizeof(expected), "hakmem: free(): invalid pointer 0xabc0: not a block (%s)\n",
-             hak_config());
+    snprintf(expected, sizeof(expected),
+             "hakmem: free(): invalid pointer 0xabc0: not a block (%s)\n", hak_config());
     cr_assert_str_eq(text, expected);
 }
 
@@ -60,7 +60,8 @@ Test(fatal, a_broken_invariant_names_its_place)
     char text[1024];
 
     last_words(bad_check, text, sizeof(text));
-    cr_assert(strstr(text, "hakmem: internal error: 1 + 1 == 3 does not hold at ") == text, "%s", text);
+    cr_assert(strstr(text, "hakmem: internal error: 1 + 1 == 3 does not hold at ") == text, "%s",
+              text);
     cr_assert(strstr(text, "test_fatal.c:"));
     cr_assert_eq(strchr(text, '\n'), text + strlen(text) - 1);
 }

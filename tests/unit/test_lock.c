@@ -43,7 +43,8 @@ Test(lock, ranks_may_be_taken_in_ascending_order)
     hak_unlock(&low);
 }
 
-Test(lock, taking_a_lower_rank_stops_a_debug_build, .signal = CONFIG_ASSERT_LEVEL >= 1 ? SIGABRT : 0)
+Test(lock, taking_a_lower_rank_stops_a_debug_build,
+     .signal = CONFIG_ASSERT_LEVEL >= 1 ? SIGABRT : 0)
 {
     struct hak_lock low = {.rank = HAK_RANK_HEAPS};
     struct hak_lock high = {.rank = HAK_RANK_RUNS};
