@@ -66,13 +66,13 @@ define install
 endef
 
 deps:
-	$(call install,$(PACKAGES) $(PACKAGES_TEST))
+	$(call install,$(sort $(PACKAGES) $(PACKAGES_TEST)))
 
 test: deps
 	$(SCONS) -j$(JOBS) $(SCONS_ARGS) test
 
 ab:
-	$(call install,$(PACKAGES) $(PACKAGES_AB))
+	$(call install,$(sort $(PACKAGES) $(PACKAGES_AB)))
 	$(SCONS) -j$(JOBS) $(SCONS_ARGS) ab
 
 clean:

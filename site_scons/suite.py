@@ -21,7 +21,7 @@ GROUPS = {
     "build": 300,
     "bench": 120,
     "model": 240,
-    "process": 300,
+    "process": 420,
 }
 # Criterion programs: worth running with each compiler.
 CRITERION = {"unit", "policy", "backend", "contract"}

@@ -11,10 +11,10 @@
 
 struct exercise {
     uint64_t seed;
-    unsigned threads;   /* at a time; 1 runs on the calling thread */
-    unsigned lives;     /* threads that run one after the other in each place */
+    unsigned threads;    /* at a time; 1 runs on the calling thread */
+    unsigned lives;      /* threads that run one after the other in each place */
     unsigned long steps; /* calls of one life */
-    size_t size_most;   /* bytes */
+    size_t size_most;    /* bytes */
 };
 
 /* Returns when all threads have ended and every block is freed. */

@@ -2,19 +2,36 @@
 /* The randomised exercise as a plain program, for builds with a sanitizer: eight threads at a time
  * that hand blocks to each other, end, and are replaced.
  *
- * usage: stress [steps of one life, 2000 by default]
+ * usage: stress [steps of one life, 4000 by default]
  *
- * Compiled with BROKEN_TWIN it makes one mistake of each kind that a sanitizer is there to find, so
- * that a silent run of the sound program means something. */
+ * Compiled with BROKEN_TWIN it makes the mistakes that the sanitizer is there to find instead, and
+ * fails if and only if each one was found: so a silent run of the sound program means something. */
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/contract/exercise.h"
 #include "tests/contract/support.h"
 
+#if defined(__has_feature)
+#define FEATURE(name) __has_feature(name)
+#else
+#define FEATURE(name) 0
+#endif
+
+#if defined(__SANITIZE_THREAD__) || FEATURE(thread_sanitizer)
+#define FINDS_RACES 1
+#else
+#define FINDS_RACES 0
+#endif
+
 #ifdef BROKEN_TWIN
+
 /* Two threads write the same byte of a block of this allocator with no order between them. */
 static void *write_first_byte(void *block)
 {
@@ -22,32 +39,85 @@ static void *write_first_byte(void *block)
     return NULL;
 }
 
-static void make_mistakes(int number)
+static void race(int number)
 {
     pthread_t threads[2];
-    int numbers[4] = {1, 2, 3, INT_MAX};
-    char *block = hak_malloc(64);
+    char *block = hak_malloc((size_t)number);
 
     for (int i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, write_first_byte, block);
+        require(pthread_create(&threads[i], NULL, write_first_byte, block) == 0);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     hak_free(block);
-    printf("overflow: %d\n", numbers[3] + number);
-    printf("beyond the end: %d\n", *(volatile int *)&numbers[number + 4]);
 }
-#else
-static void make_mistakes(int number)
+
+/* One thread writes to a block that it has handed to another without any order. */
+static void *fill_handed_over(void *place)
 {
-    (void)number;
+    char *block;
+
+    while ((block = __atomic_load_n((char **)place, __ATOMIC_RELAXED)) == NULL)
+        sched_yield();
+    *block = 2;
+    hak_free(block);
+    return NULL;
 }
-#endif
+
+static void careless_handover(int number)
+{
+    static char *place;
+    pthread_t thread;
+    char *block = hak_malloc((size_t)number);
+
+    require(pthread_create(&thread, NULL, fill_handed_over, &place) == 0);
+    *block = 1;
+    __atomic_store_n(&place, block, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+}
+
+static void overflow(int number)
+{
+    volatile int most = INT_MAX;
+
+    printf("%d\n", most + number);
+}
+
+static void beyond_the_end(int number)
+{
+    char bytes[16];
+    volatile size_t size = sizeof(bytes) + (size_t)number;
+
+    memset(bytes, number, size);
+    printf("%d\n", bytes[number]);
+}
+
+int main(void)
+{
+    static void (*const MISTAKES[])(int) = {FINDS_RACES ? race : overflow,
+                                            FINDS_RACES ? careless_handover : beyond_the_end};
+
+    for (size_t i = 0; i < sizeof(MISTAKES) / sizeof(MISTAKES[0]); i++) {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0) {
+            MISTAKES[i](1);
+            exit(0);
+        }
+        if (waitpid(pid, &status, 0) != pid || status == 0) {
+            printf("stress: mistake %zu was not found\n", i);
+            return 0;
+        }
+    }
+    puts("stress: all mistakes were found");
+    return 1;
+}
+
+#else
 
 int main(int count, char **arguments)
 {
-    unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 0) : 2000;
+    unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 0) : 4000;
 
-    make_mistakes(count > 0);
     exercise_run(&(struct exercise){.seed = seed_of_run(),
                                     .threads = 8,
                                     .lives = 8,
@@ -56,3 +126,5 @@ int main(int count, char **arguments)
     puts("stress: done");
     return 0;
 }
+
+#endif

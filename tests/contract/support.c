@@ -30,8 +30,9 @@ uint64_t seed_of_run(void)
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t seed = given ? strtoull(given, NULL, 0)
-                          : ((uint64_t)now.tv_sec << 30) ^ (uint64_t)now.tv_nsec ^ (uint64_t)getpid();
+    uint64_t seed = given
+                        ? strtoull(given, NULL, 0)
+                        : ((uint64_t)now.tv_sec << 30) ^ (uint64_t)now.tv_nsec ^ (uint64_t)getpid();
     fprintf(stderr, "HAKMEM_TEST_SEED=%llu\n", (unsigned long long)seed);
     return seed;
 }

@@ -11,8 +11,7 @@
 
 /* An assertion for any thread and for forked children, where Criterion's own cannot be used: says
  * what failed, and aborts. Allocates nothing. */
-#define require(condition)                                                                         \
-    ((condition) ? (void)0 : require_failed(#condition, __FILE__, __LINE__))
+#define require(condition) ((condition) ? (void)0 : require_failed(#condition, __FILE__, __LINE__))
 _Noreturn void require_failed(const char *condition, const char *file, int line);
 
 /* ── chance ──────────────────────────────────────────────────────────────────────────────────── */

@@ -73,10 +73,17 @@ Test(api, small_blocks_waste_no_more_than_a_class_step)
 
 Test(api, blocks_of_zero_bytes_are_blocks_of_their_own)
 {
-    void *blocks[] = {hak_malloc(0),           hak_malloc(0),          hak_calloc(0, 8),
-                      hak_calloc(8, 0),        hak_realloc(NULL, 0),   hak_reallocarray(NULL, 0, 8),
-                      hak_aligned_alloc(64, 0), hak_memalign(4096, 0), hak_valloc(0),
-                      hak_pvalloc(0),          NULL};
+    void *blocks[] = {hak_malloc(0),
+                      hak_malloc(0),
+                      hak_calloc(0, 8),
+                      hak_calloc(8, 0),
+                      hak_realloc(NULL, 0),
+                      hak_reallocarray(NULL, 0, 8),
+                      hak_aligned_alloc(64, 0),
+                      hak_memalign(4096, 0),
+                      hak_valloc(0),
+                      hak_pvalloc(0),
+                      NULL};
     size_t count = sizeof(blocks) / sizeof(blocks[0]);
 
     cr_assert_eq(hak_posix_memalign(&blocks[count - 1], 32, 0), 0);

@@ -73,8 +73,8 @@ static void start_threads(void)
 {
     pthread_barrier_init(&parent.started, NULL, THREADS + 1);
     for (size_t i = 0; i < THREADS; i++)
-        cr_assert_eq(
-            pthread_create(&parent.threads[i], NULL, allocate_without_pause, (void *)i), 0);
+        cr_assert_eq(pthread_create(&parent.threads[i], NULL, allocate_without_pause, (void *)i),
+                     0);
     pthread_barrier_wait(&parent.started);
 }
 

@@ -12,6 +12,10 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
+/* What a process may map, and what blocks must be able to have of it: 60 %. */
+static const size_t LIMIT = (size_t)160 << 20;
+static const size_t REACHED = (size_t)96 << 20;
+
 /* Lets the process map so many bytes more than it has mapped. */
 static void allow(size_t bytes)
 {
@@ -70,7 +74,7 @@ static void fill_and_empty(size_t size)
 {
     size_t most = 0;
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 3; i++) {
         errno = 0;
         fill(size);
         cr_assert_eq(errno, ENOMEM);
@@ -81,45 +85,45 @@ static void fill_and_empty(size_t size)
         empty();
         require_valid_heap();
     }
-    cr_assert_geq(most, 150 * MIB, "of 300 MiB only %zu could be had", most / MIB);
+    cr_assert_geq(most, REACHED, "only %zu MiB could be had", most / MIB);
 }
 
 Test(out_of_memory, small_blocks)
 {
-    allow(300 * MIB);
+    allow(LIMIT);
     fill_and_empty(64);
 }
 
 Test(out_of_memory, blocks_of_some_kilobytes)
 {
-    allow(300 * MIB);
+    allow(LIMIT);
     fill_and_empty(3000);
 }
 
 Test(out_of_memory, large_blocks)
 {
-    allow(300 * MIB);
+    allow(LIMIT);
     fill_and_empty(300000);
 }
 
 Test(out_of_memory, blocks_of_many_mebibytes)
 {
-    allow(300 * MIB);
+    allow(LIMIT);
     fill_and_empty(10 * MIB);
 }
 
 /* Memory that one size has used serves another. */
 Test(out_of_memory, what_was_small_can_be_large_and_the_reverse)
 {
-    allow(300 * MIB);
+    allow(LIMIT);
     for (int i = 0; i < 3; i++) {
         fill(100);
         empty();
         fill(5 * MIB);
-        cr_assert_geq(held_bytes, 150 * MIB);
+        cr_assert_geq(held_bytes, REACHED);
         empty();
         fill(20000);
-        cr_assert_geq(held_bytes, 150 * MIB);
+        cr_assert_geq(held_bytes, REACHED);
         empty();
         require_valid_heap();
     }
@@ -130,7 +134,7 @@ Test(out_of_memory, every_call_says_enomem)
     void *third = &third;
     void *small, *large;
 
-    allow(200 * MIB);
+    allow(LIMIT);
     small = memset(hak_malloc(100), 5, 100);
     large = memset(hak_malloc(MIB), 6, MIB);
     fill(10 * MIB);
@@ -162,7 +166,7 @@ Test(out_of_memory, a_block_that_cannot_grow_stays)
     unsigned char *block;
     size_t size = MIB;
 
-    allow(300 * MIB);
+    allow(LIMIT);
     block = hak_malloc(size);
     for (;;) {
         pattern_fill(block, size, size);
@@ -175,11 +179,11 @@ Test(out_of_memory, a_block_that_cannot_grow_stays)
         hold_one(100000);
     }
     cr_assert(pattern_holds(block, size, block, size));
-    cr_assert_geq(size, 50 * MIB, "only %zu", size/MIB);
+    cr_assert_geq(size, 10 * MIB);
     empty();
     hak_free(block);
     fill(MIB);
-    cr_assert_geq(held_bytes, 150 * MIB);
+    cr_assert_geq(held_bytes, REACHED);
     empty();
 }
 

@@ -12,15 +12,14 @@ from harness import HERE, ROOT, Failure, test, wait_until
 PYTHON = "/usr/bin/python3"
 
 # Parts of Python's own test suite, chosen for what they do with memory and for their time: about
-# 9000 tests in 45 s.
+# 7700 tests in 40 s.
 PYTHON_TESTS = """
     test_weakref test_gc test_exceptions test_array test_tuple test_deque test_set test_dict
     test_list test_itertools test_bytes test_unicode test_long test_int test_decimal test_re
     test_json test_pickle test_collections test_heapq test_sort test_generators test_functools
     test_descr test_memoryview test_buffer test_struct test_codecs test_string test_format
-    test_statistics test_random test_csv test_zlib test_hashlib test_pyexpat test_minidom
-    test_ctypes test_mmap test_datetime test_ast test_compile test_shelve test_configparser
-    test_thread test_threading
+    test_random test_csv test_zlib test_hashlib test_pyexpat test_minidom test_ctypes test_mmap
+    test_ast test_compile test_shelve test_configparser test_thread test_threading
 """.split()
 
 
@@ -59,7 +58,7 @@ def python_test_suite(case):
     for result in (alone, under):
         case.check(b"Tests result: SUCCESS" in result.stdout, result.command, result.stdout)
     outcomes = [python_outcomes(report) for report in reports]
-    case.check(len(outcomes[0]) > 8000, f"only {len(outcomes[0])} tests ran", alone.command)
+    case.check(len(outcomes[0]) > 7000, f"only {len(outcomes[0])} tests ran", alone.command)
     differing = {
         name: [outcome.get(name) for outcome in outcomes]
         for name in outcomes[0].keys() | outcomes[1].keys()
@@ -310,9 +309,9 @@ def lua(case):
 
 @test
 def sort(case):
-    """sort of a file of 64 MB by two threads, and again by key without duplicates."""
+    """sort of a file of 32 MB by two threads, and again by key without duplicates."""
     large = case.folder / "large"
-    hexadecimal = random.Random(7).randbytes(32 << 20).hex()
+    hexadecimal = random.Random(7).randbytes(16 << 20).hex()
     large.write_text(hexadecimal.translate({ord("f"): "\n"}))
     for options in ([], ["-u", "-k1.3"]):
         sorted_files = []
