@@ -60,7 +60,7 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
 
     if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
         return out_of_memory();
-    if (hak_heap_is_empty(heap)) {
+    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL) {
         span = backend_large_alloc(size, align);
     } else {
         hak_heap_enter(heap);

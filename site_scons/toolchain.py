@@ -13,7 +13,8 @@ WARNINGS = [
     "-Wpointer-arith", "-Wcast-qual", "-Wvla", "-Werror",
 ]
 COMPILE = [
-    "-std=gnu17", "-O2", "-g", "-fPIC", *WARNINGS,
+    "-std=gnu17", "-O2", "-fPIC", *WARNINGS,
+    "-gdwarf-4",                   # Debian 12's valgrind does not read what clang 14 writes as DWARF 5
     "-fvisibility=hidden",         # only what is marked is exported
     "-fno-semantic-interposition",
     "-fno-plt",
@@ -69,6 +70,18 @@ def compiler_version(cc: str) -> str:
     if asked.returncode or not lines:
         raise ToolError(f"CC={cc}: `{cc} --version` fails: is that a C compiler?\n{asked.stderr}".rstrip())
     return lines[0].strip()
+
+
+def require_header(cc: str, cppflags: str, header: str, package: str) -> None:
+    """Raises ToolError unless the compiler finds the header."""
+    found = subprocess.run(
+        [*shlex.split(cc), *shlex.split(cppflags), "-E", "-x", "c", "-"],
+        input=f"#include <{header}>\n",
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode:
+        raise ToolError(f"{cc} does not find <{header}>: `make deps` installs it (Debian: {package})")
 
 
 def configure(env) -> None:

@@ -166,7 +166,8 @@ static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
     size_t block_size = hak_class_size(cls);
     size_t granules = slab_granules(block_size);
     bool zeroed;
-    uint32_t run = run_alloc(granules, 1, &zeroed);
+    size_t align = block_size & -block_size;
+    uint32_t run = run_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
 
     if (run == NO_RUN)
         return NULL;

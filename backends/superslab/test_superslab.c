@@ -73,6 +73,19 @@ Test(superslab, a_slab_has_eight_blocks_and_wastes_at_most_an_eighth)
     }
 }
 
+Test(superslab, blocks_are_aligned_to_every_power_of_two_that_divides_their_size)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        size_t align = hak_class_sizes[i] & -hak_class_sizes[i];
+        for (int slabs = 0; slabs < 40; slabs++) {
+            void *block = one(hak_class_at(i));
+            cr_assert_eq((uintptr_t)block % align, 0);
+            if (slabs % 3 == 0) /* so that the next slab may begin anywhere */
+                cr_assert_not_null(backend_large_alloc(1, 1).base);
+        }
+    }
+}
+
 Test(superslab, blocks_are_cut_a_page_at_a_time)
 {
     hak_class cls = hak_class_of(64);

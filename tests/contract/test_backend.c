@@ -31,9 +31,8 @@ TestSuite(backend, .init = start, .timeout = 120);
 static size_t alignment_of(hak_class cls)
 {
     size_t size = hak_class_size(cls);
-    size_t align = size & -size;
 
-    return align < 4096 ? align : 4096;
+    return size & -size;
 }
 
 /* The blocks of one class that a test has taken. */

@@ -8,7 +8,7 @@
 
 #include "tests/contract/support.h"
 
-enum { THREADS = 4, BLOCKS = 200, FORKS = 60 };
+enum { THREADS = 4, BLOCKS = 200, FORKS = 60, SHORT_FORKS = 150 };
 
 /* A child that has not ended by then hangs. */
 enum { CHILD_SECONDS = 20 };
@@ -209,4 +209,89 @@ Test(fork, threads_start_and_end_meanwhile)
     __atomic_store_n(&parent.stop, true, __ATOMIC_RELAXED);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(pthread_join(churn[i], NULL), 0);
+}
+
+/* ── many forks, each a snapshot of the other threads at another moment ──────────────────────── */
+
+static void *large_without_pause(void *unused)
+{
+    uint64_t random = (uintptr_t)&unused;
+    void *blocks[32] = {NULL};
+
+    while (!__atomic_load_n(&parent.stop, __ATOMIC_RELAXED)) {
+        size_t i = random_below(&random, 32);
+        hak_free(blocks[i]);
+        blocks[i] = hak_malloc(150000 + random_below(&random, 1000000));
+    }
+    for (size_t i = 0; i < 32; i++)
+        hak_free(blocks[i]);
+    return NULL;
+}
+
+static void *small_without_pause(void *unused)
+{
+    void *blocks[8] = {NULL};
+
+    for (size_t n = 0; !__atomic_load_n(&parent.stop, __ATOMIC_RELAXED); n++) {
+        hak_free(blocks[n % 8]);
+        blocks[n % 8] = hak_malloc(16 + n % 4 * 16);
+    }
+    for (size_t i = 0; i < 8; i++)
+        hak_free(blocks[i]);
+    return unused;
+}
+
+static pthread_barrier_t all_here;
+
+static void *take_a_heap(void *unused)
+{
+    void *blocks[64];
+
+    for (size_t i = 0; i < 64; i++)
+        blocks[i] = hak_malloc(16 + i % 4 * 16);
+    require_valid_heap();
+    pthread_barrier_wait(&all_here);
+    for (size_t i = 0; i < 64; i++)
+        hak_free(blocks[i]);
+    require_valid_heap();
+    return unused;
+}
+
+/* Takes over as many heaps as the parent had threads, and walks through all memory. */
+static void live_shortly(void)
+{
+    pthread_t threads[THREADS];
+    void *blocks[64];
+
+    pthread_barrier_init(&all_here, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        require(pthread_create(&threads[i], NULL, take_a_heap, NULL) == 0);
+    for (int i = 0; i < THREADS; i++)
+        require(pthread_join(threads[i], NULL) == 0);
+    for (size_t i = 0; i < 64; i++)
+        blocks[i] = hak_malloc(100000 + i * 20000);
+    for (size_t i = 0; i < 64; i++)
+        hak_free(blocks[i]);
+    hak_malloc_trim(0);
+    require_valid_heap();
+}
+
+static void fork_often(void *(*meanwhile)(void *))
+{
+    for (size_t i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&parent.threads[i], NULL, meanwhile, NULL), 0);
+    for (int i = 0; i < SHORT_FORKS; i++)
+        fork_and_wait(live_shortly);
+    stop_threads();
+    live_shortly();
+}
+
+Test(fork, while_others_allocate_large_blocks)
+{
+    fork_often(large_without_pause);
+}
+
+Test(fork, while_others_are_on_the_fast_path)
+{
+    fork_often(small_without_pause);
 }

@@ -99,3 +99,30 @@ Test(large, blocks_are_resized_where_the_kernel_cannot_move)
     moves_nothing = true;
     resize_many();
 }
+
+/* Free neighbours of all ages join and part, and go back to the system. */
+Test(large, blocks_come_and_go_for_a_while)
+{
+    enum { COUNT = 64 };
+    unsigned char *blocks[COUNT] = {NULL};
+    size_t sizes[COUNT];
+    uint64_t random = 2;
+
+    for (int step = 0; step < 60000; step++) {
+        size_t i = random_below(&random, COUNT);
+        if (blocks[i]) {
+            cr_assert(blocks[i][0] == (unsigned char)i &&
+                      blocks[i][sizes[i] - 1] == (unsigned char)i);
+            hak_free(blocks[i]);
+        }
+        sizes[i] = 130000 + random_size(&random, 2 * MIB);
+        blocks[i] = hak_malloc(sizes[i]);
+        cr_assert_not_null(blocks[i]);
+        blocks[i][0] = blocks[i][sizes[i] - 1] = (unsigned char)i;
+        if (step % 5000 == 4999)
+            hak_malloc_trim(0);
+    }
+    cr_assert_leq(resident_bytes(), 200 * MIB);
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+}

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "tests/contract/support.h"
@@ -31,7 +32,7 @@ struct link {
 };
 
 static struct link *held;
-static size_t held_bytes;
+static size_t held_bytes; /* usable ones: what a class rounds up to is had, too */
 
 static bool hold_one(size_t size)
 {
@@ -42,7 +43,7 @@ static bool hold_one(size_t size)
     *block = (struct link){held, size};
     pattern_fill(block + 1, size - sizeof(*block), size);
     held = block;
-    held_bytes += size;
+    held_bytes += hak_malloc_usable_size(block);
     return true;
 }
 
@@ -51,7 +52,7 @@ static void release_one(void)
     struct link *block = held;
 
     held = block->next;
-    held_bytes -= block->size;
+    held_bytes -= hak_malloc_usable_size(block);
     require(pattern_holds(block + 1, block->size - sizeof(*block), block + 1, block->size));
     hak_free(block);
 }
@@ -127,6 +128,23 @@ Test(out_of_memory, what_was_small_can_be_large_and_the_reverse)
         empty();
         require_valid_heap();
     }
+}
+
+/* What the allocator has given back, the program can map for itself. */
+Test(out_of_memory, what_is_freed_is_there_for_other_mappings)
+{
+    allow(LIMIT);
+    for (int i = 0; i < 3; i++) {
+        fill(i == 0 ? 100 : i == 1 ? 20000 : MIB);
+        empty();
+        hak_malloc_trim(0);
+        void *other =
+            mmap(NULL, REACHED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(other, MAP_FAILED);
+        hold_one(1000);
+        munmap(other, REACHED);
+    }
+    empty();
 }
 
 Test(out_of_memory, every_call_says_enomem)

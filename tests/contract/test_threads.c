@@ -357,3 +357,91 @@ Test(threads, aligned_and_large_blocks_are_freed_by_others)
     }
     cr_assert_leq(resident_bytes(), after_warm_up + 16 * MIB);
 }
+
+/* ── slabs that change hands ─────────────────────────────────────────────────────────────────── */
+
+enum { ORPHANS = 3000, FREERS = 2, ADOPTERS = 2 };
+
+/* Blocks of a thread that has ended, and those who free and allocate at the same time. */
+static struct {
+    unsigned char *orphans[ORPHANS];
+    size_t size;
+    pthread_barrier_t
+        attached; /* the adopters have heaps of their own, so that none gets the orphans' */
+    pthread_barrier_t ready;
+} legacy;
+
+static void *leave_behind(void *unused)
+{
+    for (size_t i = 0; i < ORPHANS; i++) {
+        legacy.orphans[i] = hak_malloc(legacy.size);
+        require(legacy.orphans[i] != NULL);
+        pattern_fill(legacy.orphans[i], legacy.size, i);
+    }
+    /* Some free ones in between, so that there is something to take over. */
+    for (size_t i = 0; i < ORPHANS; i += 5) {
+        hak_free(legacy.orphans[i]);
+        legacy.orphans[i] = NULL;
+    }
+    return unused;
+}
+
+static void *free_orphans(void *argument)
+{
+    pthread_barrier_wait(&legacy.ready);
+    for (size_t i = (size_t)argument; i < ORPHANS; i += FREERS) {
+        if (legacy.orphans[i] == NULL)
+            continue;
+        require(pattern_holds(legacy.orphans[i], legacy.size, legacy.orphans[i], i));
+        hak_free(legacy.orphans[i]);
+    }
+    return NULL;
+}
+
+static void *allocate_like_orphans(void *argument)
+{
+    static unsigned char *blocks[ADOPTERS][ORPHANS];
+    unsigned char **mine = blocks[(size_t)argument];
+
+    hak_free(hak_malloc(1));
+    pthread_barrier_wait(&legacy.attached);
+    pthread_barrier_wait(&legacy.ready);
+    for (size_t i = 0; i < ORPHANS; i++) {
+        mine[i] = hak_malloc(legacy.size);
+        require(mine[i] != NULL);
+        pattern_fill(mine[i], legacy.size, (size_t)mine + i);
+    }
+    for (size_t i = 0; i < ORPHANS; i++) {
+        require(pattern_holds(mine[i], legacy.size, mine[i], (size_t)mine + i));
+        hak_free(mine[i]);
+    }
+    require_valid_heap();
+    return NULL;
+}
+
+Test(threads, orphans_are_freed_while_others_take_their_slabs_over)
+{
+    uint64_t random = 19;
+    size_t after_warm_up = 0;
+
+    for (int round = 0; round < 250; round++) {
+        pthread_t adopters[ADOPTERS];
+        pthread_t freers[FREERS];
+        legacy.size = 16 + random_size(&random, 1000);
+        pthread_barrier_init(&legacy.attached, NULL, ADOPTERS + 1);
+        pthread_barrier_init(&legacy.ready, NULL, ADOPTERS + FREERS);
+        for (size_t i = 0; i < ADOPTERS; i++)
+            cr_assert_eq(pthread_create(&adopters[i], NULL, allocate_like_orphans, (void *)i), 0);
+        pthread_barrier_wait(&legacy.attached);
+        on_new_thread(leave_behind, NULL);
+        for (size_t i = 0; i < FREERS; i++)
+            cr_assert_eq(pthread_create(&freers[i], NULL, free_orphans, (void *)i), 0);
+        for (size_t i = 0; i < FREERS; i++)
+            cr_assert_eq(pthread_join(freers[i], NULL), 0);
+        for (size_t i = 0; i < ADOPTERS; i++)
+            cr_assert_eq(pthread_join(adopters[i], NULL), 0);
+        if (round == 50)
+            after_warm_up = resident_bytes();
+    }
+    cr_assert_leq(resident_bytes(), after_warm_up + 32 * MIB);
+}
