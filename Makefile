@@ -22,13 +22,18 @@ find_python = python=; for try in $(PYTHON) /usr/bin/python3 python3; do \
 	if "$$try" -c 'import kconfiglib' 2>/dev/null; then python=$$try; break; fi; done; \
 	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi
 
-menuconfig oldconfig olddefconfig listnewconfig:
-	@$(find_python); $$python -m $@ Kconfig
+menuconfig:
+	@if ! [ -t 0 -a -t 1 ]; then \
+	echo "make: menuconfig needs a terminal; without one, use make NAME_defconfig or write .config by hand" >&2; exit 1; fi; \
+	$(find_python); $$python -m menuconfig Kconfig
 
 guiconfig:
-	@$(find_python); if ! $$python -c 'import tkinter' 2>/dev/null; then \
-	echo "make: guiconfig needs tkinter (Debian: apt-get install python3-tk); menuconfig does not" >&2; exit 1; fi; \
-	$$python -m guiconfig Kconfig
+	@$(find_python); if ! $$python -c 'import tkinter; tkinter.Tk()' 2>/dev/null; then \
+	echo "make: guiconfig needs a display and tkinter (Debian: apt-get install python3-tk); menuconfig does not" >&2; \
+	exit 1; fi; $$python -m guiconfig Kconfig
+
+oldconfig olddefconfig listnewconfig:
+	@$(find_python); $$python -m $@ Kconfig
 
 # A minimal configuration, to keep as configs/NAME_defconfig.
 savedefconfig:
@@ -49,7 +54,7 @@ list-defconfigs:
 
 PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
 PACKAGES_AB   = python3-numpy python3-scipy
-PACKAGES_TEST = clang clang-format libcriterion-dev spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
+PACKAGES_TEST = clang clang-format libcriterion-dev procps spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
 
 # $(call install,PACKAGES): those that are missing, and no network when none is.
 define install

@@ -4,6 +4,7 @@
 import atexit
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class Test:
     build: str  # the build's folder, for the reader
     command: "list[str]"
     needs: list  # SCons nodes that must be built before
-    says: str = ""  # a program that counts nothing: what (a pattern) it says when it passes,
+    says: str = ""  # a program that counts nothing: what it says (a pattern) when it passes,
     fails: bool = False  # and whether it then fails: a twin with a mistake that must be found
 
     def __str__(self) -> str:
@@ -66,7 +67,7 @@ class Tally:
         print(SYNTHESIS.format(self.tested, self.passed, self.failed, self.crashing), flush=True)
 
 
-def select(tests: "list[Test]", only: str) -> "list[Test]":
+def selected(tests: "list[Test]", only: str) -> "list[Test]":
     """The tests that ONLY names, by group or program. Raises ValueError for a name that is neither."""
     wanted = [word for word in only.split(",") if word]
     names = {test.name for test in tests}
@@ -79,28 +80,44 @@ def select(tests: "list[Test]", only: str) -> "list[Test]":
     return sorted(chosen, key=lambda test: list(GROUPS).index(test.group))
 
 
-def run_all(tests: "list[Test]") -> int:
-    """Runs every test, whatever the others do. Returns 0 if all passed, else 1, as SCons wants it."""
+class Interrupted(Exception):
+    """Somebody wants the build to stop."""
+
+
+def watch_signals() -> int:
+    """A file descriptor that becomes readable when SCons gets a signal. SCons itself only starts nothing
+    new then; and what runs here is in sessions of its own, so that Ctrl-C does not reach it."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable
+
+
+def run_all(tests: "list[Test]", signals: int) -> int:
+    """Runs every test, whatever becomes of the others. Returns 0 if all have passed, as SCons wants it."""
     tally = Tally()
     # SCons says things after its last action; the sum shall come after them.
     atexit.register(tally.show)
-    for test in tests:
-        run(test, tally)
+    try:
+        for test in tests:
+            run(test, signals, tally)
+    except Interrupted:
+        tally.notes.append("interrupted: not all tests have run")
     return 1 if tally.notes else 0
 
 
-def run(test: Test, tally: Tally) -> None:
+def run(test: Test, signals: int, tally: Tally) -> None:
     print(f"\n== {test}", flush=True)
     start = time.monotonic()
-    status, lines = execute(test.command, GROUPS[test.group])
+    status, lines = execute(test.command, GROUPS[test.group], signals)
     print(f"== {test}: {time.monotonic() - start:.1f} s", flush=True)
 
-    counts = count(test, status, lines)
-    tally.tested += counts[0]
-    tally.passed += counts[1]
-    tally.failed += counts[2]
-    tally.crashing += counts[3]
-    if counts[2]:
+    tested, passed, failed, crashing = count(test, status, lines)
+    tally.tested += tested
+    tally.passed += passed
+    tally.failed += failed
+    tally.crashing += crashing
+    if failed:
         how = describe(status, GROUPS[test.group])
         tally.notes.append(f"{test}: {how}; to repeat: {' '.join(test.command)}")
 
@@ -134,7 +151,7 @@ def describe(status: "int | None", seconds: int) -> str:
     return f"exit status {status}"
 
 
-def execute(command: "list[str]", seconds: int) -> "tuple[int | None, list[str]]":
+def execute(command: "list[str]", seconds: int, signals: int) -> "tuple[int | None, list[str]]":
     """Runs a command and shows its output as it comes. Its exit status, None if it took too long, and
     its lines. Nothing that it started outlives it."""
     process = subprocess.Popen(
@@ -157,9 +174,7 @@ def execute(command: "list[str]", seconds: int) -> "tuple[int | None, list[str]]
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        status: "int | None" = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        status = None
+        status = wait(process, seconds, signals)
     finally:
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -168,3 +183,15 @@ def execute(command: "list[str]", seconds: int) -> "tuple[int | None, list[str]]
         process.wait()
     reader.join(10)
     return status, lines
+
+
+def wait(process: subprocess.Popen, seconds: int, signals: int) -> "int | None":
+    """The exit status, or None after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            return process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            if select.select([signals], [], [], 0)[0]:
+                raise Interrupted from None
+    return None

@@ -122,6 +122,10 @@ class Configuration(TreeTest):
         self.assertEqual(process.wait(20), 0)
         self.assertIn("# CONFIG_OVERRIDE_LIBC is not set\n", self.config())
 
+    def test_no_terminal(self):
+        self.assertIn("menuconfig needs a terminal", self.tree.make("menuconfig", status=2))
+        self.assertIn("guiconfig needs a display and tkinter", self.tree.make("guiconfig", status=2, DISPLAY=""))
+
     def test_no_python_with_kconfiglib(self):
         """The one on PATH is asked last; without any, the message says what to do."""
         bin = self.tree.root / "bin"

@@ -36,7 +36,7 @@ static size_t alignment_of(hak_class cls)
 }
 
 /* The blocks of one class that a test has taken. */
-enum { TAKEN_MOST = 1 << 16 };
+enum { TAKEN_MOST = 1 << 17 };
 static unsigned char *taken[TAKEN_MOST];
 static size_t taken_count;
 

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""What the runner of the tests counts."""
+
+import contextlib
+import io
+import os
+import time
+import unittest
+from unittest import mock
+
+import suite
+
+SYNTHESIS = "echo '[====] Synthesis: Tested: 5 | Passing: {} | Failing: {} | Crashing: {} '"
+
+
+class Runner(unittest.TestCase):
+    def setUp(self):
+        self.signals, writable = os.pipe()
+        self.addCleanup(os.close, self.signals)
+        self.addCleanup(os.close, writable)
+
+    def run_script(self, script, **more):
+        """[tested, passed, failed, crashing] of a shell script as a test, and the notes."""
+        tally = suite.Tally()
+        test = suite.Test("unit", "name", "build/x", ["/bin/sh", "-c", script], [], **more)
+        with contextlib.redirect_stdout(io.StringIO()):
+            suite.run(test, self.signals, tally)
+        return [tally.tested, tally.passed, tally.failed, tally.crashing], "".join(tally.notes)
+
+    def test_criterion(self):
+        self.assertEqual(self.run_script(SYNTHESIS.format(5, 0, 0)), ([5, 5, 0, 0], ""))
+        counts, notes = self.run_script(SYNTHESIS.format(3, 2, 1) + "; exit 1")
+        self.assertEqual(counts, [5, 3, 2, 1])
+        self.assertIn("build/x: unit/name: exit status 1; to repeat: /bin/sh -c ", notes)
+
+    def test_script(self):
+        self.assertEqual(self.run_script("echo 7 passed, 0 failed")[0], [7, 7, 0, 0])
+        self.assertEqual(self.run_script("echo 7 passed, 1 failed; exit 1")[0], [8, 7, 1, 0])
+
+    def test_a_failure_that_nobody_counts_is_one(self):
+        self.assertEqual(self.run_script("echo 7 passed, 0 failed; exit 1")[0], [8, 7, 1, 1])
+        self.assertEqual(self.run_script("exit 0")[0], [1, 0, 1, 1])
+
+    def test_a_crash(self):
+        counts, notes = self.run_script("kill -SEGV $$")
+        self.assertEqual(counts, [1, 0, 1, 1])
+        self.assertIn("killed by SIGSEGV", notes)
+
+    def test_a_hang_ends_with_all_that_it_started(self):
+        start = time.monotonic()
+        with mock.patch.dict(suite.GROUPS, unit=1):
+            counts, notes = self.run_script("sleep 60 & sleep 60")
+        self.assertLess(time.monotonic() - start, 10)
+        self.assertEqual(counts, [1, 0, 1, 1])
+        self.assertIn("still running after 1 s", notes)
+
+    def test_a_program_that_counts_nothing(self):
+        self.assertEqual(self.run_script("echo done", says="done")[0], [1, 1, 0, 0])
+        self.assertEqual(self.run_script("echo done; exit 1", says="done")[0], [1, 0, 1, 0])
+        self.assertEqual(self.run_script("exit 0", says="done")[0], [1, 0, 1, 0])
+
+    def test_a_twin_must_fail(self):
+        self.assertEqual(self.run_script("echo found; exit 1", says="found", fails=True)[0], [1, 1, 0, 0])
+        self.assertEqual(self.run_script("echo found", says="found", fails=True)[0], [1, 0, 1, 0])
+        self.assertEqual(self.run_script("exit 1", says="found", fails=True)[0], [1, 0, 1, 0])
+
+    def test_all_run_after_a_failure(self):
+        tests = [suite.Test("unit", n, "b", ["/bin/sh", "-c", f"echo {n} ran; exit 1"], []) for n in ("one", "two")]
+        with contextlib.redirect_stdout(io.StringIO()) as out, mock.patch("atexit.register") as register:
+            self.assertEqual(suite.run_all(tests, self.signals), 1)
+            register.call_args[0][0]()
+        self.assertIn("two ran", out.getvalue())
+        last = "[====] Synthesis: Tested: 2 | Passing: 0 | Failing: 2 | Crashing: 2"
+        self.assertEqual(out.getvalue().splitlines()[-1], last)
+
+
+class Selection(unittest.TestCase):
+    TESTS = [suite.Test(g, n, "b", [], []) for g, n in (("model", "model"), ("unit", "test_a"), ("unit", "test_b"))]
+
+    def names(self, only):
+        return [test.name for test in suite.selected(self.TESTS, only)]
+
+    def test_in_the_order_of_the_groups(self):
+        self.assertEqual(self.names(""), ["test_a", "test_b", "model"])
+
+    def test_groups_and_programs(self):
+        self.assertEqual(self.names("unit"), ["test_a", "test_b"])
+        self.assertEqual(self.names("model,test_b"), ["test_b", "model"])
+
+    def test_unknown(self):
+        with self.assertRaisesRegex(ValueError, "^ONLY=test_c: there is no such test. Groups: unit, "):
+            self.names("test_a,test_c")
