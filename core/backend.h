@@ -82,7 +82,7 @@ size_t backend_usable_size(const void *pointer, const char *call);
 bool backend_resize(void *pointer, size_t size);
 
 /* Moves a large block to a place with room for `size` bytes without copying its pages.
- * pre:   as backend_resize
+ * pre:   a live large block; size > its backend_usable_size
  * post:  the new address, the old one freed; NULL: not possible here (copy instead), nothing changed
  * sync:  takes HAK_RANK_RUNS */
 void *backend_move(void *pointer, size_t size);

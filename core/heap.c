@@ -124,6 +124,12 @@ static void fork_child(void)
     hak_unlock(&heaps_lock);
 }
 
+/* Before main, so that no other thread is inside a lock by then. */
+__attribute__((constructor)) static void register_fork(void)
+{
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
 /* Has the thread's end detach its heap. The heap is in TLS by now, as this may allocate; what cannot
  * be had yet (another thread is about to make the key; no memory) is tried again at a tick. */
 static void arm(struct hak_heap *heap)
@@ -145,10 +151,8 @@ struct hak_heap *hak_heap_attach(void)
     if (heap == NULL)
         return NULL;
     hak_heap_mine = heap;
-    if (is_first) {
-        pthread_atfork(fork_prepare, fork_parent, fork_child);
+    if (is_first)
         atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
-    }
     arm(heap);
     return heap;
 }

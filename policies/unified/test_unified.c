@@ -124,6 +124,19 @@ Test(unified, all_classes_together_hold_no_more_than_the_budget)
     }
 }
 
+Test(unified, a_class_that_fits_no_budget_takes_nothing_from_the_others)
+{
+    hak_class small = hak_class_of(16);
+    hak_class largest = hak_class_at(HAK_CLASSES - 1);
+
+    release(small, alloc(small));
+    size_t held = frontend_held(&cache, small);
+    cr_assert_not_null(alloc(largest));
+    if (2 * hak_class_size(largest) > UNIFIED_BYTES_MAX)
+        cr_assert_eq(frontend_held(&cache, small), held);
+    cr_assert(frontend_valid(&cache));
+}
+
 Test(unified, short_batches_are_served)
 {
     hak_class cls = hak_class_of(100);

@@ -93,6 +93,8 @@ static void grow(struct hak_cache *cache, struct hak_shard *shard, hak_class cls
     if (wanted == limit)
         return;
     size_t more = bytes_of(cls, wanted) - bytes_of(cls, limit);
+    if (more > UNIFIED_BYTES_MAX)
+        return;
     while (cache->granted + more > UNIFIED_BYTES_MAX)
         if (!shrink_another(cache, shard, cls))
             return;

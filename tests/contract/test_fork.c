@@ -128,21 +128,22 @@ static void live_without_parents_blocks(void)
     require_valid_heap();
 }
 
+/* Also used in children, which have no Criterion. */
 static void fork_and_wait(void (*child)(void))
 {
     int status;
     pid_t pid = fork();
 
-    cr_assert_geq(pid, 0);
+    require(pid >= 0);
     if (pid == 0) {
         signal(SIGALRM, SIG_DFL);
         alarm(CHILD_SECONDS);
         child();
         _exit(0);
     }
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(!WIFSIGNALED(status), "the child died of signal %d", WTERMSIG(status));
-    cr_assert_eq(WEXITSTATUS(status), 0);
+    require(waitpid(pid, &status, 0) == pid);
+    require(!WIFSIGNALED(status) || WTERMSIG(status) != SIGALRM);
+    require(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 Test(fork, children_of_a_busy_program_work)
@@ -294,4 +295,22 @@ Test(fork, while_others_allocate_large_blocks)
 Test(fork, while_others_are_on_the_fast_path)
 {
     fork_often(small_without_pause);
+}
+
+/* ── the very first calls ────────────────────────────────────────────────────────────────────── */
+
+/* In a process that has not allocated yet: threads begin, and this one forks at once. */
+static void fork_at_the_start(void)
+{
+    pthread_t thread;
+
+    for (int i = 0; i < THREADS; i++)
+        require(pthread_create(&thread, NULL, large_without_pause, NULL) == 0);
+    fork_and_wait(live_shortly);
+}
+
+Test(fork, while_others_make_the_first_heaps)
+{
+    for (int i = 0; i < 150; i++)
+        fork_and_wait(fork_at_the_start);
 }
