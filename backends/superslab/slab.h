@@ -41,7 +41,8 @@
  *
  * While QUEUED is set a slab changes neither owner nor class and is not given back, and it is on
  * just one queue, once. Nobody pops a single block off the word, so there is no ABA, and nothing is
- * ever half-linked, so a fork may strike anywhere. tests/model checks this protocol.
+ * ever half-linked, so a fork may strike anywhere: the child loses at most the slabs that some thread was
+ * just purging or queueing. tests/model checks this protocol.
  */
 #ifndef HAK_SUPERSLAB_SLAB_H
 #define HAK_SUPERSLAB_SLAB_H
