@@ -22,7 +22,7 @@ typedef uint64_t hak_packed_chain;
 #define HAK_PACKED_MAX 0xffffu /* longest chain that can be packed */
 
 /* A free block that heads a chain in a stack. */
-struct hak_chain_head {
+struct __attribute__((may_alias)) hak_chain_head {
     struct hak_block block;
     hak_packed_chain below;
 };

@@ -94,26 +94,42 @@ static void detach(void *pointer)
     frontend_thread_exit(&heap->cache, &heap->shard);
     backend_thread_exit(&heap->shard);
     heap->armed = false;
+    atomic_fence_release();
     heap->inside = false;
     hak_lock(&heaps_lock);
     park(heap);
     hak_unlock(&heaps_lock);
 }
 
+/* glibc's lock on the list of streams. fork takes it after the handlers; whoever flushes all streams
+ * holds it while a stream's own write function may allocate. So it comes before our locks. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
 static void fork_prepare(void)
 {
+    if (_IO_list_lock)
+        _IO_list_lock();
     hak_lock(&heaps_lock);
     backend_fork_prepare();
+    hak_lock_forking(true);
 }
 
 static void fork_parent(void)
 {
+    hak_lock_forking(false);
     backend_fork_parent();
     hak_unlock(&heaps_lock);
+    if (_IO_list_unlock)
+        _IO_list_unlock();
 }
 
 static void fork_child(void)
 {
+    hak_lock_forking(false);
+    if (_IO_list_resetlock)
+        _IO_list_resetlock();
     backend_fork_child();
     for (struct hak_heap *heap = all; heap; heap = heap->all_next) {
         if (heap == hak_heap_mine || heap->parked || heap->inside)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,10 +53,27 @@ static void hak_cold lock_contended(struct hak_lock *lock)
         futex(&lock->state, FUTEX_WAIT, CONTENDED);
 }
 
+/* The thread that forks; 0: none does. Only one can, as it holds all locks. */
+static pthread_t forker;
+
+void hak_lock_forking(bool forking)
+{
+    atomic_store_relaxed(&forker, forking ? pthread_self() : 0);
+}
+
+static bool is_forking(void)
+{
+    pthread_t thread = atomic_load_relaxed(&forker);
+
+    return unlikely(thread != 0) && thread == pthread_self();
+}
+
 void hak_lock(struct hak_lock *lock)
 {
     uint32_t expected = FREE;
 
+    if (is_forking())
+        return;
     if (unlikely(!__atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
                                               __ATOMIC_RELAXED)))
         lock_contended(lock);
@@ -64,6 +82,8 @@ void hak_lock(struct hak_lock *lock)
 
 void hak_unlock(struct hak_lock *lock)
 {
+    if (is_forking())
+        return;
     note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
         futex(&lock->state, FUTEX_WAKE, 1);

@@ -21,6 +21,11 @@ struct hak_lock {
 
 #define HAK_LOCK_INIT(rank_) ((struct hak_lock){.state = 0, .rank = (rank_)})
 
+/* Between true and false the calling thread, which holds all locks, forks: for it alone, taking and
+ * releasing them does nothing. So other libraries' fork handlers, which may run after ours have taken
+ * the locks, can allocate. */
+void hak_lock_forking(bool forking);
+
 void hak_lock(struct hak_lock *lock);
 void hak_unlock(struct hak_lock *lock);
 

@@ -235,7 +235,7 @@ static void *large_realloc(void *block, size_t usable, size_t size)
         return out_of_memory();
     if (backend_resize(block, size))
         return block;
-    moved = backend_move(block, size);
+    moved = size > usable ? backend_move(block, size) : NULL;
     return moved ? moved : move_by_copy(block, usable, size);
 }
 
@@ -255,7 +255,9 @@ hak_export void *hak_realloc(void *block, size_t size)
         return block;
     if (usable <= HAK_SMALL_MAX && size <= usable && hak_class_size(hak_class_of(size)) == usable)
         return block;
-    return move_by_copy(block, usable, size);
+    void *moved = move_by_copy(block, usable, size);
+    /* A block that need not grow is large enough as it is, if there is no memory for a smaller one. */
+    return moved == NULL && size <= usable ? block : moved;
 }
 
 hak_export void *hak_reallocarray(void *block, size_t count, size_t size)

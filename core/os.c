@@ -132,7 +132,12 @@ void os_no_huge_pages(void *base, size_t size)
  * the target. Growing such a range to more than fits fails with EFAULT before anything is done. */
 static bool is_one_mapping(void *base, size_t size)
 {
-    return mremap(base, size, (size_t)1 << 46, 0) == MAP_FAILED && errno != EFAULT;
+    const size_t impossible = (size_t)1 << 46;
+
+    if (mremap(base, size, impossible, 0) == MAP_FAILED)
+        return errno != EFAULT;
+    munmap((char *)base + size, impossible - size); /* where nothing lies behind, it is possible */
+    return true;
 }
 
 bool os_move(void *from, void *to, size_t size)

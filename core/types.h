@@ -24,8 +24,9 @@
  * extension. */
 typedef size_t hak_class;
 
-/* A free block: its first word links to the next one of a list. */
-struct hak_block {
+/* A free block: its first word links to the next one of a list. What the program stored there was of
+ * any type, and must not be taken for unrelated to the link where the whole is optimised together. */
+struct __attribute__((may_alias)) hak_block {
     struct hak_block *next;
 };
 

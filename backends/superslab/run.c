@@ -318,8 +318,9 @@ static size_t purge_oldest(size_t most)
 
 static bool is_due(uint32_t now)
 {
+    /* Unsigned: a stamp that is a tick ahead of `now` counts as due, none ever waits for a wrap. */
     return oldest != NO_RUN &&
-           (int32_t)(now - window.slabs[oldest].freed_at) >= (int32_t)CONFIG_PURGE_DELAY_MS;
+           (uint64_t)(now - window.slabs[oldest].freed_at) + 1 > CONFIG_PURGE_DELAY_MS;
 }
 
 bool run_purge_due(uint32_t now)
@@ -378,7 +379,9 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
 void run_free(uint32_t first, size_t granules, bool clean)
 {
     run_lock();
-    insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
+    uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
+    if (clean)
+        give_back(run);
     while (dirty_granules > DIRTY_GRANULES_MAX)
         purge_oldest(dirty_granules - DIRTY_GRANULES_MAX);
     run_unlock();
@@ -401,7 +404,7 @@ bool run_extend(uint32_t first, size_t granules)
     return extended;
 }
 
-void run_trim(uint32_t first, size_t granules)
+void run_trim(uint32_t first, size_t granules, bool clean)
 {
     size_t length = window.slabs[first].run_granules;
 
@@ -409,7 +412,7 @@ void run_trim(uint32_t first, size_t granules)
     mark(first, granules, RUN_USED);
     mark(first + (uint32_t)granules, length - granules, RUN_USED);
     run_unlock();
-    run_free(first + (uint32_t)granules, length - granules, false);
+    run_free(first + (uint32_t)granules, length - granules, clean);
 }
 
 bool run_valid(void)

@@ -30,8 +30,8 @@ void run_free(uint32_t first, size_t granules, bool clean);
 /* Grows a used run by taking granules from its next neighbour. false: not free, or too short. */
 bool run_extend(uint32_t first, size_t granules);
 
-/* Cuts a used run down to `granules` and frees the rest. */
-void run_trim(uint32_t first, size_t granules);
+/* Cuts a used run down to `granules` and frees the rest; `clean` as in run_free. */
+void run_trim(uint32_t first, size_t granules, bool clean);
 
 /* Purges dirty runs: those that are due at `now`, a bounded number of them; all. Returns whether
  * any memory went back. */

@@ -63,7 +63,7 @@ bool backend_thread_init(struct hak_shard *shard)
 
 static uint32_t tag_of(const struct slab *slab)
 {
-    return atomic_load_relaxed(&window.tags[slab - window.slabs]);
+    return atomic_load_acquire(&window.tags[slab - window.slabs]);
 }
 
 static hak_class class_of(uint32_t tag)
@@ -79,7 +79,7 @@ static bool is_mine(const struct hak_shard *shard, uint32_t tag)
 static void set_tags(const struct slab *slab, uint32_t tag)
 {
     for (uint32_t i = 0; i < slab->run_granules; i++)
-        atomic_store_relaxed(&window.tags[slab - window.slabs + i], tag);
+        atomic_store_release(&window.tags[slab - window.slabs + i], tag);
 }
 
 static char *slab_base(const struct slab *slab)
@@ -701,6 +701,27 @@ static struct slab *checked_block(const void *pointer, const char *call, bool *l
     return slab;
 }
 
+/* Large blocks that were moved: each is a mapping or two of its own until it is freed, and the kernel
+ * limits their number (vm.max_map_count, 65530 by default). Beyond this many, blocks are copied. */
+enum { MOVED_MOST = 4096 };
+static uint32_t moved_blocks;
+
+static void mark_moved(struct slab *run)
+{
+    if (!run->moved)
+        __atomic_fetch_add(&moved_blocks, 1, __ATOMIC_RELAXED);
+    run->moved = true;
+}
+
+/* Puts fresh memory in the place of a moved block's, so that its mapping melts into the window's. */
+static bool renew(uint32_t first, size_t granules)
+{
+    if (!os_map_over(granule_address(first), granules << GRANULE_SHIFT))
+        return false;
+    os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
+    return true;
+}
+
 static void large_free(struct slab *run, const void *pointer, const char *call)
 {
     uint32_t first = (uint32_t)(run - window.slabs);
@@ -710,11 +731,9 @@ static void large_free(struct slab *run, const void *pointer, const char *call)
     /* Of two threads that free it, one finds the tag gone. */
     if (__atomic_exchange_n(&window.tags[first], TAG_NONE, __ATOMIC_RELAXED) != TAG_LARGE)
         reject(pointer, call);
-    /* A mapping that was moved here would stay one of its own; a fresh one melts into the window's. */
-    bool fresh = moved && os_map_over(granule_address(first), granules << GRANULE_SHIFT);
-    if (fresh)
-        os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
-    run_free(first, granules, fresh);
+    if (moved)
+        __atomic_fetch_sub(&moved_blocks, 1, __ATOMIC_RELAXED);
+    run_free(first, granules, moved && renew(first, granules));
 }
 
 void backend_free(struct hak_shard *shard, void *pointer, const char *call)
@@ -776,7 +795,8 @@ bool backend_resize(void *pointer, size_t size)
     size_t now = window.slabs[run].run_granules;
 
     if (granules < now)
-        run_trim(run, granules);
+        run_trim(run, granules,
+                 window.slabs[run].moved && renew(run + (uint32_t)granules, now - granules));
     return granules <= now || run_extend(run, granules);
 }
 
@@ -784,20 +804,21 @@ void *backend_move(void *pointer, size_t size)
 {
     uint32_t from = granule_of(pointer);
     size_t bytes = (size_t)window.slabs[from].run_granules << GRANULE_SHIFT;
+    bool charged = window.gives_back && !window.sparse;
     bool zeroed;
 
-    if (bytes < MOVE_BYTES_LEAST)
+    /* Where memory is charged the kernel may unmap the target and then refuse. */
+    if (bytes < MOVE_BYTES_LEAST || charged || atomic_load_relaxed(&moved_blocks) >= MOVED_MOST)
         return NULL;
     uint32_t to = large_new(size, 1, &zeroed);
     if (to == NO_RUN)
         return NULL;
+    mark_moved(&window.slabs[to]);
     if (!os_move(pointer, granule_address(to), bytes)) {
-        window.slabs[to].moved = true; /* the kernel may have unmapped it before it failed */
         large_free(&window.slabs[to], granule_address(to), "realloc()");
         return NULL;
     }
-    window.slabs[to].moved = true;
-    window.slabs[from].moved = true; /* for the kernel keeps the emptied mapping apart */
+    mark_moved(&window.slabs[from]); /* for the kernel keeps the emptied mapping apart */
     large_free(&window.slabs[from], pointer, "realloc()");
     return granule_address(to);
 }
@@ -849,7 +870,7 @@ void backend_tick(struct hak_shard *shard)
     atomic_store_relaxed(&shard->seen_at, now);
     if (run_dirty())
         run_purge_due(now);
-    if ((int32_t)(now - shard->claimed_at) >= CONFIG_PURGE_DELAY_MS) {
+    if ((uint64_t)(now - shard->claimed_at) + 1 > CONFIG_PURGE_DELAY_MS) {
         outgoing_send_all(shard);
         look_after_ended(shard, now);
     }

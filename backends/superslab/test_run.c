@@ -76,7 +76,7 @@ Test(run, a_run_grows_into_a_free_neighbour_and_shrinks)
     uint32_t next = run_alloc(1, 1, &zeroed);
     cr_assert_eq(next, run + 6);
     cr_assert(!run_extend(run, 7));
-    run_trim(run, 1);
+    run_trim(run, 1, false);
     cr_assert_eq(window.slabs[run].run_granules, 1);
     cr_assert(run_valid());
     cr_assert_eq(run_alloc(5, 1, &zeroed), run + 1);
@@ -140,7 +140,7 @@ Test(run, a_random_life_keeps_the_tiling)
             lengths[i] = granules;
             cr_assert_neq(runs[i], NO_RUN);
         } else if (random >> 30 == 0 && lengths[i] > 1) {
-            run_trim(runs[i], lengths[i] /= 2);
+            run_trim(runs[i], lengths[i] /= 2, false);
         } else if (random >> 30 == 1 && run_extend(runs[i], lengths[i] + 3)) {
             lengths[i] += 3;
         } else {

@@ -137,7 +137,8 @@ bool window_init(void)
     window.gives_back = true;
     if (limit != SIZE_MAX)
         return init_sparse(limit);
-    for (unsigned log2 = CONFIG_WINDOW_LOG2; log2 >= RESERVED_LOG2_LEAST; log2--) {
+    for (unsigned log2 = CONFIG_WINDOW_LOG2;
+         log2 >= RESERVED_LOG2_LEAST || log2 == CONFIG_WINDOW_LOG2; log2--) {
         if (reserve(log2)) {
             window.gives_back = os_charges_committed();
             return true;

@@ -90,11 +90,10 @@ static void grow(struct hak_cache *cache, struct hak_shard *shard, hak_class cls
         return;
     wanted = wanted > 0 ? wanted : 1;
     wanted = wanted < limit_max(cls) ? wanted : limit_max(cls);
-    if (wanted == limit)
+    /* No class gets more than half of the bytes, or it would drive out all others at each miss. */
+    if (wanted <= limit || bytes_of(cls, wanted) > UNIFIED_BYTES_MAX / 2)
         return;
     size_t more = bytes_of(cls, wanted) - bytes_of(cls, limit);
-    if (more > UNIFIED_BYTES_MAX)
-        return;
     while (cache->granted + more > UNIFIED_BYTES_MAX)
         if (!shrink_another(cache, shard, cls))
             return;
