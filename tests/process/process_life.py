@@ -30,6 +30,16 @@ def fork_from_several_threads(case):
 
 
 @test
+def fork_handlers_allocate(case):
+    """Another library's fork handlers allocate, whether they run outside our own or between them."""
+    program = case.program("fork_streams.c")
+    handlers, library = case.shared_object("fork_handlers.c"), case.build.library
+    for preload in ([library, handlers], [handlers, library]):
+        result = case.run([program], library=preload, timeout=60)
+        says(case, result, "500 children beside stdio\n")
+
+
+@test
 def thread_exit(case):
     """Blocks outlive their threads, others free them, and 2000 threads leave nothing behind."""
     simple(case, "thread_exit.c", "blocks outlived their threads\n")
