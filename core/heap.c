@@ -15,6 +15,7 @@ enum { TICK_EVERY = 16 };
 static const size_t ARENA_BYTES = (size_t)64 << 10;
 
 const struct hak_heap hak_heap_empty;
+const struct hak_heap hak_heap_ended;
 
 _Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
 
@@ -84,13 +85,13 @@ static struct hak_heap *unpark(struct hak_heap **link)
 }
 
 /* The thread ends, or its heap goes for another reason: what the cache holds goes back to the slabs,
- * and the heap is parked. A malloc after this attaches anew. */
+ * and the heap is parked. A malloc after this borrows one. */
 static void detach(void *pointer)
 {
     struct hak_heap *heap = pointer;
 
     hak_heap_enter(heap);
-    hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
+    hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_ended;
     frontend_thread_exit(&heap->cache, &heap->shard);
     backend_thread_exit(&heap->shard);
     heap->armed = false;
@@ -166,10 +167,12 @@ struct hak_heap *hak_heap_attach(void)
     hak_unlock(&heaps_lock);
     if (heap == NULL)
         return NULL;
+    heap->borrowed = hak_heap_mine == &hak_heap_ended;
     hak_heap_mine = heap;
     if (is_first)
         atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
-    arm(heap);
+    if (!heap->borrowed)
+        arm(heap);
     return heap;
 }
 
@@ -184,11 +187,13 @@ void hak_heap_leave(struct hak_heap *heap)
     if (unlikely(++heap->cold_paths % TICK_EVERY == 0)) {
         frontend_tick(&heap->cache, &heap->shard);
         backend_tick(&heap->shard);
-        if (unlikely(!heap->armed))
+        if (unlikely(!heap->armed && !heap->borrowed))
             arm(heap);
     }
     atomic_fence_release();
     heap->inside = false;
+    if (unlikely(heap->borrowed))
+        detach(heap);
 }
 
 struct hak_shard *hak_heap_claim(unsigned skip)

@@ -8,6 +8,9 @@
  *
  *   no heap ── hak_heap_attach ──► attached ── thread exits ──► parked ── attach, claim ──► …
  *
+ * When a thread ends, destructors may still allocate after its heap was parked. It then borrows a heap
+ * for the length of one cold path, as nobody would tell it when to park that one.
+ *
  * Heaps are never unmapped: a heap whose thread has ended is parked, with its slabs, and the next new
  * thread takes the one that was parked last. A thread that wants slabs may claim a parked heap; it is
  * that heap's owner until it releases it.
@@ -30,6 +33,7 @@ struct hak_heap {
     /* the owner's */
     uint32_t cold_paths; /* counts, to tick now and then */
     bool armed;          /* the thread's end will detach it */
+    bool borrowed;       /* the thread has ended: the end of this cold path detaches it */
     bool inside;         /* in a cold path; read by fork */
 
     /* under HAK_RANK_HEAPS */
@@ -38,7 +42,9 @@ struct hak_heap {
     struct hak_heap *all_next;
 };
 
+/* What a thread has before its first heap, and after its last; both are empty. */
 extern const struct hak_heap hak_heap_empty;
+extern const struct hak_heap hak_heap_ended;
 
 /* Never written through while it points to the empty heap. */
 extern _Thread_local struct hak_heap *hak_heap_mine
@@ -46,7 +52,7 @@ extern _Thread_local struct hak_heap *hak_heap_mine
 
 static inline bool hak_heap_is_empty(const struct hak_heap *heap)
 {
-    return heap == &hak_heap_empty;
+    return heap == &hak_heap_empty || heap == &hak_heap_ended;
 }
 
 /* Gives the calling thread a heap: a parked one, or a new one. NULL: out of memory; the thread still

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <criterion/criterion.h>
 #include <hakmem/hakmem.h>
+#include <limits.h>
 #include <pthread.h>
 
 #include "core/heap.h"
@@ -50,6 +51,36 @@ Test(heap, a_new_thread_takes_the_heap_parked_last)
     cr_assert_neq(first, hak_heap_mine);
     for (int i = 0; i < 100; i++)
         cr_assert_eq(heap_of_new_thread(), first);
+}
+
+static pthread_key_t late_key;
+
+static void allocate_late(void *rounds)
+{
+    hak_free(hak_malloc(100));
+    hak_free(hak_malloc(1000000));
+    if ((uintptr_t)rounds > 1) /* once more in the next round of destructors */
+        pthread_setspecific(late_key, (void *)((uintptr_t)rounds - 1));
+}
+
+static void *end_late(void *unused)
+{
+    pthread_setspecific(late_key, (void *)(uintptr_t)PTHREAD_DESTRUCTOR_ITERATIONS);
+    return attach(unused);
+}
+
+Test(heap, destructors_that_allocate_in_every_round_leave_no_heap_behind)
+{
+    pthread_t thread;
+
+    hak_free(hak_malloc(1));
+    cr_assert_eq(pthread_key_create(&late_key, allocate_late), 0);
+    void *first = heap_of_new_thread();
+    for (int i = 0; i < 50; i++) {
+        cr_assert_eq(pthread_create(&thread, NULL, end_late, NULL), 0);
+        cr_assert_eq(pthread_join(thread, NULL), 0);
+        cr_assert_eq(heap_of_new_thread(), first);
+    }
 }
 
 Test(heap, a_claimed_heap_is_not_taken_by_a_new_thread)
