@@ -29,7 +29,7 @@ int malloc_trim(size_t pad) SAME_AS(hak_malloc_trim);
 /* ── C++ ─────────────────────────────────────────────────────────────────────────────────────────
  * Under their mangled names (Itanium C++ ABI, size_t = m), so that no C++ compiler is needed. What
  * the C++ runtime must do, when there is one in the process, is reached through weak symbols. The
- * nothrow forms are in override_nothrow.c. */
+ * nothrow forms are in override_shared.c. */
 
 typedef void (*new_handler)(void);
 
@@ -37,14 +37,37 @@ extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::g
 _Noreturn extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak));       /* libstdc++ */
 _Noreturn extern void _ZNSt3__117__throw_bad_allocEv(void) __attribute__((weak)); /* libc++ */
 
+/* Weak symbols are bound at start; a C++ runtime that came later, with a plug-in, is found by name. Only
+ * the shared library can (override_shared.c). */
+extern void *hak_late_symbol(const char *name) __attribute__((weak, visibility("hidden")));
+
+static void *late_symbol(const char *name)
+{
+    return hak_late_symbol ? hak_late_symbol(name) : NULL;
+}
+
 _Noreturn static void throw_bad_alloc(void)
 {
     if (_ZSt17__throw_bad_allocv)
         _ZSt17__throw_bad_allocv();
     if (_ZNSt3__117__throw_bad_allocEv)
         _ZNSt3__117__throw_bad_allocEv();
+    void (*late)(void) = (void (*)(void))late_symbol("_ZSt17__throw_bad_allocv");
+    if (late == NULL)
+        late = (void (*)(void))late_symbol("_ZNSt3__117__throw_bad_allocEv");
+    if (late)
+        late();
     hak_fatal_pointer("operator new()", NULL,
                       "out of memory, and no C++ runtime to throw bad_alloc");
+}
+
+static new_handler handler_now(void)
+{
+    new_handler (*get)(void) = _ZSt15get_new_handlerv;
+
+    if (get == NULL)
+        get = (new_handler(*)(void))late_symbol("_ZSt15get_new_handlerv");
+    return get ? get() : NULL;
 }
 
 /* Out of memory: asks the new-handler, which frees some, throws, or ends the process, as long as there
@@ -52,7 +75,7 @@ _Noreturn static void throw_bad_alloc(void)
 static hak_cold void *new_again(size_t size, size_t align)
 {
     for (;;) {
-        new_handler handler = _ZSt15get_new_handlerv ? _ZSt15get_new_handlerv() : NULL;
+        new_handler handler = handler_now();
         if (handler == NULL)
             throw_bad_alloc();
         handler();

@@ -338,3 +338,11 @@ def cxx_operators(case):
     case.served(case.run([program]), ["operators"])
 
 
+@test
+def cxx_late_runtime(case):
+    """In a C program, new throws in a C++ plug-in that was loaded at run time."""
+    program = case.program("late_runtime.c", libraries=("-ldl",))
+    result = case.run([program, case.shared_object("late_plugin.cpp")])
+    case.check(result.stdout == b"thrown and caught\n", "the plug-in catches bad_alloc", result.command)
+
+

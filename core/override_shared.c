@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* C++'s nothrow forms of new, for the shared library.
+/* C++ for the shared library alone: the nothrow forms of new, and a C++ runtime that is loaded late.
  *
  * They must catch what a new-handler throws, which C cannot. The C++ runtime's own forms can, and call
  * the throwing ones, which are ours: the dynamic linker has them behind these, and they are asked when
@@ -38,6 +38,22 @@ static hak_cold void *new_again_aligned(size_t size, size_t align, const void *t
         behind = (void *(*)(size_t, size_t, const void *))dlsym(
             RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
     return behind ? behind(size, align, tag) : NULL;
+}
+
+void *hak_late_symbol(const char *name);
+void *hak_late_symbol(const char *name)
+{
+    static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1"};
+    void *symbol = NULL;
+
+    for (int i = 0; i < 2 && symbol == NULL; i++) {
+        void *runtime = dlopen(runtimes[i], RTLD_NOLOAD | RTLD_LAZY);
+        if (runtime) {
+            symbol = dlsym(runtime, name);
+            dlclose(runtime); /* it stays loaded: whoever called new uses it */
+        }
+    }
+    return symbol;
 }
 
 #define CXX_NEW_NOTHROW(name)                                                                      \
