@@ -19,8 +19,6 @@ struct hak_lock {
     enum hak_rank rank;
 };
 
-#define HAK_LOCK_INIT(rank_) ((struct hak_lock){.state = 0, .rank = (rank_)})
-
 /* Between true and false the calling thread, which holds all locks, forks: for it alone, taking and
  * releasing them does nothing. So other libraries' fork handlers, which may run after ours have taken
  * the locks, can allocate. */

@@ -30,8 +30,8 @@ bool os_decommit(void *base, size_t size);
  * there is no memory. */
 bool os_map_at(void *base, size_t size);
 
-/* Maps fresh zeroed memory over a mapped range, whose contents are lost. false: refused, and the
- * range is as it was. */
+/* Maps fresh zeroed memory over a mapped range, whose contents are lost. false: refused, and the range
+ * is as it was; but a kernel that charges memory may have unmapped it first. */
 bool os_map_over(void *base, size_t size);
 
 /* Gives a mapping back. false: refused (the kernel may have to split a mapping and be at its
@@ -50,7 +50,7 @@ bool os_purge_zeroes(void);
 void os_no_huge_pages(void *base, size_t size);
 
 /* Moves the pages of [from, from+size) onto [to, to+size), both mapped; `from` stays mapped and reads
- * as zeros. false: the kernel cannot, and nothing has moved. */
+ * as zeros. false: the kernel cannot, and `from` is as it was; `to` may have been unmapped. */
 bool os_move(void *from, void *to, size_t size);
 
 /* The limit on the process's address space (RLIMIT_AS) in bytes; SIZE_MAX when there is none. */

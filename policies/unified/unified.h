@@ -14,7 +14,7 @@
  *
  * A class may hold two chains of `limit` blocks. With CONFIG_CACHE_ADAPTIVE limits start low and double
  * when a class misses or overflows, within the bytes that the cache may hold; when those are used up
- * a class grows at the cost of another. Without, limits are fixed.
+ * a class grows at the cost of another, but to no more than half of them. Without, limits are fixed.
  *
  * invariant: length(list) + room == limit <= limit_max(class)
  * invariant: length(spare) <= limit
