@@ -6,6 +6,10 @@
  * It knows nothing of slabs, threads or the operating system. Exactly one is compiled in; its header
  * is included at the end and completes what is declared here.
  *
+ * A policy may also have a store of blocks that all threads share, under locks of HAK_RANK_STORE; it
+ * holds none of them when it calls the back end. CONFIG_REMOTE_FREE_KEEP is what it then depends on,
+ * as blocks of one thread's slabs get into another's cache.
+ *
  * What a thread's cache holds is bounded: the sum over classes of capacity times size, together with
  * what the back end keeps at hand for this thread, is at most CONFIG_CACHE_BYTES.
  */
@@ -13,6 +17,7 @@
 #define HAK_FRONTEND_H
 
 #include "core/backend.h"
+#include "core/traffic.h"
 
 /* Defined by the policy; zero-filled, it is the cache of the empty heap: frontend_alloc misses, and
  * writes nothing, for that heap lies in read-only memory. Nothing else is called with it. */
@@ -42,26 +47,46 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
  * sync:  as backend_return_chain or _array */
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block);
 
-/* How many blocks of the class the cache holds. */
+/* How many blocks of the class the cache holds; with cache NULL, the store that threads share.
+ * sync:  with NULL, takes HAK_RANK_STORE */
 size_t frontend_held(const struct hak_cache *cache, hak_class cls);
 
-/* Calls `visit` for each block that the cache holds. */
+/* Calls `visit` for each block that the cache holds; with cache NULL, the store that threads share.
+ * pre:   `visit` neither allocates nor frees
+ * sync:  with NULL, takes HAK_RANK_STORE */
 void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
                    void *context);
+
+/* What has moved between this cache and the back end, of one class.
+ * owner: anybody */
+const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_class cls);
 
 /* Prepares a zero-filled cache for use. */
 void frontend_thread_init(struct hak_cache *cache);
 
-/* Gives all blocks to the back end; the cache is as new. Also the first half of a trim.
- * pre:   a cold path */
+/* Gives all blocks to the back end, or to the store that threads share.
+ * pre:   a cold path
+ * post:  the cache holds nothing, and can be used again */
 void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard);
 
 /* Forgets all blocks: in a forked child, where the cache of a thread that is gone may be
  * half-changed. The cache is as new. */
-void frontend_fork_child(struct hak_cache *cache);
+void frontend_forget(struct hak_cache *cache);
 
 /* A bounded amount of overdue work. Called on cold paths. */
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard);
+
+/* Gives all blocks, also those of the store that threads share, to the back end.
+ * pre:   a cold path
+ * post:  the cache holds nothing, and can be used again */
+void frontend_trim(struct hak_cache *cache, struct hak_shard *shard);
+
+/* Around fork: prepare takes the locks of the store that threads share, parent and child release them.
+ * pre:   core holds HAK_RANK_HEAPS; the back end's locks come after these
+ * post:  of the child: the store is intact */
+void frontend_fork_prepare(void);
+void frontend_fork_parent(void);
+void frontend_fork_child(void);
 
 /* Whether the cache satisfies the invariants that the policy's header states. Walks it. */
 bool frontend_valid(const struct hak_cache *cache);

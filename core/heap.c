@@ -113,6 +113,7 @@ static void fork_prepare(void)
     if (_IO_list_lock)
         _IO_list_lock();
     hak_lock(&heaps_lock);
+    frontend_fork_prepare();
     backend_fork_prepare();
     hak_lock_forking(true);
 }
@@ -121,6 +122,7 @@ static void fork_parent(void)
 {
     hak_lock_forking(false);
     backend_fork_parent();
+    frontend_fork_parent();
     hak_unlock(&heaps_lock);
     if (_IO_list_unlock)
         _IO_list_unlock();
@@ -132,10 +134,11 @@ static void fork_child(void)
     if (_IO_list_resetlock)
         _IO_list_resetlock();
     backend_fork_child();
+    frontend_fork_child();
     for (struct hak_heap *heap = all; heap; heap = heap->all_next) {
         if (heap == hak_heap_mine || heap->parked || heap->inside)
             continue;
-        frontend_fork_child(&heap->cache);
+        frontend_forget(&heap->cache);
         park(heap);
     }
     hak_unlock(&heaps_lock);

@@ -18,11 +18,12 @@ enum { SPINS = 100 };
 /* The ranks that this thread holds, a bit each; kept in debug builds only. */
 static _Thread_local uint32_t held_ranks;
 
-static void note_taken(const struct hak_lock *lock)
+/* `nested`: of a rank that is held already. */
+static void note_taken(const struct hak_lock *lock, unsigned nested)
 {
     if (CONFIG_ASSERT_LEVEL < 1)
         return;
-    hak_assert(held_ranks >> lock->rank == 0);
+    hak_assert(held_ranks >> lock->rank >> nested == 0);
     held_ranks |= 1u << lock->rank;
 }
 
@@ -40,15 +41,19 @@ static void futex(uint32_t *word, int operation, uint32_t value)
     errno = saved;
 }
 
+static bool take_free(struct hak_lock *lock)
+{
+    uint32_t expected = FREE;
+
+    return __atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
 static void hak_cold lock_contended(struct hak_lock *lock)
 {
-    for (int spin = 0; spin < SPINS; spin++) {
-        uint32_t expected = FREE;
-        if (atomic_load_relaxed(&lock->state) == FREE &&
-            __atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
+    for (int spin = 0; spin < SPINS; spin++)
+        if (atomic_load_relaxed(&lock->state) == FREE && take_free(lock))
             return;
-    }
     while (atomic_exchange_acquire(&lock->state, CONTENDED) != FREE)
         futex(&lock->state, FUTEX_WAIT, CONTENDED);
 }
@@ -68,16 +73,33 @@ static bool is_forking(void)
     return unlikely(thread != 0) && thread == pthread_self();
 }
 
-void hak_lock(struct hak_lock *lock)
+static void take(struct hak_lock *lock, unsigned nested)
 {
-    uint32_t expected = FREE;
-
     if (is_forking())
         return;
-    if (unlikely(!__atomic_compare_exchange_n(&lock->state, &expected, TAKEN, 0, __ATOMIC_ACQUIRE,
-                                              __ATOMIC_RELAXED)))
+    if (unlikely(!take_free(lock)))
         lock_contended(lock);
-    note_taken(lock);
+    note_taken(lock, nested);
+}
+
+void hak_lock(struct hak_lock *lock)
+{
+    take(lock, 0);
+}
+
+void hak_lock_nested(struct hak_lock *lock)
+{
+    take(lock, 1);
+}
+
+bool hak_lock_try(struct hak_lock *lock)
+{
+    if (is_forking())
+        return true;
+    if (!take_free(lock))
+        return false;
+    note_taken(lock, 0);
+    return true;
 }
 
 void hak_unlock(struct hak_lock *lock)

@@ -10,7 +10,9 @@
 
 enum hak_rank {
     HAK_RANK_HEAPS = 1, /* the list of heaps, and which are parked */
-    HAK_RANK_RUNS = 2,  /* the back end's memory shared by all threads */
+    HAK_RANK_STORE = 2, /* a front end's store of blocks that threads share */
+    HAK_RANK_SLABS = 3, /* a back end's slabs of one class, where threads share them */
+    HAK_RANK_RUNS = 4,  /* the back end's memory shared by all threads */
 };
 
 /* 0 free, 1 taken, 2 taken and somebody may sleep */
@@ -25,6 +27,14 @@ struct hak_lock {
 void hak_lock_forking(bool forking);
 
 void hak_lock(struct hak_lock *lock);
+
+/* false: somebody has it, and nothing has changed. */
+bool hak_lock_try(struct hak_lock *lock);
+
+/* Takes a lock of a rank that the thread holds already. Only fork does, which takes all locks of a
+ * rank in one order. */
+void hak_lock_nested(struct hak_lock *lock);
+
 void hak_unlock(struct hak_lock *lock);
 
 #endif

@@ -285,7 +285,7 @@ hak_export int hak_malloc_trim(size_t pad)
     if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
         return 0;
     hak_heap_enter(heap);
-    frontend_thread_exit(&heap->cache, &heap->shard);
+    frontend_trim(&heap->cache, &heap->shard);
     trimmed = backend_trim(&heap->shard);
     hak_heap_leave(heap);
     return trimmed;

@@ -20,11 +20,13 @@ COMPILE = [
     "-fno-plt",
     "-ftls-model=initial-exec",    # a thread's heap is one load away
     "-fexceptions",                # a C++ new-handler may throw through us
+    "-ffunction-sections", "-fdata-sections",  # what no policy calls is not linked in
     "-fno-builtin-malloc",         # malloc is what we define, the compiler must not know better
 ]
 LINK = [
     "-Wl,-z,nodelete",             # blocks, key and handlers outlive dlclose
     "-Wl,-z,relro", "-Wl,-z,now",
+    "-Wl,--gc-sections",
 ]
 # fmt: on
 

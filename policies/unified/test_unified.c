@@ -22,7 +22,7 @@ static void release(hak_class cls, void *block)
 
 static void start(void)
 {
-    cache = (struct hak_cache){.granted = 0};
+    cache = (struct hak_cache){.bins.granted = 0};
     fake_reset(&shard, FAKE_BLOCKS);
     frontend_thread_init(&cache);
 }
@@ -182,7 +182,7 @@ Test(unified, thread_exit_gives_everything_back)
 Test(unified, a_forked_child_forgets_what_a_gone_thread_held)
 {
     release(hak_class_of(64), alloc(hak_class_of(64)));
-    frontend_fork_child(&cache);
+    frontend_forget(&cache);
     cr_assert_eq(held_bytes(), 0);
     cr_assert(frontend_valid(&cache));
 }

@@ -18,6 +18,7 @@ LAYERS = [
     ["(building blocks)"],
     ["backend.h"],
     ["(the back end)"],
+    ["bins.h", "bins.c"],
     ["frontend.h"],
     ["(the policy)"],
     ["heap.h", "heap.c"],
@@ -26,7 +27,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BLOCKS, BACK_END, POLICY = RANK["(building blocks)"], RANK["(the back end)"], RANK["(the policy)"]
-SHARED = {BLOCKS, BACK_END, POLICY, RANK["heap.c"]}  # ranks whose files may include each other
+SHARED = {BLOCKS, BACK_END, POLICY, RANK["bins.c"], RANK["heap.c"]}  # ranks whose files may include each other
 
 # Who may include what is generated: through the contracts, plug-ins come in.
 GENERATED = {

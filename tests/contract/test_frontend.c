@@ -359,8 +359,55 @@ Test(frontend, thread_exit_gives_everything_back)
     }
 }
 
+/* With every fork's locks taken and released, in the parent and in the child alike. */
+Test(frontend, works_on_after_the_steps_of_a_fork)
+{
+    for (int round = 0; round < 3; round++) {
+        frontend_fork_prepare();
+        if (round % 2)
+            frontend_fork_parent();
+        else
+            frontend_fork_child();
+        for (unsigned i = 0; i < HAK_CLASSES; i++)
+            push_through(hak_class_at(i), 1000);
+        cr_assert_sound();
+    }
+}
+
+Test(frontend, trim_leaves_nothing_to_any_cache)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        push_through(hak_class_at(i), 10000);
+    frontend_thread_exit(cache, shard);
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        push_through(hak_class_at(i), 10000);
+    frontend_trim(cache, shard);
+    cr_assert_eq(held_blocks(), 0);
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        cr_assert_eq(frontend_held(NULL, hak_class_at(i)), 0);
+    cr_assert_sound();
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        push_through(hak_class_at(i), 1000);
+    cr_assert_sound();
+}
+
+/* What came in and has not gone out is in the caches, or with the program. */
+Test(frontend, traffic_adds_up)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        push_through(cls, 10000);
+        const struct hak_traffic *traffic = frontend_traffic(cache, cls);
+        cr_assert_gt(traffic->refills, 0);
+        cr_assert_leq(traffic->refills, traffic->refilled);
+        cr_assert_leq(traffic->flushes, traffic->flushed);
+        cr_assert_eq(traffic->refilled - traffic->flushed,
+                     frontend_held(cache, cls) + frontend_held(NULL, cls));
+    }
+}
+
 /* The blocks are lost, and the cache works on. */
-Test(frontend, fork_child_forgets_everything)
+Test(frontend, forget_forgets_everything)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         push_through(hak_class_at(i), 10000);
@@ -369,7 +416,7 @@ Test(frontend, fork_child_forgets_everything)
     static void *forgotten[1 << 18];
     memcpy(forgotten, visited.blocks, lost * sizeof(void *));
 
-    frontend_fork_child(cache);
+    frontend_forget(cache);
     cr_assert_sound();
     cr_assert_eq(held_blocks(), 0);
     for (unsigned i = 0; i < HAK_CLASSES; i++)

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/bins.h"
+
+/* Bytes of a class's first chain: small, so that a program which wants a few blocks of each of many
+ * sizes touches little memory. */
+static const size_t START_BYTES = 1024;
+
+uint32_t hak_cache_capacity(hak_class cls)
+{
+    size_t size = hak_class_size(cls);
+
+    return size <= 16     ? CONFIG_CACHE_BLOCKS_16
+           : size <= 32   ? CONFIG_CACHE_BLOCKS_32
+           : size <= 64   ? CONFIG_CACHE_BLOCKS_64
+           : size <= 128  ? CONFIG_CACHE_BLOCKS_128
+           : size <= 256  ? CONFIG_CACHE_BLOCKS_256
+           : size <= 512  ? CONFIG_CACHE_BLOCKS_512
+           : size <= 1024 ? CONFIG_CACHE_BLOCKS_1024
+                          : CONFIG_CACHE_BLOCKS_LARGER;
+}
+
+/* Most blocks of one chain: half of the class's configured capacity, at most one refill. */
+static uint32_t limit_max(hak_class cls)
+{
+    uint32_t capacity = hak_cache_capacity(cls);
+    uint32_t limit = capacity / 2 < CONFIG_REFILL_BATCH ? capacity / 2 : CONFIG_REFILL_BATCH;
+
+    return limit > 0 ? limit : 1;
+}
+
+static size_t bytes_of(hak_class cls, uint32_t limit)
+{
+    return 2 * (size_t)limit * hak_class_size(cls);
+}
+
+static void set_limit(struct hak_bins *bins, hak_class cls, uint32_t limit)
+{
+    struct hak_bin *bin = hak_bin_of(bins, cls);
+
+    bins->granted += bytes_of(cls, limit) - bytes_of(cls, bin->limit);
+    bin->room += (int32_t)(limit - bin->limit);
+    bin->limit = limit;
+}
+
+static uint32_t length(const struct hak_bin *bin)
+{
+    return bin->limit - (uint32_t)bin->room;
+}
+
+static struct hak_chain take_list(struct hak_bin *bin)
+{
+    struct hak_chain list = {bin->head, length(bin)};
+
+    bin->head = NULL;
+    bin->room = (int32_t)bin->limit;
+    return list;
+}
+
+static void put_list(struct hak_bin *bin, struct hak_chain list)
+{
+    bin->head = list.head;
+    bin->room = (int32_t)(bin->limit - list.count);
+}
+
+static void give_back(struct hak_bins *bins, struct hak_shard *shard, hak_class cls,
+                      struct hak_chain chain)
+{
+    if (chain.count == 0)
+        return;
+    hak_traffic_out(&bins->traffic[hak_class_index(cls)], chain.count);
+    backend_return_chain(shard, cls, chain);
+}
+
+/* Room for one chain more of another class: the classes take turns in giving half of what they may
+ * hold, and what they hold beyond that goes to the back end. */
+static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_class wanting)
+{
+    for (unsigned tried = 0; tried < HAK_CLASSES; tried++) {
+        hak_class cls = hak_class_at(bins->victim);
+        struct hak_bin *bin = hak_bin_of(bins, cls);
+        struct hak_chain *spare = &bins->spare[bins->victim];
+        bins->victim = (bins->victim + 1) % HAK_CLASSES;
+        if (cls == wanting || bin->limit == 0)
+            continue;
+        uint32_t limit = bin->limit / 2;
+        if (spare->count > limit) {
+            give_back(bins, shard, cls, *spare);
+            *spare = (struct hak_chain){NULL, 0};
+        }
+        if (length(bin) > limit)
+            give_back(bins, shard, cls, take_list(bin));
+        set_limit(bins, cls, limit);
+        return true;
+    }
+    return false;
+}
+
+/* A class that has missed or overflowed may hold twice as much, if the budget has room. */
+static void grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+{
+    uint32_t limit = hak_bin_of(bins, cls)->limit;
+    uint32_t wanted = limit > 0 ? 2 * limit : (uint32_t)(START_BYTES / hak_class_size(cls));
+
+    if (!enabled(CONFIG_CACHE_ADAPTIVE))
+        return;
+    wanted = wanted > 0 ? wanted : 1;
+    wanted = wanted < limit_max(cls) ? wanted : limit_max(cls);
+    /* No class gets more than half of the bytes, or it would drive out all others at each miss. */
+    if (wanted <= limit || bytes_of(cls, wanted) > bins->budget / 2)
+        return;
+    size_t more = bytes_of(cls, wanted) - bytes_of(cls, limit);
+    while (bins->granted + more > bins->budget)
+        if (!shrink_another(bins, shard, cls))
+            return;
+    set_limit(bins, cls, wanted);
+}
+
+void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+{
+    struct hak_bin *bin = hak_bin_of(bins, cls);
+    struct hak_chain *spare = &bins->spare[hak_class_index(cls)];
+    struct hak_chain chain = *spare;
+
+    *spare = (struct hak_chain){NULL, 0};
+    if (chain.count == 0) {
+        grow(bins, shard, cls);
+        chain = backend_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
+        if (chain.count > 0)
+            hak_traffic_in(&bins->traffic[hak_class_index(cls)], chain.count);
+        if (chain.count == 0 || bin->limit == 0) /* a class that may hold nothing */
+            return chain.head;
+    }
+    put_list(bin, chain);
+    return hak_bin_take(bin);
+}
+
+void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cls, void *block)
+{
+    struct hak_bin *bin = hak_bin_of(bins, cls);
+    struct hak_chain *spare = &bins->spare[hak_class_index(cls)];
+    struct hak_chain older = *spare;
+
+    *spare = take_list(bin);
+    give_back(bins, shard, cls, older);
+    if (older.count > 0 || bin->limit == 0)
+        grow(bins, shard, cls);
+    if (!hak_bin_put(bin, block)) {
+        ((struct hak_block *)block)->next = NULL;
+        give_back(bins, shard, cls, (struct hak_chain){block, 1});
+    }
+}
+
+size_t hak_bins_held(const struct hak_bins *bins, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    return length(&bins->bin[index]) + bins->spare[index].count;
+}
+
+void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void *context),
+                   void *context)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        for (struct hak_block *block = bins->bin[i].head; block; block = block->next)
+            visit(block, context);
+        for (struct hak_block *block = bins->spare[i].head; block; block = block->next)
+            visit(block, context);
+    }
+}
+
+/* With fixed limits every class has an equal share of the budget, and no more than its capacity. */
+static uint32_t fixed_limit(const struct hak_bins *bins, hak_class cls)
+{
+    size_t share = bins->budget / HAK_CLASSES / bytes_of(cls, 1);
+
+    return share < limit_max(cls) ? (uint32_t)share : limit_max(cls);
+}
+
+void hak_bins_init(struct hak_bins *bins, size_t budget)
+{
+    bins->budget = budget;
+    if (enabled(CONFIG_CACHE_ADAPTIVE))
+        return;
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        set_limit(bins, hak_class_at(i), fixed_limit(bins, hak_class_at(i)));
+}
+
+void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        give_back(bins, shard, hak_class_at(i), take_list(&bins->bin[i]));
+        give_back(bins, shard, hak_class_at(i), bins->spare[i]);
+        bins->spare[i] = (struct hak_chain){NULL, 0};
+    }
+}
+
+void hak_bins_forget(struct hak_bins *bins)
+{
+    size_t budget = bins->budget;
+
+    *bins = (struct hak_bins){.granted = 0};
+    hak_bins_init(bins, budget);
+}
+
+static bool chain_valid(struct hak_chain chain)
+{
+    while (chain.count > 0 && chain.head) {
+        chain.head = chain.head->next;
+        chain.count--;
+    }
+    return chain.count == 0 && chain.head == NULL;
+}
+
+bool hak_bins_valid(const struct hak_bins *bins)
+{
+    size_t granted = 0;
+
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        const struct hak_bin *bin = &bins->bin[i];
+        const struct hak_chain *spare = &bins->spare[i];
+        if (bin->limit > limit_max(hak_class_at(i)) || bin->room < 0 ||
+            (uint32_t)bin->room > bin->limit || spare->count > bin->limit)
+            return false;
+        if (!chain_valid((struct hak_chain){bin->head, length(bin)}) || !chain_valid(*spare))
+            return false;
+        granted += bytes_of(hak_class_at(i), bin->limit);
+    }
+    return granted == bins->granted && granted <= bins->budget;
+}
