@@ -96,23 +96,26 @@ static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_c
 }
 
 /* A class that has missed or overflowed may hold twice as much, if the budget has room. */
-static void grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+static hak_cold void grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     uint32_t limit = hak_bin_of(bins, cls)->limit;
+    uint32_t most = bins->most[hak_class_index(cls)];
     uint32_t wanted = limit > 0 ? 2 * limit : (uint32_t)(START_BYTES / hak_class_size(cls));
 
-    if (!enabled(CONFIG_CACHE_ADAPTIVE))
-        return;
     wanted = wanted > 0 ? wanted : 1;
-    wanted = wanted < limit_max(cls) ? wanted : limit_max(cls);
-    /* No class gets more than half of the bytes, or it would drive out all others at each miss. */
-    if (wanted <= limit || bytes_of(cls, wanted) > bins->budget / 2)
-        return;
+    wanted = wanted < most ? wanted : most;
     size_t more = bytes_of(cls, wanted) - bytes_of(cls, limit);
     while (bins->granted + more > bins->budget)
         if (!shrink_another(bins, shard, cls))
             return;
     set_limit(bins, cls, wanted);
+}
+
+static inline bool may_grow(const struct hak_bins *bins, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    return bins->bin[index].limit < bins->most[index];
 }
 
 void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
@@ -123,7 +126,8 @@ void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class 
 
     *spare = (struct hak_chain){NULL, 0};
     if (chain.count == 0) {
-        grow(bins, shard, cls);
+        if (may_grow(bins, cls))
+            grow(bins, shard, cls);
         chain = backend_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
         if (chain.count > 0)
             hak_traffic_in(&bins->traffic[hak_class_index(cls)], chain.count);
@@ -142,7 +146,7 @@ void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cl
 
     *spare = take_list(bin);
     give_back(bins, shard, cls, older);
-    if (older.count > 0 || bin->limit == 0)
+    if ((older.count > 0 || bin->limit == 0) && may_grow(bins, cls))
         grow(bins, shard, cls);
     if (!hak_bin_put(bin, block)) {
         ((struct hak_block *)block)->next = NULL;
@@ -168,21 +172,24 @@ void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void 
     }
 }
 
-/* With fixed limits every class has an equal share of the budget, and no more than its capacity. */
-static uint32_t fixed_limit(const struct hak_bins *bins, hak_class cls)
+/* The longest list that a class may ever have. No class that adapts gets more than half of the budget, or
+ * it would drive out all others at each miss; fixed, every class has an equal share. */
+static uint32_t limit_most(const struct hak_bins *bins, hak_class cls)
 {
-    size_t share = bins->budget / HAK_CLASSES / bytes_of(cls, 1);
+    size_t share = enabled(CONFIG_CACHE_ADAPTIVE) ? bins->budget / 2 : bins->budget / HAK_CLASSES;
+    size_t limit = share / bytes_of(cls, 1);
 
-    return share < limit_max(cls) ? (uint32_t)share : limit_max(cls);
+    return limit < limit_max(cls) ? (uint32_t)limit : limit_max(cls);
 }
 
 void hak_bins_init(struct hak_bins *bins, size_t budget)
 {
     bins->budget = budget;
-    if (enabled(CONFIG_CACHE_ADAPTIVE))
-        return;
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
-        set_limit(bins, hak_class_at(i), fixed_limit(bins, hak_class_at(i)));
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        bins->most[i] = (uint16_t)limit_most(bins, hak_class_at(i));
+        if (!enabled(CONFIG_CACHE_ADAPTIVE))
+            set_limit(bins, hak_class_at(i), bins->most[i]);
+    }
 }
 
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard)
@@ -218,8 +225,8 @@ bool hak_bins_valid(const struct hak_bins *bins)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct hak_bin *bin = &bins->bin[i];
         const struct hak_chain *spare = &bins->spare[i];
-        if (bin->limit > limit_max(hak_class_at(i)) || bin->room < 0 ||
-            (uint32_t)bin->room > bin->limit || spare->count > bin->limit)
+        if (bin->limit > bins->most[i] || bins->most[i] != limit_most(bins, hak_class_at(i)) ||
+            bin->room < 0 || (uint32_t)bin->room > bin->limit || spare->count > bin->limit)
             return false;
         if (!chain_valid((struct hak_chain){bin->head, length(bin)}) || !chain_valid(*spare))
             return false;

@@ -16,7 +16,7 @@
  * when a class misses or overflows, within the bytes that the bins may hold; when those are used up
  * a class grows at the cost of another, but to no more than half of them. Without, limits are fixed.
  *
- * invariant: length(list) + room == limit <= the class's configured capacity / 2
+ * invariant: length(list) + room == limit <= most <= the class's configured capacity / 2
  * invariant: length(spare) <= limit
  * invariant: granted == sum over classes of 2 * limit * size <= budget
  * invariant: every block in bin[c] is of class c
@@ -40,9 +40,10 @@ struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
     struct hak_chain spare[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
-    size_t granted;  /* bytes that all bins together may hold */
-    size_t budget;   /* most that may be granted; constant */
-    unsigned victim; /* index of the class that shrinks next */
+    uint16_t most[HAK_CLASSES]; /* the longest that a class's list may ever be; constant */
+    size_t granted;             /* bytes that all bins together may hold */
+    size_t budget;              /* most that may be granted; constant */
+    unsigned victim;            /* index of the class that shrinks next */
 };
 
 static inline struct hak_bin *hak_bin_of(struct hak_bins *bins, hak_class cls)
