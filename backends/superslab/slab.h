@@ -47,6 +47,7 @@
 #ifndef HAK_SUPERSLAB_SLAB_H
 #define HAK_SUPERSLAB_SLAB_H
 
+#include "backends/superslab/window.h"
 #include "core/block_list.h"
 
 #define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
@@ -72,14 +73,14 @@ struct slab {
     uint32_t loose_count;
     uint32_t used;
     uint32_t cut;
-    uint32_t capacity; /* blocks */
+    bool listed;
     struct slab *next; /* on the shard's list */
     struct slab *previous;
-    uint32_t block_size; /* bytes */
-    bool listed;
 
-    /* shared */
+    /* shared; the sizes do not change while the slab is one */
     _Alignas(HAK_CACHE_LINE) uint64_t remote; /* atomic */
+    uint32_t block_size;                      /* bytes */
+    uint32_t capacity;                        /* blocks */
     struct slab *queue_next;                  /* whoever set QUEUED, then the queue's owner */
     uint32_t run_granules;                    /* length, at the first and the last granule */
     uint32_t bin_next;                        /* free runs of like length; granules, 0 ends */
@@ -94,5 +95,47 @@ struct slab {
 };
 
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
+
+#define SLAB_BAD_LINK "a free block was written to"
+
+static inline char *slab_base(const struct slab *slab)
+{
+    return (char *)granule_address((uint32_t)(slab - window.slabs));
+}
+
+/* Whether the pointer is where a block of the slab begins. Any thread may ask. */
+static inline bool slab_on_grid(const struct slab *slab, const void *block)
+{
+    size_t offset = (size_t)((const char *)block - slab_base(slab));
+
+    /* 32 bits, as a slab is no longer: that division is much the cheaper one. */
+    return offset < (size_t)slab->capacity * slab->block_size &&
+           (uint32_t)offset % slab->block_size == 0;
+}
+
+/* The link of a free block. A link must stay in its slab, on its grid, or the process stops. */
+static inline struct hak_block *slab_next(const struct slab *slab, const struct hak_block *block)
+{
+    if (unlikely(!slab_on_grid(slab, block->next)))
+        hak_fatal_pointer("malloc()", block, SLAB_BAD_LINK);
+    return block->next;
+}
+
+/* The rest is the owner's. */
+
+/* Granules that a slab of blocks of this size has. */
+size_t slab_granules(size_t block_size);
+
+/* The last of the first `count` blocks of a chain. */
+struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count);
+
+/* Adds free blocks, first to last linked, to a slab's free ones. */
+void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct hak_block *last);
+
+/* Takes up to `max` of the blocks that are built up loosely; of the next closed chain; of those never
+ * cut, a page's worth at most. An empty chain where there are none. */
+struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last);
+struct hak_chain slab_take_closed(struct slab *slab, size_t max);
+struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last);
 
 #endif

@@ -8,12 +8,6 @@
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
 #define SHARDS_A_PAGE 1024u
 
-/* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
-#define CUT_BYTES ((size_t)4096)
-
-/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
-enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
-
 /* A large block is moved by the kernel rather than copied from here on; below, copying is cheaper. */
 static const size_t MOVE_BYTES_LEAST = (size_t)256 << 10;
 
@@ -82,11 +76,6 @@ static void set_tags(const struct slab *slab, uint32_t tag)
         atomic_store_release(&window.tags[slab - window.slabs + i], tag);
 }
 
-static char *slab_base(const struct slab *slab)
-{
-    return granule_address((uint32_t)(slab - window.slabs));
-}
-
 /* The slab of a small block. pre: its granule's tag is a class */
 static struct slab *slab_of(const void *block)
 {
@@ -95,36 +84,18 @@ static struct slab *slab_of(const void *block)
     return slab - slab->distance;
 }
 
-static bool on_grid(const struct slab *slab, const void *block)
-{
-    size_t offset = (size_t)((const char *)block - slab_base(slab));
-
-    /* 32 bits, as a slab is no longer: that division is much the cheaper one. */
-    return offset < (size_t)slab->capacity * slab->block_size &&
-           (uint32_t)offset % slab->block_size == 0;
-}
-
 static const char NOT_A_BLOCK[] = "not the start of a block";
-static const char BAD_LINK[] = "a free block was written to";
 
 /* The slab of a block that came through a cache or a list: it must be a block of this class. */
 static struct slab *checked_slab(const void *block, hak_class cls)
 {
     if (unlikely((uintptr_t)block - window.base >= window.granules << GRANULE_SHIFT ||
                  class_of(atomic_load_relaxed(&window.tags[granule_of(block)])) != cls))
-        hak_fatal_pointer("free()", block, BAD_LINK);
+        hak_fatal_pointer("free()", block, SLAB_BAD_LINK);
     struct slab *slab = slab_of(block);
-    if (unlikely(!on_grid(slab, block)))
+    if (unlikely(!slab_on_grid(slab, block)))
         hak_fatal_pointer("free()", block, NOT_A_BLOCK);
     return slab;
-}
-
-/* Every link that refill and return follow must stay in its slab, on its grid. */
-static struct hak_block *checked_next(const struct slab *slab, const struct hak_block *block)
-{
-    if (unlikely(!on_grid(slab, block->next)))
-        hak_fatal_pointer("malloc()", block, BAD_LINK);
-    return block->next;
 }
 
 static void list(struct hak_shard *shard, hak_class cls, struct slab *slab)
@@ -148,17 +119,6 @@ static void unlist(struct hak_shard *shard, hak_class cls, struct slab *slab)
     else
         shard->classes[hak_class_index(cls)].open = slab->next;
     slab->listed = false;
-}
-
-static size_t slab_granules(size_t block_size)
-{
-    size_t granules = 1;
-
-    for (;; granules++) {
-        size_t size = granules << GRANULE_SHIFT;
-        if (size / block_size >= BLOCKS_LEAST && size % block_size <= size / WASTE_PART)
-            return granules;
-    }
 }
 
 static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
@@ -192,89 +152,6 @@ static void slab_delete(struct hak_shard *shard, hak_class cls, struct slab *sla
         unlist(shard, cls, slab);
     set_tags(slab, TAG_NONE);
     run_free((uint32_t)(slab - window.slabs), slab->run_granules, clean);
-}
-
-static void close_loose(struct slab *slab)
-{
-    hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
-    slab->loose = slab->loose_tail = NULL;
-    slab->loose_count = 0;
-}
-
-/* Adds free blocks, first to last linked, to a slab's free ones. */
-static void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain,
-                     struct hak_block *last)
-{
-    if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
-        hak_stackable(cls))
-        close_loose(slab);
-    last->next = slab->loose;
-    if (slab->loose == NULL)
-        slab->loose_tail = last;
-    slab->loose = chain.head;
-    slab->loose_count += (uint32_t)chain.count;
-}
-
-/* The last of the first `count` blocks of a chain. */
-static struct hak_block *chain_nth(const struct slab *slab, struct hak_block *head, size_t count)
-{
-    while (--count > 0)
-        head = checked_next(slab, head);
-    return head;
-}
-
-/* Cuts fresh blocks and links them. */
-static struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
-{
-    size_t size = slab->block_size;
-    size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
-    char *base = slab_base(slab) + slab->cut * size;
-
-    count = count < max ? count : max;
-    count = count < slab->capacity - slab->cut ? count : slab->capacity - slab->cut;
-    if (count == 0)
-        return (struct hak_chain){NULL, 0};
-    slab->cut += (uint32_t)count;
-    char *end = base + (count - 1) * size;
-    for (char *block = base; block < end; block += size)
-        ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
-    *last = (struct hak_block *)(void *)end;
-    return (struct hak_chain){(struct hak_block *)(void *)base, count};
-}
-
-/* Takes up to `max` of the blocks built up loosely. */
-static struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last)
-{
-    struct hak_chain chain = {slab->loose, slab->loose_count};
-
-    if (chain.count <= max) {
-        *last = slab->loose_tail;
-        slab->loose = slab->loose_tail = NULL;
-        slab->loose_count = 0;
-        return chain;
-    }
-    *last = chain_nth(slab, chain.head, max);
-    slab->loose = checked_next(slab, *last);
-    (*last)->next = NULL;
-    slab->loose_count -= (uint32_t)max;
-    return (struct hak_chain){chain.head, max};
-}
-
-/* Takes a whole closed chain, or the first `max` blocks of one that is longer. */
-static struct hak_chain slab_take_closed(struct slab *slab, size_t max)
-{
-    struct hak_chain chain = hak_chain_pop(&slab->closed);
-
-    if (slab->closed.top && unlikely(!on_grid(slab, hak_chain_unpack(slab->closed.top).head)))
-        hak_fatal_pointer("malloc()", chain.head, BAD_LINK);
-    if (chain.count > max) {
-        struct hak_block *last = chain_nth(slab, chain.head, max);
-        hak_chain_push(&slab->closed,
-                       (struct hak_chain){checked_next(slab, last), chain.count - max});
-        last->next = NULL;
-        chain.count = max;
-    }
-    return chain;
 }
 
 /* ── kept chains ─────────────────────────────────────────────────────────────────────────────── */
@@ -466,7 +343,7 @@ static bool collect_slab(struct hak_shard *shard, struct slab *slab)
     if (hak_stackable(cls))
         hak_chain_push(&slab->closed, chain);
     else
-        slab_add(slab, cls, chain, chain_nth(slab, chain.head, chain.count));
+        slab_add(slab, cls, chain, slab_nth(slab, chain.head, chain.count));
     if (!slab->listed)
         list(shard, cls, slab);
     return true;
@@ -639,7 +516,7 @@ static void sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
             next = last->next;
             if ((size_t)((char *)next - base) >= size)
                 break;
-            if (unlikely(!on_grid(slab, next)))
+            if (unlikely(!slab_on_grid(slab, next)))
                 hak_fatal_pointer("free()", next, NOT_A_BLOCK);
             last = next;
             same.count++;
@@ -696,7 +573,7 @@ static struct slab *checked_block(const void *pointer, const char *call, bool *l
     if (class_of(tag) >= HAK_CLASS_END)
         reject(pointer, call);
     struct slab *slab = slab_of(pointer);
-    if (!on_grid(slab, pointer))
+    if (!slab_on_grid(slab, pointer))
         hak_fatal_pointer(call, pointer, NOT_A_BLOCK);
     return slab;
 }
@@ -897,14 +774,14 @@ static bool slab_valid(const struct hak_shard *shard, const struct slab *slab, h
     size_t closed = 0;
 
     for (const struct hak_block *b = slab->loose; loose < slab->loose_count; b = b->next, loose++)
-        if (!on_grid(slab, b) || (loose + 1 == slab->loose_count && b != slab->loose_tail))
+        if (!slab_on_grid(slab, b) || (loose + 1 == slab->loose_count && b != slab->loose_tail))
             return false;
     for (hak_packed_chain packed = slab->closed.top; packed;) {
         struct hak_chain chain = hak_chain_unpack(packed);
         packed = ((struct hak_chain_head *)chain.head)->below;
         closed += chain.count;
         for (const struct hak_block *b = chain.head; chain.count > 0; b = b->next, chain.count--)
-            if (!on_grid(slab, b))
+            if (!slab_on_grid(slab, b))
                 return false;
     }
     return slab->used + loose + closed == slab->cut && slab->cut <= slab->capacity &&
