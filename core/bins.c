@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/bins.h"
 
+#include "core/os.h"
+
 /* Bytes of a class's first chain: small, so that a program which wants a few blocks of each of many
  * sizes touches little memory. */
 static const size_t START_BYTES = 1024;
@@ -192,13 +194,33 @@ void hak_bins_init(struct hak_bins *bins, size_t budget)
     }
 }
 
+static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index)
+{
+    give_back(bins, shard, hak_class_at(index), take_list(&bins->bin[index]));
+    give_back(bins, shard, hak_class_at(index), bins->spare[index]);
+    bins->spare[index] = (struct hak_chain){NULL, 0};
+}
+
+/* A class that is used has another head than at the last round. By chance it may have the same; then it
+ * is refilled. */
+void hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+
+    if ((uint64_t)(now - bins->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
+        return;
+    bins->round_at = now;
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        if (bins->bin[i].head == bins->seen[i])
+            empty(bins, shard, i);
+        bins->seen[i] = bins->bin[i].head;
+    }
+}
+
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard)
 {
-    for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        give_back(bins, shard, hak_class_at(i), take_list(&bins->bin[i]));
-        give_back(bins, shard, hak_class_at(i), bins->spare[i]);
-        bins->spare[i] = (struct hak_chain){NULL, 0};
-    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        empty(bins, shard, i);
 }
 
 void hak_bins_forget(struct hak_bins *bins)

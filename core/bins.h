@@ -41,9 +41,12 @@ struct hak_bins {
     struct hak_chain spare[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
     uint16_t most[HAK_CLASSES]; /* the longest that a class's list may ever be; constant */
-    size_t granted;             /* bytes that all bins together may hold */
-    size_t budget;              /* most that may be granted; constant */
-    unsigned victim;            /* index of the class that shrinks next */
+    const struct hak_block
+        *seen[HAK_CLASSES]; /* heads at the last round of upkeep; only compared */
+    uint32_t round_at;      /* os_clock_ms of that */
+    size_t granted;         /* bytes that all bins together may hold */
+    size_t budget;          /* most that may be granted; constant */
+    unsigned victim;        /* index of the class that shrinks next */
 };
 
 static inline struct hak_bin *hak_bin_of(struct hak_bins *bins, hak_class cls)
@@ -92,6 +95,10 @@ void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cl
 size_t hak_bins_held(const struct hak_bins *bins, hak_class cls);
 void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void *context),
                    void *context);
+
+/* Gives the blocks of classes that are not used to the back end, so that they keep no slab alive: within
+ * CONFIG_PURGE_DELAY_MS, however often it is called. */
+void hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard);
 
 /* Gives all blocks to the back end; limits stay as they have grown. */
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard);

@@ -330,8 +330,9 @@ bool run_purge_due(uint32_t now)
     run_lock();
     while (purged < TICK_GRANULES && is_due(now))
         purged += purge_oldest(TICK_GRANULES - purged);
+    bool more = is_due(now);
     run_unlock();
-    return purged > 0;
+    return more;
 }
 
 bool run_purge_all(void)

@@ -33,9 +33,10 @@ bool run_extend(uint32_t first, size_t granules);
 /* Cuts a used run down to `granules` and frees the rest; `clean` as in run_free. */
 void run_trim(uint32_t first, size_t granules, bool clean);
 
-/* Purges dirty runs: those that are due at `now`, a bounded number of them; all. Returns whether
- * any memory went back. */
+/* Purges dirty runs that are due at `now`, up to a bound. Returns whether there are more. */
 bool run_purge_due(uint32_t now);
+
+/* Purges all dirty runs. Returns whether any memory went back. */
 bool run_purge_all(void);
 
 /* Whether there is anything to purge; a hint. */

@@ -11,7 +11,12 @@
  *   free blocks:  loose ─► b ─► b              being built; its last block is loose_tail
  *                 closed ─► chain ─► chain     whole chains, each fit for one refill (block_list.h)
  *
- * invariant: used + loose_count + sum of the closed chains' counts == cut <= capacity
+ * When none of the blocks that overlap a page is used, and nothing has happened in the slab for a while,
+ * the owner gives that page back to the operating system: the blocks that begin in it leave the lists,
+ * and the page is *blank*, to be cut again as if it had never been touched.
+ *
+ * invariant: used + loose_count + sum of the closed chains' counts + blocks that begin in blank pages
+ *            == cut <= capacity
  *            (`used` counts what is live, in caches, kept by the shard, and on the remote word)
  * invariant: listed == the slab is on its shard's list of slabs with something to give
  * invariant: a slab with used == 0 is given back as a run
@@ -74,6 +79,10 @@ struct slab {
     uint32_t used;
     uint32_t cut;
     bool listed;
+    uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
+    uint16_t blank_pages; /* of all granules */
+    uint32_t
+        touched_at; /* os_clock_ms when free blocks last came or went, | 1; 0: pages are settled */
     struct slab *next; /* on the shard's list */
     struct slab *previous;
 
@@ -137,5 +146,15 @@ void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct h
 struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last);
 struct hak_chain slab_take_closed(struct slab *slab, size_t max);
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last);
+
+/* Makes the blocks of one blank page free ones again. pre: blank_pages > 0 */
+void slab_recut(struct slab *slab, hak_class cls);
+
+/* Gives the whole pages that only free blocks overlap back; they are blank afterwards. Returns how
+ * many calls of the operating system that took. */
+unsigned slab_purge_pages(struct slab *slab, hak_class cls);
+
+/* Blocks that begin in blank pages. Walks them. */
+size_t slab_blank_blocks(const struct slab *slab);
 
 #endif

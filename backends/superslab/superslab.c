@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/backend.h"
 
+#include <limits.h>
+
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 
@@ -47,7 +49,8 @@ bool backend_thread_init(struct hak_shard *shard)
         shard->granules = window.granules;
         shard->tags = window.tags;
         shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
-        shard->seen_at = shard->ticked_at = shard->claimed_at = os_clock_ms();
+        shard->seen_at = shard->ticked_at = shard->round_at = os_clock_ms();
+        shard->round_class = HAK_CLASSES;
     }
     run_unlock();
     return done;
@@ -98,27 +101,65 @@ static struct slab *checked_slab(const void *block, hak_class cls)
     return slab;
 }
 
-static void list(struct hak_shard *shard, hak_class cls, struct slab *slab)
-{
-    struct slab **head = &shard->classes[hak_class_index(cls)].open;
+/* The list of a class is circular in one direction: the first slab's `previous` is the last one, whose
+ * `next` is NULL. Slabs with free blocks in lists come first, so that memory which is in use anyway is
+ * handed out before blank pages and those never touched. */
 
-    slab->next = *head;
-    slab->previous = NULL;
-    if (*head)
-        (*head)->previous = slab;
-    *head = slab;
+static bool has_linked(const struct slab *slab)
+{
+    return slab->loose_count > 0 || slab->closed.top != 0;
+}
+
+static void list_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+
+    slab->next = *first;
+    slab->previous = *first ? (*first)->previous : slab;
+    if (*first)
+        (*first)->previous = slab;
+    *first = slab;
+    slab->listed = true;
+}
+
+static void list_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+    struct slab *last = *first ? (*first)->previous : NULL;
+
+    slab->next = NULL;
+    slab->previous = last ? last : slab;
+    if (last)
+        last->next = slab;
+    *(last ? &(*first)->previous : first) = slab;
     slab->listed = true;
 }
 
 static void unlist(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    if (slab->next)
-        slab->next->previous = slab->previous;
-    if (slab->previous)
-        slab->previous->next = slab->next;
-    else
-        shard->classes[hak_class_index(cls)].open = slab->next;
+    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+
+    if (shard->round_slab == slab)
+        shard->round_slab = slab->next;
+    *(slab->next ? &slab->next->previous : &(*first)->previous) = slab->previous;
+    *(slab == *first ? first : &slab->previous->next) = slab->next;
     slab->listed = false;
+}
+
+/* A slab gets free blocks. */
+static void list_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool had)
+{
+    if (had)
+        return;
+    if (slab->listed)
+        unlist(shard, cls, slab);
+    list_first(shard, cls, slab);
+}
+
+/* Free blocks of the slab come or go. */
+static void touch(const struct hak_shard *shard, struct slab *slab)
+{
+    slab->touched_at = shard->ticked_at | 1;
 }
 
 static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
@@ -135,13 +176,17 @@ static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
     slab->loose_count = slab->used = slab->cut = 0;
+    slab->blank_pages = 0;
+    touch(shard, slab);
     slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
     slab->block_size = (uint32_t)block_size;
     hak_check(atomic_load_relaxed(&slab->remote) == 0); /* as its last life left it */
-    for (uint32_t i = 0; i < granules; i++)
+    for (uint32_t i = 0; i < granules; i++) {
         slab[i].distance = (uint16_t)i;
+        slab[i].blank = 0;
+    }
     set_tags(slab, shard->tag + (uint32_t)cls);
-    list(shard, cls, slab);
+    list_last(shard, cls, slab);
     return slab;
 }
 
@@ -208,11 +253,16 @@ static bool kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain c
     return true;
 }
 
+static void kept_sort(struct hak_shard *shard, unsigned index)
+{
+    while (shard->classes[index].kept.top)
+        sort(shard, hak_class_at(index), kept_pop(shard, hak_class_at(index), HAK_PACKED_MAX));
+}
+
 static void kept_sort_all(struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        while (shard->classes[i].kept.top)
-            sort(shard, hak_class_at(i), kept_pop(shard, hak_class_at(i), HAK_PACKED_MAX));
+        kept_sort(shard, i);
 }
 
 /* ── remote frees ────────────────────────────────────────────────────────────────────────────── */
@@ -340,12 +390,13 @@ static bool collect_slab(struct hak_shard *shard, struct slab *slab)
     }
     if (chain.count == 0) /* just adopted, and nothing came meanwhile */
         return true;
+    bool had = has_linked(slab);
+    touch(shard, slab);
     if (hak_stackable(cls))
         hak_chain_push(&slab->closed, chain);
     else
         slab_add(slab, cls, chain, slab_nth(slab, chain.head, chain.count));
-    if (!slab->listed)
-        list(shard, cls, slab);
+    list_filled(shard, cls, slab, had);
     return true;
 }
 
@@ -380,7 +431,10 @@ static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_c
             continue;
         unlist(claimed, cls, slab);
         set_tags(slab, shard->tag + (uint32_t)cls);
-        list(shard, cls, slab);
+        if (has_linked(slab))
+            list_first(shard, cls, slab);
+        else
+            list_last(shard, cls, slab);
         if (!collect_slab(shard, slab))
             queue_push(shard, slab);
         adopted = true;
@@ -404,6 +458,19 @@ static bool adopt(struct hak_shard *shard, hak_class cls)
 
 /* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
 
+/* The first slab of a class has given: it stays first, or makes way for one that has free blocks in
+ * lists, or leaves as it has nothing more. */
+static void relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    bool exhausted = slab->blank_pages == 0 && slab->cut == slab->capacity;
+
+    if (has_linked(slab) || (!exhausted && !(slab->next && has_linked(slab->next))))
+        return;
+    unlist(shard, cls, slab);
+    if (!exhausted)
+        list_last(shard, cls, slab);
+}
+
 /* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
  * or fresh blocks. */
 static struct hak_chain take(struct hak_shard *shard, hak_class cls, size_t max)
@@ -411,31 +478,30 @@ static struct hak_chain take(struct hak_shard *shard, hak_class cls, size_t max)
     struct hak_chain taken = {NULL, 0};
     struct slab *slab;
 
-    while ((slab = shard->classes[hak_class_index(cls)].open) != NULL) {
+    while ((slab = shard->classes[hak_class_index(cls)].open) != NULL && taken.count < max) {
         struct hak_chain chain;
         struct hak_block *last = NULL;
+        bool is_last = true; /* of what this refill takes */
 
+        if (taken.count > 0 && slab->loose_count == 0)
+            break;
+        if (!has_linked(slab) && slab->blank_pages > 0)
+            slab_recut(slab, cls);
         if (slab->closed.top && taken.count == 0) {
             chain = slab_take_closed(slab, max);
-            slab->used += (uint32_t)chain.count;
-            return chain;
-        }
-        if (slab->loose_count > 0)
+        } else if (slab->loose_count > 0) {
             chain = slab_take_loose(slab, max - taken.count, &last);
-        else if (taken.count == 0)
+            is_last = has_linked(slab);
+        } else {
             chain = slab_cut(slab, max, &last);
-        else
-            break;
-        slab->used += (uint32_t)chain.count;
-        if (chain.count > 0) {
-            last->next = taken.head;
-            taken = (struct hak_chain){chain.head, taken.count + chain.count};
         }
-        if (taken.count == max)
-            break;
-        if (slab->loose_count == 0 && slab->closed.top == 0 && slab->cut == slab->capacity)
-            unlist(shard, cls, slab);
-        else if (taken.count > 0)
+        if (last)
+            last->next = taken.head;
+        slab->used += (uint32_t)chain.count;
+        touch(shard, slab);
+        relist(shard, cls, slab);
+        taken = (struct hak_chain){chain.head, taken.count + chain.count};
+        if (is_last)
             break;
     }
     return taken;
@@ -494,9 +560,10 @@ static void give(struct hak_shard *shard, hak_class cls, struct slab *slab, stru
         slab_delete(shard, cls, slab, false);
         return;
     }
+    bool had = has_linked(slab);
+    touch(shard, slab);
     slab_add(slab, cls, chain, last);
-    if (!slab->listed)
-        list(shard, cls, slab);
+    list_filled(shard, cls, slab, had);
 }
 
 /* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. */
@@ -724,47 +791,131 @@ void backend_fork_child(void)
     run_unlock();
 }
 
-/* What others have freed of an ended thread's blocks comes back here. */
+/* Memory that has not been used for so long, in milliseconds, is purged by the next round; and rounds
+ * begin as often, so that all is done within CONFIG_PURGE_DELAY_MS. */
+enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
+
+/* What one tick does of a round, so that no malloc waits long: slabs looked at, slabs whose free
+ * blocks are walked, calls of the operating system. */
+enum { LOOKS_MOST = 256, WALKS_MOST = 16, CALLS_MOST = 64 };
+
+static bool is_round_due(const struct hak_shard *shard, uint32_t now)
+{
+    return shard->round_class == HAK_CLASSES && (uint64_t)(now - shard->round_at) + 1 > ROUND_MS;
+}
+
+/* Lets the round visit a class: first what is kept of it goes to its slabs. */
+static void round_class(struct hak_shard *shard, unsigned index)
+{
+    shard->round_class = index;
+    if (index < HAK_CLASSES) {
+        kept_sort(shard, index);
+        shard->round_slab = shard->classes[index].open;
+    }
+}
+
+static void round_start(struct hak_shard *shard, uint32_t now)
+{
+    shard->round_at = now;
+    outgoing_send_all(shard);
+    collect(shard);
+    round_class(shard, 0);
+}
+
+/* Goes on with a round; slabs that were touched less than `least` ms ago are left alone. Returns whether
+ * it is over, and adds to *purged. */
+static bool round_step(struct hak_shard *shard, uint32_t now, uint32_t least, unsigned *purged)
+{
+    unsigned looks = 0;
+    unsigned walks = 0;
+    unsigned most = *purged + CALLS_MOST;
+
+    while (shard->round_class < HAK_CLASSES) {
+        hak_class cls = hak_class_at(shard->round_class);
+        struct slab *slab;
+        while ((slab = shard->round_slab) != NULL) {
+            if (looks++ == LOOKS_MOST || walks == WALKS_MOST || *purged >= most)
+                return false;
+            shard->round_slab = slab->next;
+            if (slab->touched_at == 0 || now - slab->touched_at + 1 < least)
+                continue;
+            slab->touched_at = 0;
+            *purged += slab_purge_pages(slab, cls);
+            if (!has_linked(slab)) {
+                unlist(shard, cls, slab);
+                list_last(shard, cls, slab);
+            }
+            walks++;
+        }
+        round_class(shard, shard->round_class + 1);
+    }
+    return true;
+}
+
+/* The slabs of a thread that has ended: what others have freed of them comes back here. One heap at a
+ * time; each round of this shard looks at all. */
 static void look_after_ended(struct hak_shard *shard, uint32_t now)
 {
-    shard->claimed_at = now;
     struct hak_shard *claimed = hak_heap_claim(shard->claims++);
+    unsigned purged = 0;
+
     if (claimed == NULL) {
-        shard->claims = 0;
+        shard->claims = UINT_MAX; /* until the next round */
         return;
     }
-    backend_thread_exit(claimed);
+    claimed->ticked_at = now;
+    if (is_round_due(claimed, now))
+        round_start(claimed, now);
+    if (!round_step(claimed, now, ROUND_MS, &purged))
+        shard->behind = true;
     hak_heap_release(claimed);
 }
 
 void backend_tick(struct hak_shard *shard)
 {
     uint32_t now = os_clock_ms();
+    unsigned purged = 0;
 
-    if (now == shard->ticked_at)
+    if (now == shard->ticked_at && !shard->behind)
         return;
     shard->ticked_at = now;
     atomic_store_relaxed(&shard->seen_at, now);
-    if (run_dirty())
-        run_purge_due(now);
-    if ((uint64_t)(now - shard->claimed_at) + 1 > CONFIG_PURGE_DELAY_MS) {
-        outgoing_send_all(shard);
-        look_after_ended(shard, now);
+    shard->behind = run_dirty() && run_purge_due(now);
+    if (is_round_due(shard, now)) {
+        round_start(shard, now);
+        shard->claims = 0;
     }
+    if (!round_step(shard, now, ROUND_MS, &purged))
+        shard->behind = true;
+    if (shard->claims != UINT_MAX)
+        look_after_ended(shard, now);
     hak_assert_expensive(backend_valid(shard));
+}
+
+/* All that a shard can give back, at once. Returns whether there was anything in partly live slabs. */
+static bool purge_shard(struct hak_shard *shard)
+{
+    unsigned purged = 0;
+
+    backend_thread_exit(shard);
+    round_class(shard, 0);
+    while (!round_step(shard, os_clock_ms(), 0, &purged))
+        ;
+    return purged > 0;
 }
 
 bool backend_trim(struct hak_shard *shard)
 {
-    backend_thread_exit(shard);
+    bool purged = purge_shard(shard);
+
     for (unsigned tried = 0;; tried++) {
         struct hak_shard *claimed = hak_heap_claim(tried);
         if (claimed == NULL)
             break;
-        backend_thread_exit(claimed);
+        purged = purge_shard(claimed) || purged;
         hak_heap_release(claimed);
     }
-    return run_purge_all();
+    return run_purge_all() || purged;
 }
 
 /* The invariants of slab.h, but those that need other threads to stand still. */
@@ -784,8 +935,8 @@ static bool slab_valid(const struct hak_shard *shard, const struct slab *slab, h
             if (!slab_on_grid(slab, b))
                 return false;
     }
-    return slab->used + loose + closed == slab->cut && slab->cut <= slab->capacity &&
-           slab->listed && tag_of(slab) == shard->tag + cls &&
+    return slab->used + loose + closed + slab_blank_blocks(slab) == slab->cut &&
+           slab->cut <= slab->capacity && slab->listed && tag_of(slab) == shard->tag + cls &&
            slab->block_size == hak_class_size(cls);
 }
 
@@ -794,12 +945,17 @@ bool backend_valid(const struct hak_shard *shard)
     size_t kept = 0;
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        const struct slab *previous = NULL;
-        for (const struct slab *slab = shard->classes[i].open; slab; slab = slab->next) {
+        const struct slab *first = shard->classes[i].open;
+        const struct slab *previous = first ? first->previous : NULL;
+        for (const struct slab *slab = first; slab; slab = slab->next) {
             if (slab->previous != previous || !slab_valid(shard, slab, hak_class_at(i)))
+                return false;
+            if (slab != first && has_linked(slab) && !has_linked(previous))
                 return false;
             previous = slab;
         }
+        if (first && first->previous != previous)
+            return false;
         for (hak_packed_chain packed = shard->classes[i].kept.top; packed;) {
             struct hak_chain chain = hak_chain_unpack(packed);
             packed = ((struct hak_chain_head *)chain.head)->below;

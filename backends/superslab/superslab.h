@@ -57,8 +57,14 @@ struct hak_shard {
     unsigned victim; /* index of the class whose kept chains give way next */
     size_t kept_bytes;
     uint32_t ticked_at;
-    uint32_t claimed_at; /* when this shard last looked after one of an ended thread */
-    unsigned claims;     /* how many it has looked after in this round */
+    bool behind; /* the last tick left work that is overdue */
+
+    /* A round of upkeep visits every slab on the lists: what has been left alone is purged. */
+    uint32_t round_at;       /* when the last round began */
+    unsigned round_class;    /* whose slabs it visits; HAK_CLASSES: it is over */
+    struct slab *round_slab; /* the next one */
+    unsigned claims;         /* heaps of ended threads that this round has looked after */
+    uint32_t sleeper; /* the owner id that was last looked at for a sleeping thread's slabs */
     struct superslab_class classes[HAK_CLASSES];
     struct superslab_outgoing outgoing[OUTGOING_SLOTS];
 

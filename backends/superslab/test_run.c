@@ -102,7 +102,8 @@ Test(run, nothing_is_purged_before_it_is_due)
     run_free(run_alloc(4, 1, &zeroed), 4, false);
     uint32_t now = os_clock_ms();
     cr_assert(!run_purge_due(now));
-    cr_assert(run_purge_due(now + CONFIG_PURGE_DELAY_MS + 50));
+    cr_assert(run_dirty());
+    cr_assert(!run_purge_due(now + CONFIG_PURGE_DELAY_MS + 50));
     cr_assert(!run_dirty());
 }
 
