@@ -43,6 +43,9 @@
  *            this word. If the owner has not been seen for the purge delay, its CAS also sets BUSY;
  *            it then purges the pages and sets the word to QUEUED and ALL_FREE. A taker leaves a
  *            BUSY slab queued; an ALL_FREE one it gives back as fresh memory.
+ *   sleeper  any thread's tick, for an owner that has not been seen for the purge delay: exchange its
+ *            queue for nothing, and have its slabs to itself; for each whose count is the capacity, CAS
+ *            BUSY into the word and purge as above; push each slab back on the queue of its owner.
  *
  * While QUEUED is set a slab changes neither owner nor class and is not given back, and it is on
  * just one queue, once. Nobody pops a single block off the word, so there is no ABA, and nothing is

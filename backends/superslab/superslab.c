@@ -43,8 +43,8 @@ bool backend_thread_init(struct hak_shard *shard)
         done = *page != NULL;
     }
     if (done) {
-        (*page)[owner % SHARDS_A_PAGE] = shard;
-        owners = owner;
+        atomic_store_relaxed(&(*page)[owner % SHARDS_A_PAGE], shard);
+        atomic_store_release(&owners, owner);
         shard->base = window.base;
         shard->granules = window.granules;
         shard->tags = window.tags;
@@ -299,12 +299,26 @@ static bool is_asleep(const struct hak_shard *owner)
     return (int32_t)(os_clock_ms() - atomic_load_relaxed(&owner->seen_at)) >= CONFIG_PURGE_DELAY_MS;
 }
 
+/* Granules of slabs all of whose blocks are on their remote words, and whose pages are still there;
+ * atomic. It may lag behind a push, and so be below zero for a moment. */
+static ptrdiff_t complete_granules;
+
+/* So many may wait for owners that are awake: a quarter of CONFIG_DIRTY_MAX. */
+#define COMPLETE_GRANULES_MAX ((ptrdiff_t)CONFIG_DIRTY_MAX << 18 >> GRANULE_SHIFT)
+
+static void count_complete(ptrdiff_t granules)
+{
+    __atomic_fetch_add(&complete_granules, granules, __ATOMIC_RELAXED);
+}
+
 /* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
-static void purge_for_sleeper(struct slab *slab, uint64_t word)
+static void purge_for_owner(struct slab *slab, uint64_t word)
 {
     bool purged =
         os_purge_zeroes() && os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
 
+    if (!purged)
+        count_complete(slab->run_granules);
     /* Pages that did not go still hold the chain. */
     atomic_store_release(&slab->remote,
                          purged ? REMOTE_QUEUED | REMOTE_ALL_FREE : word & ~(uint64_t)REMOTE_BUSY);
@@ -314,8 +328,10 @@ static void purge_for_sleeper(struct slab *slab, uint64_t word)
 static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *tail)
 {
     uint64_t word = atomic_load_relaxed(&slab->remote);
+    ptrdiff_t granules = slab->run_granules; /* the slab is touched no more after the push */
     uint64_t pushed;
     uint32_t flags;
+    bool complete;
 
     do {
         struct hak_chain there = remote_unpack(slab, word);
@@ -323,7 +339,9 @@ static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_bl
         if (unlikely(word & (REMOTE_BUSY | REMOTE_ALL_FREE) || count > slab->capacity))
             hak_fatal_pointer("free()", chain.head, "freed twice");
         flags = REMOTE_QUEUED;
-        if (count == slab->capacity && is_asleep(shard_of(tag_of(slab))))
+        complete = count == slab->capacity;
+        if (complete && (atomic_load_relaxed(&complete_granules) >= COMPLETE_GRANULES_MAX ||
+                         is_asleep(shard_of(tag_of(slab)))))
             flags |= REMOTE_BUSY;
         tail->next = there.head;
         pushed = remote_pack(slab, chain.head, count, flags);
@@ -333,7 +351,9 @@ static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_bl
     if (!(word & REMOTE_QUEUED))
         queue_push(shard_of(tag_of(slab)), slab);
     if (flags & REMOTE_BUSY)
-        purge_for_sleeper(slab, pushed);
+        purge_for_owner(slab, pushed);
+    else if (complete)
+        count_complete(granules);
 }
 
 static void outgoing_send(struct superslab_outgoing *batch)
@@ -384,6 +404,8 @@ static bool collect_slab(struct hak_shard *shard, struct slab *slab)
     struct hak_chain chain = remote_unpack(slab, word);
     bool purged = word & REMOTE_ALL_FREE;
     slab->used -= purged ? slab->capacity : (uint32_t)chain.count;
+    if (chain.count == slab->capacity)
+        count_complete(-(ptrdiff_t)slab->run_granules);
     if (slab->used == 0) {
         slab_delete(shard, cls, slab, purged);
         return true;
@@ -413,6 +435,44 @@ static bool collect(struct hak_shard *shard)
         slab = next;
     }
     return true;
+}
+
+/* Takes the queue of a shard whose owner sleeps, purges the slabs that have become complete, and puts
+ * everything back: `sleeper` of slab.h. */
+static void look_after_sleeper(struct hak_shard *sleeper)
+{
+    struct slab *slab = atomic_exchange_acquire(&sleeper->queue, NULL);
+
+    while (slab) {
+        struct slab *next = slab->queue_next;
+        uint64_t word = atomic_load_relaxed(&slab->remote);
+        while (!(word & (REMOTE_BUSY | REMOTE_ALL_FREE)) &&
+               remote_unpack(slab, word).count == slab->capacity) {
+            if (!atomic_cas_acq_rel(&slab->remote, &word, word | REMOTE_BUSY))
+                continue;
+            count_complete(-(ptrdiff_t)slab->run_granules);
+            purge_for_owner(slab, word | REMOTE_BUSY);
+            break;
+        }
+        queue_push(shard_of(tag_of(slab)), slab);
+        slab = next;
+    }
+}
+
+/* Looks for a sleeping thread's shard among the next few ids. */
+static void look_after_sleepers(struct hak_shard *shard)
+{
+    enum { IDS_MOST = 64 };
+
+    for (int i = 0; i < IDS_MOST && atomic_load_relaxed(&complete_granules) > 0; i++) {
+        uint32_t last = atomic_load_acquire(&owners);
+        shard->sleeper = shard->sleeper < last ? shard->sleeper + 1 : 1;
+        struct hak_shard *other = shard_of(shard->sleeper << TAG_OWNER_SHIFT);
+        if (other == shard || atomic_load_relaxed(&other->queue) == NULL || !is_asleep(other))
+            continue;
+        look_after_sleeper(other);
+        return;
+    }
 }
 
 /* ── ended threads' slabs ────────────────────────────────────────────────────────────────────── */
@@ -889,6 +949,7 @@ void backend_tick(struct hak_shard *shard)
         shard->behind = true;
     if (shard->claims != UINT_MAX)
         look_after_ended(shard, now);
+    look_after_sleepers(shard);
     hak_assert_expensive(backend_valid(shard));
 }
 

@@ -18,6 +18,9 @@
  *   asleep  the push that completes the slab may set BUSY in its own CAS. No block is out then, so
  *           nobody pushes; a taker leaves a busy slab queued. The pusher purges the pages and stores
  *           ALLFREE: every block is free, none is linked. If the purge fails, it just clears BUSY.
+ *   sleeper any thread may exchange another heap's queue for nothing and so has those slabs to itself: as
+ *           QUEUED is set they change neither owner nor class. It sets BUSY by CAS in the words that are
+ *           complete, purges as above, and puts every slab back on the queue of its owner.
  *   park    a thread that ends parks its heap. A new thread, or one that wants a parked heap's slabs,
  *           takes it from the parked ones under the lock and is its only holder until it parks it.
  *   fork    stops all threads but one at any instant. The child parks the heaps of the dead that are
@@ -62,6 +65,9 @@
 #endif
 #ifndef PURGE
 #define PURGE 1                /* 0: nobody purges for a sleeper */
+#endif
+#ifndef SLEEPER
+#define SLEEPER 0              /* 1: workers look after the queues of heaps that they do not hold */
 #endif
 #ifndef FORK
 #define FORK 0                 /* 1: worker 1 may fork, once */
@@ -332,6 +338,79 @@ inline pick_live(s, b, n)
 	fi
 }
 
+/* The page that block b lies in goes back to the system. */
+inline purge(s, b)
+{
+	d_step {
+		assert(AT(s, b) == REMOTE || b >= CLASS(tag[s]));
+		NEXT(s, b) = NOLINK
+	}
+}
+
+/* The pages of a slab whose word is BUSY go back, or the system refuses. */
+inline purge_all(s)
+{
+	if
+	:: purge(s, 0);
+	   purge(s, 1);
+	   remote[s] = QUEUED | ALLFREE
+	:: remote[s] = remote[s] & ~BUSY
+	fi
+}
+
+/* The slabs that wait for heap h, whose holder may be awake all the same: complete ones are purged. */
+inline look_after(h)
+{
+	d_step {
+		list = queue[h];
+		queue[h] = 0;
+		s = list;
+		do
+		:: s != 0 -> on_queue[s] = 0; s = qnext[s]
+		:: else -> break
+		od
+	}
+	do
+	:: list != 0 ->
+		d_step { s = list; list = qnext[s] }
+#ifdef BREAK_STALE_SLEEPER
+		w = remote[s];
+		if
+		:: LEN(w) == CLASS(tag[s]) && !(w & (BUSY | ALLFREE)) -> enqueue(s, OWNER(tag[s])); busy = 1
+		:: else
+		fi;
+		if
+		:: busy -> remote[s] = w | BUSY
+		:: else
+		fi;
+#else
+		atomic {
+			assert((remote[s] & QUEUED) && !on_queue[s]);
+			w = remote[s];
+			if
+			:: LEN(w) == CLASS(tag[s]) && !(w & (BUSY | ALLFREE)) -> remote[s] = w | BUSY; busy = 1
+			:: true
+			fi
+		}
+#endif
+		if
+		:: busy -> purge_all(s)
+		:: else
+		fi;
+#ifdef BREAK_STALE_SLEEPER
+		if
+		:: !busy -> enqueue(s, OWNER(tag[s]))
+		:: else
+		fi;
+#else
+		enqueue(s, OWNER(tag[s]));
+#endif
+		atomic { w = 0; busy = 0 }
+	:: else -> break
+	od;
+	s = 0
+}
+
 inline free_local(s, b, n)
 {
 	d_step { enter(s); inside[h] = 1 }
@@ -356,15 +435,6 @@ inline free_local(s, b, n)
 #endif
 	leave_or_return(s);
 	d_step { s = 0; inside[h] = 0 }
-}
-
-/* The page that block b lies in goes back to the system. */
-inline purge(s, b)
-{
-	d_step {
-		assert(AT(s, b) == REMOTE || b >= CLASS(tag[s]));
-		NEXT(s, b) = NOLINK
-	}
 }
 
 /* The first step of a push. w becomes the word that it replaced, busy whether it set BUSY. */
@@ -427,13 +497,7 @@ inline free_remote(s, b, n)
 	:: else
 	fi;
 	if
-	:: busy ->
-		if
-		:: purge(s, 0);
-		   purge(s, 1);
-		   remote[s] = QUEUED | ALLFREE
-		:: remote[s] = remote[s] & ~BUSY
-		fi
+	:: busy -> purge_all(s)
 	:: else
 	fi;
 	atomic { s = 0; b = 0; n = 0; w = 0; o = 0; busy = 0 }
@@ -515,6 +579,17 @@ proctype Worker()
 	      inside[h] = 1;
 	      drain(h);
 	      inside[h] = 0
+
+	   :: atomic {                          /* the queue of another heap */
+		if
+		:: SLEEPER && queue[1] != 0 && h != 1 -> p = 1
+		:: SLEEPER && queue[2] != 0 && h != 2 -> p = 2
+		:: SLEEPER && queue[3] != 0 && h != 3 -> p = 3
+		fi;
+		inside[h] = 1
+	      }
+	      look_after(p);
+	      atomic { p = 0; inside[h] = 0 }
 
 	   :: atomic {                          /* the slabs of a parked heap */
 		if
