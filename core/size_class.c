@@ -45,15 +45,20 @@ const uint16_t hak_class_map[HAK_SMALL_MAX / HAK_CLASS_UNIT + 1] = {
     MAP_OF(CONFIG_SMALL_MAX_LOG2, CONFIG_MIN_BLOCK) /* and the largest small size itself: */
     MAP_0(HAK_SMALL_MAX / HAK_CLASS_UNIT)};
 
-/* The size of a class from its index, not counting the 8-byte class: 16, 32, … below HAK_LINEAR, then
- * STEPS classes to a doubling. */
-#define STEPS        CONFIG_CLASS_STEPS
-#define ABOVE(index) (((index) < STEPS ? STEPS : (index)) - STEPS)
-/* masked, as entries beyond the last class are computed before they are dropped */
-#define BASE(index)  (HAK_LINEAR << (ABOVE(index) / STEPS & 31u))
+/* The size of a class from its index, not counting the 8-byte class: 16, 32, … up to HAK_LINEAR, then
+ * STEPS classes to a doubling, and above HAK_FINE_ABOVE so many as there. Shifts are masked, as entries
+ * beyond the last class are computed before they are dropped. */
+#define STEPS                 CONFIG_CLASS_STEPS
+#define FINE_STEPS            (1u << HAK_FINE_STEPS_LOG2)
+#define FINE_INDEX            (HAK_INDEX_OF(HAK_FINE_ABOVE) - HAK_TINY + 1u) /* the first above */
+/* the (n+1)-th class after the size `first`, in `steps` to a doubling */
+#define BASE(first, steps, n) ((first) << ((n) / (steps)&31u))
+#define SIZE_FROM(first, steps, n)                                                                 \
+    (BASE(first, steps, n) + BASE(first, steps, n) / (steps) * ((n) % (steps) + 1))
 #define SIZE_OF(index)                                                                             \
-    ((index) < STEPS ? 16u * ((index) + 1)                                                         \
-                     : BASE(index) + BASE(index) / STEPS * (ABOVE(index) % STEPS + 1))
+    ((index) < STEPS        ? 16u * ((index) + 1)                                                  \
+     : (index) < FINE_INDEX ? SIZE_FROM(HAK_LINEAR, STEPS, (index)-STEPS)                          \
+                            : SIZE_FROM(HAK_FINE_ABOVE, FINE_STEPS, (index)-FINE_INDEX))
 #define SIZE_0(index)                                                                              \
     (index) >= HAK_CLASSES ? 0u                                                                    \
     : (index) < HAK_TINY   ? 8u                                                                    \

@@ -2,9 +2,10 @@
 /* Size classes: the fixed sizes in which small blocks come.
  *
  * CONFIG_CLASS_STEPS classes per doubling, evenly spaced, but never closer than 16 bytes, so that
- * every block above 8 bytes is 16-aligned. With 4 steps:
+ * every block above 8 bytes is 16-aligned; above 512 bytes twice as many with CONFIG_CLASS_FINER, as there
+ * a step is many bytes, and a slab for a class is few blocks. With 4 steps, finer:
  *
- *   16 32 48 64 | 80 96 112 128 | 160 192 224 256 | 320 384 448 512 | …
+ *   16 32 48 64 | 80 96 112 128 | 160 192 224 256 | 320 384 448 512 | 576 640 704 768 832 896 960 1024 | …
  *
  * A class is handed around *scaled*: its index times HAK_CLASS_SCALE. That is the offset of a 16-byte
  * bin, and it is what the tag of a granule holds, so that neither malloc nor free shifts anything.
@@ -25,18 +26,27 @@
 /* log2(CONFIG_CLASS_STEPS) and the number of classes below 16 bytes */
 #define HAK_STEPS_LOG2                                                                             \
     (CONFIG_CLASS_STEPS == 8 ? 3 : CONFIG_CLASS_STEPS == 4 ? 2 : CONFIG_CLASS_STEPS == 2)
-#define HAK_TINY   (CONFIG_MIN_BLOCK < 16)
-#define HAK_LINEAR (16u * CONFIG_CLASS_STEPS) /* up to here classes are 16 bytes apart */
+#define HAK_TINY            (CONFIG_MIN_BLOCK < 16)
+#define HAK_LINEAR          (16u * CONFIG_CLASS_STEPS) /* up to here classes are 16 bytes apart */
+#define HAK_FINE_ABOVE      512u
+#define HAK_FINE_STEPS_LOG2 (HAK_STEPS_LOG2 + enabled(CONFIG_CLASS_FINER))
 
 /* The index of the class of n bytes, as a constant expression: the table and its tests are made of it. */
 #define HAK_LOG2(n) (63 - __builtin_clzll((unsigned long long)(n)))
+/* of m + 1 bytes, from 2^log2 bytes on, the first of which has the index `base`, in 2^steps steps */
+#define HAK_INDEX_FROM(base, log2, steps, m)                                                       \
+    ((base) + (unsigned)((HAK_LOG2(m) - (log2)) << (steps)) +                                      \
+     (unsigned)(((m) - (1ull << HAK_LOG2(m))) >> (HAK_LOG2(m) - (steps))))
 #define HAK_INDEX_ABOVE(m)                                                                         \
-    (HAK_TINY + CONFIG_CLASS_STEPS + (HAK_LOG2(m) - 4 - HAK_STEPS_LOG2) * CONFIG_CLASS_STEPS +     \
-     (unsigned)(((m) - (1ull << HAK_LOG2(m))) >> (HAK_LOG2(m) - HAK_STEPS_LOG2)))
+    HAK_INDEX_FROM(HAK_TINY + CONFIG_CLASS_STEPS, 4 + HAK_STEPS_LOG2, HAK_STEPS_LOG2, m)
+#define HAK_INDEX_FINE(m)                                                                          \
+    HAK_INDEX_FROM(HAK_INDEX_ABOVE(HAK_FINE_ABOVE - 1ull) + 1u, HAK_LOG2(HAK_FINE_ABOVE),          \
+                   HAK_FINE_STEPS_LOG2, m)
 #define HAK_INDEX_OF(n)                                                                            \
-    ((n) <= HAK_CLASS_UNIT ? 0u                                                                    \
-     : (n) <= HAK_LINEAR   ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                            \
-                           : HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR : (n)) - 1))
+    ((n) <= HAK_CLASS_UNIT   ? 0u                                                                  \
+     : (n) <= HAK_LINEAR     ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                          \
+     : (n) <= HAK_FINE_ABOVE ? HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR : (n)) - 1)         \
+                             : HAK_INDEX_FINE(((n) <= HAK_FINE_ABOVE ? HAK_FINE_ABOVE : (n)) - 1))
 
 #define HAK_CLASSES (HAK_INDEX_OF(HAK_SMALL_MAX) + 1u)
 #define HAK_CLASS_END                                                                              \

@@ -38,7 +38,8 @@ Test(size_class, a_doubling_has_the_configured_number_of_steps)
 {
     for (size_t size = HAK_LINEAR; size < HAK_SMALL_MAX; size *= 2)
         cr_assert_eq(hak_class_index(hak_class_of(2 * size)) - hak_class_index(hak_class_of(size)),
-                     CONFIG_CLASS_STEPS);
+                     size >= 512 && enabled(CONFIG_CLASS_FINER) ? 2 * CONFIG_CLASS_STEPS
+                                                                : CONFIG_CLASS_STEPS);
 }
 
 Test(size_class, an_aligned_class_is_the_smallest_whose_blocks_are_all_aligned)
