@@ -45,14 +45,21 @@ void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct h
     slab->loose_count += (uint32_t)chain.count;
 }
 
+/* How many of at most `max` fresh blocks are cut at once. */
+static size_t cut_count(const struct slab *slab, size_t max)
+{
+    size_t count = slab->block_size < CUT_BYTES ? CUT_BYTES / slab->block_size : 1;
+
+    count = count < max ? count : max;
+    return count < slab->capacity - slab->cut ? count : slab->capacity - slab->cut;
+}
+
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
 {
     size_t size = slab->block_size;
-    size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
+    size_t count = cut_count(slab, max);
     char *base = slab_base(slab) + slab->cut * size;
 
-    count = count < max ? count : max;
-    count = count < slab->capacity - slab->cut ? count : slab->capacity - slab->cut;
     if (count == 0)
         return (struct hak_chain){NULL, 0};
     slab->cut += (uint32_t)count;
@@ -61,6 +68,17 @@ struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last
         ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
     *last = (struct hak_block *)(void *)end;
     return (struct hak_chain){(struct hak_block *)(void *)base, count};
+}
+
+size_t slab_cut_array(struct slab *slab, void **out, size_t max)
+{
+    size_t count = cut_count(slab, max);
+
+    slab->cut += (uint32_t)count;
+    char *block = slab_base(slab) + (size_t)slab->cut * slab->block_size;
+    for (size_t i = 0; i < count; i++)
+        out[i] = block -= slab->block_size;
+    return count;
 }
 
 struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last)

@@ -125,6 +125,34 @@ static inline bool slab_on_grid(const struct slab *slab, const void *block)
            (uint32_t)offset % slab->block_size == 0;
 }
 
+/* slab_on_grid for many blocks of one slab. Multiplied by the inverse, modulo 2^64, of the odd part of the
+ * block size, and rotated by the even part, an offset that the size divides becomes the quotient, and
+ * any other becomes more than any quotient: one comparison is the whole test. */
+struct slab_grid {
+    const char *base;
+    uint64_t inverse;
+    unsigned shift; /* the power of two in the block size */
+    uint32_t capacity;
+};
+
+static inline struct slab_grid slab_grid_of(const struct slab *slab)
+{
+    unsigned shift = (unsigned)__builtin_ctz(slab->block_size);
+    uint64_t odd = slab->block_size >> shift;
+    uint64_t inverse = odd; /* right in its lowest 3 bits; each step doubles them */
+
+    while (inverse * odd != 1)
+        inverse *= 2 - odd * inverse;
+    return (struct slab_grid){slab_base(slab), inverse, shift, slab->capacity};
+}
+
+static inline bool slab_grid_has(const struct slab_grid *grid, const void *block)
+{
+    uint64_t product = (uint64_t)((const char *)block - grid->base) * grid->inverse;
+
+    return (product >> grid->shift | product << (-grid->shift & 63)) < grid->capacity;
+}
+
 /* The link of a free block. A link must stay in its slab, on its grid, or the process stops. */
 static inline struct hak_block *slab_next(const struct slab *slab, const struct hak_block *block)
 {
@@ -149,6 +177,10 @@ void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct h
 struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last);
 struct hak_chain slab_take_closed(struct slab *slab, size_t max);
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last);
+
+/* Likewise into out[0 .. max-1], without touching the blocks; returns how many. The highest comes first,
+ * as an array is used from its end. */
+size_t slab_cut_array(struct slab *slab, void **out, size_t max);
 
 /* Makes the blocks of one blank page free ones again. pre: blank_pages > 0 */
 void slab_recut(struct slab *slab, hak_class cls);

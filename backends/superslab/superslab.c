@@ -588,16 +588,62 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     return chain;
 }
 
+/* Writes the first blocks of a chain to out[0 .. count-1]; returns the one after them. */
+static struct hak_block *spread(hak_class cls, struct hak_block *block, void **out, size_t count)
+{
+    out += count;
+    for (ptrdiff_t i = -(ptrdiff_t)count; i < 0;) {
+        struct slab_grid grid = slab_grid_of(checked_slab(block, cls));
+        do {
+            out[i] = block;
+            block = block->next;
+        } while (++i < 0 && slab_grid_has(&grid, block));
+    }
+    return block;
+}
+
+/* Blocks of a kept chain into out[0 .. max-1]; returns how many. */
+static size_t kept_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+{
+    struct hak_chain chain = kept_pop(shard, cls, HAK_PACKED_MAX);
+    size_t count = chain.count < max ? chain.count : max;
+    struct hak_block *rest = spread(cls, chain.head, out, count);
+
+    if (chain.count > count) {
+        checked_slab(rest, cls);
+        chain = (struct hak_chain){rest, chain.count - count};
+        hak_chain_push(&shard->classes[hak_class_index(cls)].kept, chain);
+        shard->kept_bytes += chain.count * hak_class_size(cls);
+    }
+    return count;
+}
+
+/* Blocks never cut into out[0 .. max-1], if the slab in use has no others; returns how many. */
+static size_t cut_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+{
+    struct slab *slab = shard->classes[hak_class_index(cls)].open;
+
+    if (slab == NULL || has_linked(slab) || slab->blank_pages > 0)
+        return 0;
+    size_t count = slab_cut_array(slab, out, max);
+    slab->used += (uint32_t)count;
+    touch(shard, slab);
+    relist(shard, cls, slab);
+    return count;
+}
+
 size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
 {
-    struct hak_chain chain = backend_refill_chain(shard, cls, max);
-    struct hak_block *block = chain.head;
+    size_t count = kept_spread(shard, cls, out, max);
 
-    for (size_t i = 0; i < chain.count; i++) {
-        out[i] = block;
-        if (i + 1 < chain.count)
-            block = block->next;
-    }
+    if (count > 0)
+        return count;
+    collect(shard);
+    count = cut_spread(shard, cls, out, max);
+    if (count > 0)
+        return count;
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+    spread(cls, chain.head, out, chain.count);
     return chain.count;
 }
 
@@ -659,12 +705,18 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
         sort(shard, cls, chain);
 }
 
+/* Linked, without a look at the blocks: who follows the links checks them, as those of any chain. */
 void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct hak_block *block = in[i];
-        give(shard, cls, checked_slab(block, cls), (struct hak_chain){block, 1}, block);
+    struct hak_block *last = in[0];
+
+#pragma GCC unroll 4
+    for (size_t i = 1; i < count; i++) {
+        last->next = in[i];
+        last = in[i];
     }
+    last->next = NULL;
+    backend_return_chain(shard, cls, (struct hak_chain){in[0], count});
 }
 
 /* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */

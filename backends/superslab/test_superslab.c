@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backends/superslab/run.h"
@@ -105,6 +106,57 @@ Test(superslab, a_returned_chain_is_handed_out_again_whole)
     cr_assert_eq(again.head, chain.head);
     cr_assert_eq(again.count, chain.count);
     cr_assert(backend_valid(shard));
+}
+
+Test(superslab, a_returned_array_is_handed_out_again_in_its_order)
+{
+    hak_class cls = hak_class_of(48);
+    void *blocks[40];
+    void *again[40];
+
+    size_t count = backend_refill_array(shard, cls, blocks, 40);
+    backend_return_array(shard, cls, blocks, count);
+    cr_assert_eq(backend_refill_array(shard, cls, again, 40), count);
+    for (size_t i = 0; i < count; i++)
+        cr_assert_eq(again[i], blocks[i]);
+    backend_return_array(shard, cls, blocks, count);
+    for (size_t at = 0; at < count; at += 8) /* in parts, what is left stays kept */
+        at += backend_refill_array(shard, cls, again + at, 8) - 8;
+    for (size_t i = 0; i < count; i++)
+        cr_assert_eq(again[i], blocks[i]);
+    cr_assert_eq(shard->kept_bytes, 0);
+    cr_assert(backend_valid(shard));
+}
+
+Test(superslab, fresh_blocks_of_an_array_are_not_touched)
+{
+    hak_class cls = hak_class_of(4096);
+    void *blocks[8];
+
+    cr_assert_eq(backend_refill_array(shard, cls, blocks, 1), 1); /* from a new slab */
+    cr_assert_eq(backend_refill_array(shard, cls, blocks, 8), 1); /* a page's worth */
+    unsigned char resident = 0xff;
+    cr_assert_eq(mincore(blocks[0], 4096, &resident), 0);
+    cr_assert_eq(resident & 1, 0);
+    cr_assert(backend_valid(shard));
+}
+
+/* One multiplication must tell what the division tells, for every size, at the edges and between. */
+Test(superslab, the_quick_grid_is_the_grid)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        char *block = one(hak_class_at(i));
+        struct slab *slab = slab_at(block);
+        struct slab_grid grid = slab_grid_of(slab);
+        ptrdiff_t end = (ptrdiff_t)slab->capacity * slab->block_size;
+        for (ptrdiff_t offset = -1000; offset < end + 1000; offset++)
+            cr_assert_eq(slab_grid_has(&grid, slab_base(slab) + offset),
+                         slab_on_grid(slab, slab_base(slab) + offset));
+        for (unsigned bit = 20; bit < 64; bit++) {
+            uintptr_t far = (uintptr_t)block ^ (uintptr_t)1 << bit;
+            cr_assert(!slab_grid_has(&grid, (void *)far));
+        }
+    }
 }
 
 Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
@@ -249,6 +301,37 @@ Test(superslab, a_written_link_is_noticed_at_the_return, .signal = SIGABRT)
     chain.head->next = (struct hak_block *)((char *)chain.head->next + 8);
     backend_return_chain(shard, cls, chain);
     backend_thread_exit(shard);
+}
+
+static void refill_after_a_write(ptrdiff_t moves)
+{
+    hak_class cls = hak_class_of(48);
+    void *blocks[16];
+    size_t count = backend_refill_array(shard, cls, blocks, 16);
+
+    backend_return_array(shard, cls, blocks, count);
+    struct hak_block *written = blocks[count / 2];
+    written->next = (struct hak_block *)((char *)written->next + moves);
+    backend_refill_array(shard, cls, blocks, 16);
+}
+
+Test(superslab, a_written_link_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+{
+    refill_after_a_write(8);
+}
+
+Test(superslab, a_link_out_of_the_window_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+{
+    refill_after_a_write((ptrdiff_t)1 << 50);
+}
+
+Test(superslab, a_pointer_inside_a_block_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(256);
+    void *inside = (char *)one(cls) + 16;
+
+    backend_return_array(shard, cls, &inside, 1);
+    backend_refill_array(shard, cls, &inside, 1);
 }
 
 Test(superslab, a_block_inside_another_is_noticed_at_the_return, .signal = SIGABRT)
