@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* HotMag: an array of block pointers for each hot size class, bins for the others.
+ *
+ *   cache ─┬─ array[0]  last ──────────┐           end ──────┐
+ *          │  slot[0]   NULL │ p │ p │ p │   │   │   …   │   │
+ *          ├─ array[1]  …
+ *          └─ bins      lists of the other classes (core/bins.h)
+ *
+ * Which classes are hot is CONFIG_HOTMAG_MASK, a bit for each. malloc takes the last pointer of the
+ * array and free writes one behind it: a hit touches the array and no block, so that nothing waits for
+ * a block which has left the processor's cache. When an array is full its older half, the lower one,
+ * goes to the back end and the other half moves down; when it is empty half of it is filled.
+ *
+ * `last` and `end` are offsets from slot[0][0], in bytes. The slot below the lowest of each array is
+ * always NULL: malloc finds it when the array is empty. In the empty heap, which is zero-filled, all
+ * offsets are 0 and so point at the NULL of the first array.
+ *
+ * With CONFIG_CACHE_ADAPTIVE the limit of an array starts low and doubles when it misses or overflows.
+ * Without, it is `most` from the start: the configured slots, or fewer where they would hold more bytes
+ * than the class's share of the budget.
+ *
+ * With n the place of a hot class among the hot ones, N the bytes of a row of slots, W those of a slot:
+ * invariant: end == n * N + limit * W, and n * N <= last <= end
+ * invariant: limit <= most <= CONFIG_HOTMAG_SLOTS
+ * invariant: slot n * N is NULL, the slots above it up to `last` are not
+ * invariant: sum over hot classes of most * size + the bins' budget == HOTMAG_BYTES_MAX
+ * invariant: the invariants of the bins, of which those of hot classes are empty
+ *
+ * best case:  hot blocks that leave the processor's cache between a free and the next malloc
+ * worst case: sizes that change between hot and not at random, which no processor predicts; and hot
+ *             classes that allocate or free far more at once than their slots hold, as each block
+ *             is handled by itself on its way from and to the back end
+ */
+#ifndef HAK_POLICIES_HOTMAG_H
+#define HAK_POLICIES_HOTMAG_H
+
+#include "core/bins.h"
+
+#define HOTMAG_MASK      ((uint64_t)CONFIG_HOTMAG_MASK)
+#define HOTMAG_COUNT     ((unsigned)__builtin_popcountll(HOTMAG_MASK))
+/* Index after the last hot class. */
+#define HOTMAG_END       (HOTMAG_MASK ? 64u - (unsigned)__builtin_clzll(HOTMAG_MASK | 1) : 0u)
+/* The cache has one half of the heap's budget, what the back end keeps at hand has the other. */
+#define HOTMAG_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
+
+_Static_assert(HOTMAG_END <= HAK_CLASSES,
+               "CONFIG_HOTMAG_MASK has a bit for a size class that there is not: lower it");
+
+/* All the owner's. Zero-filled, it is empty and has no room. */
+struct hotmag_array {
+    uint32_t last;  /* offset of the last block's slot */
+    uint32_t end;   /* what `last` is when the array is full */
+    uint32_t limit; /* blocks that it may hold now */
+    uint32_t most;  /* blocks that it may ever hold; constant */
+};
+
+_Static_assert(sizeof(struct hotmag_array) == HAK_CLASS_SCALE, "a scaled class is its offset");
+
+struct hak_cache {
+    /* Indexed by class; those of classes that are not hot are not used. */
+    _Alignas(HAK_CACHE_LINE) struct hotmag_array array[HOTMAG_END ? HOTMAG_END : 1];
+    /* Indexed by place among the hot classes. */
+    void *slot[HOTMAG_COUNT ? HOTMAG_COUNT : 1][CONFIG_HOTMAG_SLOTS + 1];
+    struct hak_bins bins; /* its traffic counts hot classes too */
+};
+
+/* A constant when all classes are hot or none; one comparison when the hot ones are the smallest. */
+static inline bool hotmag_is_hot(hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    if (HOTMAG_COUNT == 0 || HOTMAG_COUNT == HAK_CLASSES)
+        return HOTMAG_COUNT > 0;
+    if (HOTMAG_COUNT == HOTMAG_END)
+        return cls < hak_class_at(HOTMAG_END);
+    if (HAK_CLASSES > 64) /* both sides in one test: the hot paths have one branch for this */
+        return (HOTMAG_MASK >> index % 64) & (index < 64);
+    return (HOTMAG_MASK >> index) & 1;
+}
+
+static inline struct hotmag_array *hotmag_array_of(struct hak_cache *cache, hak_class cls)
+{
+    return hak_pin((struct hotmag_array *)(void *)((char *)cache->array + cls));
+}
+
+static inline void **hotmag_slot_at(const struct hak_cache *cache, uint32_t offset)
+{
+    return (void **)(uintptr_t)((const char *)cache->slot + offset);
+}
+
+/* Conditional branches of a hit: malloc has three (size, hot, empty), free four (window, tag, hot, room), one
+ * less each when all classes are hot or none. The array is pinned once more before `last` changes:
+ * it is then changed in memory, in one instruction. */
+
+static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
+{
+    if (!hotmag_is_hot(cls))
+        return hak_bin_take(hak_bin_of(&cache->bins, cls));
+    struct hotmag_array *array = hotmag_array_of(cache, cls);
+    void *block = *hotmag_slot_at(cache, array->last);
+
+    if (likely(block != NULL))
+        hak_pin(array)->last -= (uint32_t)sizeof(void *);
+    return block;
+}
+
+static inline bool frontend_free(struct hak_cache *cache, hak_class cls, void *block)
+{
+    if (!hotmag_is_hot(cls))
+        return hak_bin_put(hak_bin_of(&cache->bins, cls), block);
+    struct hotmag_array *array = hotmag_array_of(cache, cls);
+
+    if (unlikely(array->last == array->end))
+        return false;
+    hotmag_slot_at(cache, array->last)[1] = block;
+    hak_pin(array)->last += (uint32_t)sizeof(void *);
+    return true;
+}
+
+#endif
