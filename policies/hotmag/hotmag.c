@@ -196,8 +196,7 @@ void frontend_forget(struct hak_cache *cache)
 
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
-    (void)shard;
-    (void)cache;
+    hak_bins_tick(&cache->bins, shard);
     hak_assert_expensive(frontend_valid(cache));
 }
 
