@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/frontend.h"
+#include "core/os.h"
+
+/* Full magazines that one tick gives back to the slabs. */
+enum { REAP_FULL = 8 };
+
+static void load_round(struct magazine_bin *bin, void *block)
+{
+    bin->loaded->rounds[bin->count++] = block;
+}
+
+static void *take_round(struct magazine_bin *bin)
+{
+    return bin->loaded->rounds[--bin->count];
+}
+
+static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                      void *const *rounds, size_t count)
+{
+    if (count == 0)
+        return;
+    hak_traffic_out(&cache->traffic[hak_class_index(cls)], count);
+    backend_return_array(shard, cls, rounds, count);
+}
+
+/* ── what a class may have ───────────────────────────────────────────────────────────────────── */
+
+static void set_limit(struct hak_cache *cache, hak_class cls, uint32_t limit)
+{
+    uint32_t *now = &cache->limit[hak_class_index(cls)];
+
+    cache->granted += 2 * ((size_t)limit - *now) * hak_class_size(cls);
+    *now = limit;
+}
+
+/* A magazine leaves the cache: a full one to the depot if that takes it, else block by block. */
+static void release(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                    struct magazine *magazine, uint32_t count)
+{
+    struct magazine *empty = magazine;
+
+    if (count == magazine->capacity)
+        empty = depot_give_full(cache->home, cls, magazine);
+    if (empty == magazine)
+        give_back(cache, shard, cls, magazine->rounds, count);
+    if (empty)
+        depot_give_empty(cache->home, cls, empty);
+}
+
+static void release_class(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+
+    if (bin->loaded)
+        release(cache, shard, cls, bin->loaded, bin->count);
+    if (previous->magazine)
+        release(cache, shard, cls, previous->magazine,
+                previous->full ? previous->magazine->capacity : 0);
+    *bin = (struct magazine_bin){NULL, 0, 0};
+    *previous = (struct magazine_previous){NULL, false};
+    set_limit(cache, cls, 0);
+}
+
+/* Lets a class have magazines of so many places; the classes take turns in giving theirs up for that.
+ * pre: limit <= depot_rounds_most(cls), so that there is room without the others */
+static hak_cold void grant(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                           uint32_t limit)
+{
+    size_t more = 2 * (size_t)(limit - cache->limit[hak_class_index(cls)]) * hak_class_size(cls);
+
+    while (cache->granted + more > MAGAZINE_BUDGET) {
+        if (cache->victim != hak_class_index(cls))
+            release_class(cache, shard, hak_class_at(cache->victim));
+        cache->victim = (cache->victim + 1) % HAK_CLASSES;
+    }
+    set_limit(cache, cls, limit);
+}
+
+/* Every magazine comes in here. Another thread may just have made them larger. */
+static void load(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                 struct magazine *magazine, uint32_t count)
+{
+    if (unlikely(magazine->capacity > cache->limit[hak_class_index(cls)]))
+        grant(cache, shard, cls, magazine->capacity);
+    *magazine_bin_of(cache, cls) = (struct magazine_bin){magazine, count, magazine->capacity};
+}
+
+/* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* Gives all that the depot holds back to the slabs. */
+static void drain(struct hak_cache *cache, struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        struct magazine *full;
+        while ((full = depot_take_full(cache->home, cls, NULL)) != NULL) {
+            give_back(cache, shard, cls, full->rounds, full->capacity);
+            depot_drop(full);
+        }
+        depot_drop_empty(cls);
+    }
+}
+
+/* A batch from the back end; when it has no more memory, what lies in the depot may help. */
+static uint32_t batch(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void **out,
+                      size_t most)
+{
+    size_t count = backend_refill_array(shard, cls, out, most);
+
+    if (unlikely(count == 0)) {
+        drain(cache, shard);
+        count = backend_refill_array(shard, cls, out, most);
+    }
+    if (count > 0)
+        hak_traffic_in(&cache->traffic[hak_class_index(cls)], count);
+    return (uint32_t)count;
+}
+
+/* Sees to it that the empty loaded magazine is as large as magazines of the class now are. false: there
+ * is none, and no memory for one. */
+static bool renew(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    struct magazine *mine = bin->loaded;
+
+    if (bin->capacity == depot_rounds(cls))
+        return bin->capacity > 0;
+    struct magazine *larger = depot_take_empty(cache->home, cls);
+    if (larger == NULL)
+        return mine != NULL;
+    load(cache, shard, cls, larger, 0);
+    if (mine)
+        depot_drop(mine);
+    return true;
+}
+
+/* One block, for which there is no magazine. */
+static hak_cold void *refill_single(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+{
+    void *block;
+
+    return batch(cache, shard, cls, &block, 1) > 0 ? block : NULL;
+}
+
+void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+    struct magazine *mine = bin->loaded;
+
+    if (previous->full) {
+        load(cache, shard, cls, previous->magazine, previous->magazine->capacity);
+        *previous = (struct magazine_previous){mine, false};
+        return take_round(bin);
+    }
+    struct magazine *full = depot_take_full(cache->home, cls, mine);
+    if (full) {
+        load(cache, shard, cls, full, full->capacity);
+        return take_round(bin);
+    }
+    if (!renew(cache, shard, cls))
+        return refill_single(cache, shard, cls);
+    bin->count = batch(cache, shard, cls, bin->loaded->rounds,
+                       bin->capacity < CONFIG_REFILL_BATCH ? bin->capacity : CONFIG_REFILL_BATCH);
+    return bin->count > 0 ? take_round(bin) : NULL;
+}
+
+/* ── flush ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* An empty magazine from elsewhere. NULL: there is none to be had. */
+static hak_cold struct magazine *another(struct hak_cache *cache, hak_class cls)
+{
+    return depot_rounds(cls) > 0 ? depot_take_empty(cache->home, cls) : NULL;
+}
+
+/* The depot has not taken a full magazine: its blocks go to the back end. What is then empty may be
+ * smaller than magazines now are. */
+static hak_cold struct magazine *emptied(struct hak_cache *cache, struct hak_shard *shard,
+                                         hak_class cls, struct magazine *full)
+{
+    give_back(cache, shard, cls, full->rounds, full->capacity);
+    if (full->capacity == depot_rounds(cls))
+        return full;
+    depot_drop(full);
+    return NULL;
+}
+
+/* There is no second magazine, perhaps not even one. */
+static hak_cold void flush_without(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                                   void *block)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+
+    if (bin->capacity == 0) {
+        give_back(cache, shard, cls, &block, 1);
+        return;
+    }
+    give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
+    bin->count = 0;
+    load_round(bin, block);
+}
+
+void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+    struct magazine *mine = bin->loaded;
+    struct magazine *empty = previous->magazine;
+
+    if (previous->full) {
+        struct magazine *full = empty;
+        empty = depot_give_full(cache->home, cls, full);
+        if (unlikely(empty == full))
+            empty = emptied(cache, shard, cls, full);
+    }
+    if (unlikely(empty == NULL) && (empty = another(cache, cls)) == NULL) {
+        *previous = (struct magazine_previous){NULL, false};
+        flush_without(cache, shard, cls, block);
+        return;
+    }
+    *previous = (struct magazine_previous){mine, mine != NULL};
+    load(cache, shard, cls, empty, 0);
+    load_round(bin, block);
+}
+
+/* ── the rest ────────────────────────────────────────────────────────────────────────────────── */
+
+size_t frontend_held(const struct hak_cache *cache, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    if (cache == NULL)
+        return depot_held(cls);
+    return cache->bin[index].count +
+           (cache->previous[index].full ? cache->previous[index].magazine->capacity : 0);
+}
+
+void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+                   void *context)
+{
+    if (cache == NULL) {
+        depot_walk(visit, context);
+        return;
+    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        const struct magazine_previous *previous = &cache->previous[i];
+        for (uint32_t n = 0; n < cache->bin[i].count; n++)
+            visit(cache->bin[i].loaded->rounds[n], context);
+        for (uint32_t n = 0; previous->full && n < previous->magazine->capacity; n++)
+            visit(previous->magazine->rounds[n], context);
+    }
+}
+
+const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_class cls)
+{
+    return &cache->traffic[hak_class_index(cls)];
+}
+
+void frontend_thread_init(struct hak_cache *cache)
+{
+    cache->home = depot_home();
+    cache->ticked_at = os_clock_ms();
+}
+
+void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        release_class(cache, shard, hak_class_at(i));
+}
+
+/* Magazines come and go on cold paths only; what a hit changes, and a fork may see half-changed, is
+ * a round and the count. So the magazines stay. */
+void frontend_forget(struct hak_cache *cache)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        cache->bin[i].count = 0;
+        cache->previous[i].full = false;
+    }
+}
+
+void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+    struct magazine *full;
+    hak_class cls;
+
+    if (now == cache->ticked_at)
+        return;
+    cache->ticked_at = now;
+    for (int i = 0; i < REAP_FULL && (full = depot_reap(now, &cls)) != NULL; i++) {
+        give_back(cache, shard, cls, full->rounds, full->capacity);
+        depot_drop(full);
+    }
+    hak_assert_expensive(frontend_valid(cache));
+}
+
+void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
+{
+    frontend_thread_exit(cache, shard);
+    drain(cache, shard);
+}
+
+void frontend_fork_prepare(void)
+{
+    depot_lock();
+}
+
+void frontend_fork_parent(void)
+{
+    depot_unlock();
+}
+
+void frontend_fork_child(void)
+{
+    depot_unlock();
+}
+
+bool frontend_valid(const struct hak_cache *cache)
+{
+    size_t granted = 0;
+
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        const struct magazine_bin *bin = &cache->bin[i];
+        const struct magazine_previous *previous = &cache->previous[i];
+        const struct magazine *mine = bin->loaded;
+        uint32_t limit = cache->limit[i];
+        if (bin->count > bin->capacity || bin->capacity != (mine ? mine->capacity : 0) ||
+            bin->capacity > limit || limit > depot_rounds_most(hak_class_at(i)))
+            return false;
+        if (previous->magazine ? previous->magazine->capacity > limit : previous->full)
+            return false;
+        granted += 2 * (size_t)limit * hak_class_sizes[i];
+    }
+    return granted == cache->granted && granted <= MAGAZINE_BUDGET && depot_valid();
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* The magazine layer of Bonwick and Adams ("Magazines and Vmem", USENIX 2001): arrays of pointers to
+ * free blocks, exchanged as a whole through a depot.
+ *
+ *   cache ─┬─ bin[0]  loaded   [ b b b b · · · · ]   count 4, capacity 8
+ *          │          previous [ b b b b b b b b ]   full, or empty
+ *          ├─ bin[1]  none yet                       count 0, capacity 0
+ *          └─ …            ▲ │
+ *                    empty │ ▼ full
+ *          depot    full and empty magazines of each class (depot.h)
+ *
+ * malloc takes the last round of the loaded magazine, free adds one: a hit touches the bin and the
+ * magazine, never the block. A bin without a magazine has count and capacity 0, so that the tests for
+ * "empty" and "full" are all that a hit needs. When the loaded magazine is empty (full) and the previous
+ * one full (empty), they change places; when both are alike, one is exchanged at the depot. So a
+ * program that goes up and down by less than a magazine never leaves the bins.
+ *
+ * invariant: count <= capacity == capacity of the loaded magazine, 0 without one
+ * invariant: the previous magazine holds 0 or all of its capacity
+ * invariant: the capacity of either is at most limit[c]
+ * invariant: granted == sum over classes of 2 * limit * size <= MAGAZINE_BUDGET
+ * invariant: every round below count is a block of the class
+ *
+ * best case:  a thread allocates what another frees; tearing down what is no longer in the processor's
+ *             cache
+ * worst case: threads that share nothing, whose blocks the depot mixes; many sizes with few blocks each
+ */
+#ifndef HAK_POLICIES_MAGAZINE_H
+#define HAK_POLICIES_MAGAZINE_H
+
+#include "core/traffic.h"
+#include "policies/magazine/depot.h"
+
+struct magazine_bin {
+    struct magazine *loaded; /* NULL: none yet */
+    uint32_t count;          /* blocks in it */
+    uint32_t capacity;       /* blocks that it takes */
+};
+
+_Static_assert(sizeof(struct magazine_bin) == HAK_CLASS_SCALE, "a scaled class is a bin's offset");
+
+struct magazine_previous {
+    struct magazine *magazine; /* NULL: none yet */
+    bool full;
+};
+
+/* Zero-filled, it is the cache of the empty heap: no block, and no room. All of it is the owner's;
+ * fork reads it when the owner is gone. */
+struct hak_cache {
+    struct magazine_bin bin[HAK_CLASSES];
+    struct magazine_previous previous[HAK_CLASSES];
+    struct hak_traffic traffic[HAK_CLASSES];
+    uint32_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
+    struct depot_shard *home;    /* constant */
+    size_t granted;              /* bytes that all magazines together may hold */
+    unsigned victim;             /* index of the class that gives way next */
+    uint32_t ticked_at;
+};
+
+static inline struct magazine_bin *magazine_bin_of(struct hak_cache *cache, hak_class cls)
+{
+    return hak_pin((struct magazine_bin *)(void *)((char *)cache->bin + cls));
+}
+
+static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    uint32_t count = bin->count;
+
+    if (unlikely(count == 0))
+        return NULL;
+    bin->count = --count;
+    void *block = bin->loaded->rounds[count];
+    if (block == NULL)
+        __builtin_unreachable(); /* so that malloc does not ask again */
+    return block;
+}
+
+static inline bool frontend_free(struct hak_cache *cache, hak_class cls, void *block)
+{
+    struct magazine_bin *bin = magazine_bin_of(cache, cls);
+    uint32_t count = bin->count;
+
+    if (unlikely(count == bin->capacity))
+        return false;
+    bin->loaded->rounds[count] = block;
+    bin->count = count + 1;
+    return true;
+}
+
+#endif
