@@ -31,8 +31,8 @@ void hak_lock(struct hak_lock *lock);
 /* false: somebody has it, and nothing has changed. */
 bool hak_lock_try(struct hak_lock *lock);
 
-/* Takes a lock of a rank that the thread holds already. Only fork does, which takes all locks of a
- * rank in one order. */
+/* Takes a lock of a rank that the thread holds already. Only who takes all locks of a rank in one order
+ * does: fork, and checks of what they guard. */
 void hak_lock_nested(struct hak_lock *lock);
 
 void hak_unlock(struct hak_lock *lock);

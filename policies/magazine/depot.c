@@ -385,6 +385,8 @@ void depot_drop_empty(hak_class cls)
 {
     for (struct depot_shard *shard = depot.shards; shard < shards_end; shard++) {
         struct depot_cell *cell = cell_of(shard, cls);
+        if (is_empty(&cell->empty))
+            continue;
         lock_cell(cell);
         struct magazine *dropped = cell->empty.top;
         atomic_store_relaxed(&cell->empty.top, NULL);
