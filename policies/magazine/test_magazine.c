@@ -242,6 +242,7 @@ Test(magazine, a_batch_is_no_longer_than_configured)
 {
     hak_class cls = hak_class_of(16);
 
+    depot.rounds[hak_class_index(cls)] = depot_rounds_most(cls);
     cr_assert_not_null(alloc(cls));
     cr_assert_leq(shard.given, CONFIG_REFILL_BATCH);
 }
@@ -329,20 +330,32 @@ Test(magazine, trim_gives_back_what_any_shard_holds)
 Test(magazine, thread_exit_leaves_full_magazines_to_others)
 {
     hak_class cls = hak_class_of(64);
+    uint32_t rounds = depot_rounds(cls);
 
-    push_through(&cache, cls, 1000);
+    push_through(&cache, cls, 2 * (size_t)rounds + 1);
+    size_t before = frontend_held(NULL, cls);
     frontend_thread_exit(&cache, &shard);
     cr_assert_eq(held_bytes(&cache), 0);
     cr_assert_eq(cache.granted, 0);
     cr_assert_sound();
-    cr_assert_eq(shard.given - shard.returned, frontend_held(NULL, cls));
-    size_t refills = shard.refills;
-    if (frontend_held(NULL, cls) > 0) {
+    cr_assert_eq(shard.given - shard.returned, frontend_held(NULL, cls), "the rest has gone back");
+    if (rounds > 0) {
+        cr_assert_geq(frontend_held(NULL, cls), before + rounds);
+        size_t refills = shard.refills;
         cr_assert_not_null(alloc_from(&other, cls));
         cr_assert_eq(shard.refills, refills);
     }
     push_through(&cache, cls, 100);
     cr_assert_sound();
+}
+
+/* Whether a magazine is one of some. */
+static bool is_among(const struct magazine *magazine, struct magazine *const *some, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (magazine == some[i])
+            return true;
+    return false;
 }
 
 /* ── what the depot does not need ────────────────────────────────────────────────────────────── */
@@ -440,13 +453,8 @@ Test(magazine, empty_magazines_that_are_not_needed_are_dropped)
     pass_an_interval();
     cr_assert_eq(cell->empty.count, 0);
     /* their memory serves the next ones */
-    for (int i = 0; i < MANY; i++) {
-        struct magazine *again = depot_take_empty(cache.home, cls);
-        bool known = false;
-        for (int j = 0; j < MANY; j++)
-            known = known || again == empty[j];
-        cr_assert(known);
-    }
+    for (int i = 0; i < MANY; i++)
+        cr_assert(is_among(depot_take_empty(cache.home, cls), empty, MANY));
 }
 
 /* ── how large magazines are ─────────────────────────────────────────────────────────────────── */
@@ -522,6 +530,30 @@ Test(magazine, magazines_grow_when_threads_meet_at_the_depot)
     }
     cr_assert_eq(depot_rounds(cls), most, "and no further");
     push_through(&cache, cls, 5000);
+    cr_assert_sound();
+}
+
+Test(magazine, outgrown_magazines_serve_other_classes)
+{
+    enum { MANY = 20 };
+    hak_class cls = hak_class_of(32);
+    hak_class alike = hak_class_of(16); /* whose magazines are as large as those of cls were */
+    struct magazine *old[MANY + 1];
+
+    if (depot_rounds(cls) != depot_rounds(alike) || depot_rounds(cls) == depot_rounds_most(cls))
+        cr_skip("these magazines cannot grow, or differ");
+    cr_assert_not_null(alloc(cls));
+    old[MANY] = cache.bin[hak_class_index(cls)].loaded;
+    for (int i = 0; i < MANY; i++)
+        cr_assert_not_null(old[i] = depot_take_empty(cache.home, cls));
+    for (int i = 0; i < MANY; i++)
+        depot_give_empty(cache.home, cls, old[i]);
+    depot.rounds[hak_class_index(cls)] = depot_rounds_most(cls);
+    while (cache.bin[hak_class_index(cls)].loaded == old[MANY])
+        cr_assert_not_null(alloc(cls));
+    cr_assert_eq(cache.bin[hak_class_index(cls)].capacity, depot_rounds_most(cls));
+    for (int i = 0; i < MANY + 1; i++)
+        cr_assert(is_among(depot_take_empty(cache.home, alike), old, MANY + 1));
     cr_assert_sound();
 }
 
