@@ -3,9 +3,12 @@
 
 Kconfig demotes silently. An unknown symbol, a value out of range, a second =y in one choice and an
 option whose dependency is not met vanish without a word. Here every line of the file is compared
-with the outcome, and all that differ are reported together, each with its reason.
+with the outcome, and all that differ are reported together, each with its reason. pairs.py makes
+configurations of its own on top of this.
 
-usage: configuration.py check FILE
+usage: configuration.py check FILE | plugins
+
+PLUGINS in the environment names a folder outside of the tree with more policies/ and backends/.
 """
 
 import difflib
@@ -31,6 +34,10 @@ SYNTAX = {
     kconfiglib.HEX: (re.compile(r"0[xX][0-9a-fA-F]+"), "a hexadecimal number that starts with 0x"),
     kconfiglib.STRING: (re.compile(r'"(?:[^\\"]|\\.)*"'), 'text in double quotes, with \\" and \\\\ inside'),
 }
+
+
+# The folders of plug-ins, and the symbol that names the chosen one in each.
+PARENTS = {"policies": "FRONTEND", "backends": "BACKEND"}
 
 
 class ConfigurationError(Exception):
@@ -59,31 +66,61 @@ class Configuration:
 
     frontend: str  # folder below policies/
     backend: str  # folder below backends/
+    places: "dict[str, Path]"  # where these two folders lie: "policies/NAME" → folder
     override: bool  # libc's names are exported
     autoconf: str  # text of gen/autoconf.h
+    text: str  # text of gen/config: the whole as a .config
     digest: str  # names the configuration: equal options, equal digest
 
 
-def load_options(root: Path) -> kconfiglib.Kconfig:
+def plugin_root(root: Path, plugins: str) -> "Path | None":
+    """The folder that PLUGINS names, if any."""
+    if not plugins:
+        return None
+    folder = (root / plugins).resolve()
+    if not folder.is_dir():
+        raise ConfigurationError([f"PLUGINS={plugins}: there is no such folder"])
+    if not any((folder / parent).is_dir() for parent in PARENTS):
+        raise ConfigurationError([f"PLUGINS={plugins}: it has neither policies/ nor backends/, where plug-ins lie"])
+    twice = [
+        f"PLUGINS={plugins}: {path.relative_to(folder)} has the name of a plug-in of this tree: rename one of the two"
+        for parent in PARENTS
+        for path in sorted((folder / parent).glob("*/"))
+        if folder != root and (root / path.relative_to(folder)).is_dir()
+    ]
+    if twice:
+        raise ConfigurationError(twice)
+    return folder if folder != root else None
+
+
+def load_options(root: Path, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
     """Reads the Kconfig files. A warning of kconfiglib is a mistake in one of them, so it is an error."""
-    before = os.environ.get("srctree")
-    os.environ["srctree"] = str(root)  # where kconfiglib looks for files
+    wanted = {"srctree": str(root), "PLUGINS": str(plugins or "")}  # where kconfiglib and Kconfig look for files
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         options = kconfiglib.Kconfig("Kconfig", warn_to_stderr=False)
     except (kconfiglib.KconfigError, OSError) as error:
         raise ConfigurationError([str(error).strip()]) from None
     finally:
-        del os.environ["srctree"]
-        if before is not None:
-            os.environ["srctree"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     if options.warnings:
         raise ConfigurationError(options.warnings)
     return options
 
 
-def load(root: Path, file: Path, shown: str) -> Configuration:
+def load(root: Path, file: Path, shown: str, plugins: "Path | None" = None) -> Configuration:
     """The configuration that a .config or defconfig asks for; `shown` names the file in errors."""
-    options = load_options(root)
+    return outcome(root, load_strictly(root, file, shown, plugins), plugins)
+
+
+def load_strictly(root: Path, file: Path, shown: str, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
+    """The options with the values that the file asks for."""
+    options = load_options(root, plugins)
     asked = read(file, shown)
 
     problems = check_lines(options, asked, shown)
@@ -92,13 +129,20 @@ def load(root: Path, file: Path, shown: str) -> Configuration:
         problems = check_outcome(options, asked, shown) or [f"{shown}: {w}" for w in options.warnings]
     if problems:
         raise ConfigurationError(problems)
+    return options
 
-    autoconf = autoconf_text(options)
+
+def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = None) -> Configuration:
+    """What the options' values mean for the build."""
+    autoconf = text_of(options.write_autoconf, "/* Generated from the configuration. */\n")
+    chosen = {symbol: plugin(root, plugins, options, symbol, parent) for parent, symbol in PARENTS.items()}
     return Configuration(
-        frontend=plugin(root, options, "FRONTEND", "policies"),
-        backend=plugin(root, options, "BACKEND", "backends"),
+        frontend=chosen["FRONTEND"].name,
+        backend=chosen["BACKEND"].name,
+        places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
         autoconf=autoconf,
+        text=text_of(options.write_config, "# Generated.\n"),
         digest=hashlib.sha256(autoconf.encode()).hexdigest()[:12],
     )
 
@@ -244,15 +288,15 @@ def title(choice: kconfiglib.Choice) -> str:
     return f'the choice "{choice.nodes[0].prompt[0]}"'
 
 
-def autoconf_text(options: kconfiglib.Kconfig) -> str:
-    """The options as C macros."""
+def text_of(write, header: str) -> str:
+    """What one of kconfiglib's write functions writes."""
     with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "autoconf.h")
-        options.write_autoconf(file, header="/* Generated from the configuration. */\n")
+        file = os.path.join(folder, "text")
+        write(file, header=header)
         return Path(file).read_text(encoding="utf-8")
 
 
-def plugin(root: Path, options: kconfiglib.Kconfig, symbol: str, parent: str) -> str:
+def plugin(root: Path, plugins: "Path | None", options: kconfiglib.Kconfig, symbol: str, parent: str) -> Path:
     """The chosen plug-in's folder, which its own Kconfig names."""
     name = options.syms[symbol].str_value
     if not name:
@@ -260,18 +304,24 @@ def plugin(root: Path, options: kconfiglib.Kconfig, symbol: str, parent: str) ->
             [f'the chosen entry below {parent}/ does not name its folder: its Kconfig needs `default "NAME"` '
              f"for config {symbol}, inside `if` with its own symbol"]
         )
+    outside = plugins and (plugins / parent / name).is_dir()
+    folder = (plugins if outside else root) / parent / name
     for file in ("SConscript", f"{name}.h"):
-        if not (root / parent / name / file).is_file():
-            raise ConfigurationError([f"{parent}/{name}/{file} is missing: a plug-in's folder needs one"])
-    return name
+        if not (folder / file).is_file():
+            shown = folder if outside else f"{parent}/{name}"
+            raise ConfigurationError([f"{shown}/{file} is missing: a plug-in's folder needs one"])
+    return folder
 
 
 def main(arguments: "list[str]") -> int:
-    if len(arguments) != 2 or arguments[0] != "check":
-        print(__doc__.rstrip().rsplit("\n", 1)[-1], file=sys.stderr)
-        return 2
+    root = Path(__file__).resolve().parent.parent
     try:
-        load(Path(__file__).resolve().parent.parent, Path(arguments[1]), arguments[1])
+        plugins = plugin_root(root, os.environ.get("PLUGINS", ""))
+        if len(arguments) == 2 and arguments[0] == "check":
+            load(root, Path(arguments[1]), arguments[1], plugins)
+        elif arguments != ["plugins"]:
+            print("usage: configuration.py check FILE | plugins", file=sys.stderr)
+            return 2
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1

@@ -23,8 +23,9 @@ def identity_text(macros: "dict[str, str]") -> str:
     return "".join(lines)
 
 
-def revision(root: Path) -> str:
-    """The commit of the sources, with "-modified" if they differ from it; "unknown" outside of git."""
+def revision(root: Path, places: "list[Path]") -> str:
+    """The commit of the sources, with "-modified" if they differ from it, or if a plug-in comes from
+    elsewhere; "unknown" outside of git."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
@@ -45,7 +46,8 @@ def revision(root: Path) -> str:
         modified = git("status", "--porcelain", "--", *SOURCES)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{commit}-modified" if modified else commit
+    elsewhere = any(root / place.parent.name != place.parent for place in places)
+    return f"{commit}-modified" if modified or elsewhere else commit
 
 
 def write(target, source, env) -> None:

@@ -19,6 +19,9 @@ GROUPS = {
     "backend": 120,
     "contract": 240,
     "sanitized": 120,
+    "smoke": 120,
+    "library": 60,
+    "counts": 120,
     "build": 300,
     "bench": 120,
     "model": 240,
@@ -28,7 +31,15 @@ GROUPS = {
 CRITERION = {"unit", "policy", "backend", "contract"}
 # Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
 SANITIZED = {"sanitized"}
-ALL = set(GROUPS) - SANITIZED
+# A few minutes' worth of the above, for configurations that nobody has chosen with care.
+SMOKE = {"smoke"}
+ALL = set(GROUPS) - SANITIZED - SMOKE
+# What depends on which front end and back end there are: run for each pair of them.
+PAIR = {"policy", "backend", "contract", "library", "counts", "process"}
+# What may differ with the compiler.
+COMPILER = CRITERION - {"unit"}
+# What a configuration's file of counts is for.
+COUNTED = {"library", "counts"}
 
 SYNTHESIS = "[====] Synthesis: Tested: {} | Passing: {} | Failing: {} | Crashing: {}"
 SYNTHESIS_LINE = re.compile(re.escape(SYNTHESIS).replace(r"\{\}", r"(\d+)"))

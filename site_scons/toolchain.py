@@ -93,6 +93,7 @@ def configure(env) -> None:
     # A sanitizer's runtime is in the program, not in the library.
     link = LINK if sanitizer else [*LINK, "-Wl,--no-undefined"]
 
+    env["OWN_FLAGS"] = not (cflags or cppflags or ldflags)
     env.Replace(
         CFLAGS=[],
         CCFLAGS=[*COMPILE, *sanitizer, *cflags],
@@ -107,6 +108,7 @@ def configure(env) -> None:
     flags = env.subst("$CCFLAGS $CPPFLAGS $SHLINKFLAGS")
     env["FLAGS_DIGEST"] = hashlib.sha256(flags.encode()).hexdigest()[:12]
 
-    # No path of this machine gets into the library. $( $) keeps the path out of what SCons compares, so
+    # No path of this machine gets into the library. $( $) keeps the paths out of what SCons compares, so
     # that a tree that was moved is not built again.
-    env.Append(CCFLAGS=["$(", f"-ffile-prefix-map={env.Dir('#').abspath}=.", "$)"])
+    folders = [env.Dir("#").abspath, *([str(env["PLUGIN_ROOT"])] if env["PLUGIN_ROOT"] else [])]
+    env.Append(CCFLAGS=["$(", *(f"-ffile-prefix-map={folder}=." for folder in folders), "$)"])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FOLDERS = ("core", "policies", "backends", "tests", "bench")
+FOLDERS = ("core", "policies", "backends", "tests", "bench", "doc/examples")
 VERSION = 14  # Debian 12's; the versions differ in what they make of one file
 
 

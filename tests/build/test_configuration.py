@@ -337,4 +337,4 @@ class Command(unittest.TestCase):
         )
 
     def test_usage(self):
-        self.assertEqual((self.check().returncode, self.check().stderr), (2, "usage: configuration.py check FILE\n"))
+        self.assertEqual((self.check().returncode, self.check().stderr), (2, "usage: configuration.py check FILE | plugins\n"))

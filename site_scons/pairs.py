@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Configurations that nobody wrote: every pair of front end and back end, and random ones.
+
+There is no list of plug-ins: the two choices are found through the symbols FRONTEND and BACKEND, whose
+defaults name a folder for each entry.
+
+usage: pairs.py random [SEED]     prints a random .config
+"""
+
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import kconfiglib
+
+import configuration
+
+# Satisfying one dependency may break another; what is not settled after so many rounds is contradictory.
+ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One front end with one back end."""
+
+    name: str  # the folder below build/: FRONTEND-BACKEND
+    config: "configuration.Configuration | None"  # None: Kconfig forbids the pair
+    note: str = ""  # why it is forbidden, or what else had to be set for it
+
+
+def entries(options: kconfiglib.Kconfig, symbol: str) -> "dict[str, kconfiglib.Symbol]":
+    """{folder: entry} of the choice whose entries give the symbol its value."""
+    named = []  # (folder, symbols of its condition)
+    for value, condition in options.syms[symbol].defaults:
+        items = [item for item in kconfiglib.expr_items(condition) if isinstance(item, kconfiglib.Symbol)]
+        named.append((value.str_value, [item for item in items if item.choice]))
+    common = set.intersection(*({item.choice for item in items} for _, items in named)) if named else set()
+    if len(common) != 1:
+        raise configuration.ConfigurationError([f"the defaults of config {symbol} do not depend on one choice"])
+    choice = common.pop()
+    found = {folder: item for folder, items in named for item in items if item.choice is choice}
+    return {folder: item for item in choice.syms for folder, entry in found.items() if entry is item}
+
+
+# ── What a user would set ───────────────────────────────────────────────────────────────────────────
+
+
+def satisfy(expression, done: "list[kconfiglib.Symbol]") -> bool:
+    """Sets what can be set until the expression holds, as far as that goes; `done` gets what was set."""
+    if kconfiglib.expr_value(expression):
+        return True
+    if not isinstance(expression, tuple):
+        return set_value(expression, "y", done)
+    operator, *parts = expression
+    if operator is kconfiglib.AND:
+        for part in parts:
+            satisfy(part, done)
+    elif operator is kconfiglib.OR:
+        return any(satisfy(part, done) for part in parts)
+    elif operator is kconfiglib.NOT and isinstance(parts[0], kconfiglib.Symbol):
+        set_value(parts[0], "n", done)
+    elif operator is kconfiglib.EQUAL and not isinstance(parts[1], tuple):
+        set_value(parts[0], parts[1].str_value, done)
+    return kconfiglib.expr_value(expression) > 0
+
+
+def set_value(symbol: kconfiglib.Symbol, value: str, done: "list[kconfiglib.Symbol]") -> bool:
+    """Gives a symbol a value, and what it depends on. An entry of a choice is refused by taking another."""
+    if symbol.is_constant or not any(node.prompt for node in symbol.nodes):
+        return False
+    if symbol.choice and value == "n":
+        others = [other for other in symbol.choice.syms if other is not symbol]
+        return any(set_value(other, "y", done) for other in others)
+    if value != "n":
+        satisfy(symbol.direct_dep, done)
+    symbol.set_value(value)
+    if symbol.str_value == value:
+        done.append(symbol)
+        return True
+    return False
+
+
+def choose(entries_wanted: "list[kconfiglib.Symbol]") -> "tuple[list[kconfiglib.Symbol], str]":
+    """Takes these entries of their choices, and sets what they depend on: what was set, or why not."""
+    done: "list[kconfiglib.Symbol]" = []
+    for _ in range(ROUNDS):
+        for entry in entries_wanted:
+            set_value(entry, "y", done)
+        if all(entry.str_value == "y" for entry in entries_wanted):
+            return [symbol for symbol in dict.fromkeys(done) if symbol not in entries_wanted], ""
+    reasons = [
+        f"{entry.name} {configuration.reason(entry, 'y') or 'contradicts the other options'}"
+        for entry in entries_wanted
+        if entry.str_value != "y"
+    ]
+    return [], "; ".join(reasons)
+
+
+# ── All pairs ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_pairs(root: Path, base: "Path | None", shown: str, plugins: "Path | None" = None) -> "list[Pair]":
+    """Every pair, with all else as the file has it, or at its default without one."""
+
+    def fresh() -> kconfiglib.Kconfig:
+        if base is None:
+            return configuration.load_options(root, plugins)
+        return configuration.load_strictly(root, base, shown, plugins)
+
+    options = fresh()
+    pairs = []
+    for frontend in entries(options, "FRONTEND"):
+        for backend in entries(options, "BACKEND"):
+            options = fresh()
+            wanted = [entries(options, "BACKEND")[backend], entries(options, "FRONTEND")[frontend]]
+            set_too, reason = choose(wanted)
+            config = None if reason else configuration.outcome(root, options, plugins)
+            note = reason or ", ".join(f"{symbol.name}={symbol.str_value}" for symbol in set_too)
+            pairs.append(Pair(f"{frontend}-{backend}", config, note))
+    return pairs
+
+
+# ── Random configurations ───────────────────────────────────────────────────────────────────────────
+
+
+def random_value(symbol: kconfiglib.Symbol, chance: random.Random) -> "str | None":
+    """Any value that the symbol may have. Numbers: each doubling above the least is as likely as the next."""
+    if symbol.orig_type == kconfiglib.BOOL:
+        return chance.choice("ny")
+    if symbol.orig_type not in (kconfiglib.INT, kconfiglib.HEX):
+        return None
+    for low, high, condition in symbol.ranges:
+        if kconfiglib.expr_value(condition):
+            base = 16 if symbol.orig_type == kconfiglib.HEX else 10
+            least, most = int(low.str_value, base), int(high.str_value, base)
+            value = least + int((most - least + 1) ** chance.random()) - 1 + chance.randint(0, 1)
+            value = min(value, most)
+            return hex(value) if base == 16 else str(value)
+    return None
+
+
+def random_options(root: Path, seed: int, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
+    """Options of which all that can be set has a random value. Raises ConfigurationError when Kconfig
+    forbids the pair that chance has chosen."""
+    options = configuration.load_options(root, plugins)
+    chance = random.Random(seed)
+    wanted = [chance.choice(list(entries(options, symbol).values())) for symbol in ("BACKEND", "FRONTEND")]
+    for choice in options.unique_choices:
+        chance.choice(choice.syms).set_value("y")
+    set_too, reason = choose(wanted)
+    for symbol in options.unique_defined_syms:
+        if symbol.choice or symbol in set_too or not any(node.prompt for node in symbol.nodes):
+            continue
+        if (value := random_value(symbol, chance)) is not None:
+            symbol.set_value(value)
+    # A plain option may be what the pair depends on, or what it excludes.
+    _, reason = choose(wanted)
+    if reason:
+        raise configuration.ConfigurationError([f"seed {seed}: {reason}"])
+    return options
+
+
+def random_configuration(root: Path, seed: int, plugins: "Path | None" = None) -> configuration.Configuration:
+    return configuration.outcome(root, random_options(root, seed, plugins), plugins)
+
+
+def main(arguments: "list[str]") -> int:
+    if not arguments or arguments[0] != "random" or not all(word.isdigit() for word in arguments[1:]):
+        print("usage: pairs.py random [SEED]", file=sys.stderr)
+        return 2
+    seed = int(arguments[1]) if arguments[1:] else random.SystemRandom().randrange(10**6)
+    root = Path(__file__).resolve().parent.parent
+    try:
+        plugins = configuration.plugin_root(root, os.environ.get("PLUGINS", ""))
+        config = random_configuration(root, seed, plugins)
+    except configuration.ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"# Random: SEED={seed}")
+    sys.stdout.write(config.text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

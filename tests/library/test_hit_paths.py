@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""malloc's and free's machine code has the branches that doc/hit-paths.md says, and no more."""
+
+import os
+import platform
+import re
+import unittest
+from pathlib import Path
+
+import configuration
+import machine_code
+import pairs
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ["HAKMEM_TEST_BUILD"])
+ROW = re.compile(r"\| `(\w+/\w+)` +\|" + r" *([\d, ]+?) *\|" * 4)
+
+
+def table() -> "dict[str, list[str]]":
+    """{"front end/back end": [malloc on a hit, in all, free on a hit, in all]}"""
+    rows = map(ROW.match, (ROOT / "doc/hit-paths.md").read_text().splitlines())
+    return {row[1]: list(row.groups()[1:]) for row in rows if row}
+
+
+class HitPaths(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if platform.machine() != "x86_64":
+            raise unittest.SkipTest("the table holds for x86-64")
+        identity = re.search(rb"hakmem \S+ (\w+)/(\w+) revision \S+ config (\w+)", (BUILD / "libhakmem.so").read_bytes())
+        frontend, backend, digest = (word.decode() for word in identity.groups())
+        plugins = configuration.plugin_root(ROOT, os.environ.get("PLUGINS", ""))
+        usual = {pair.name: pair.config for pair in pairs.all_pairs(ROOT, None, "", plugins)}
+        if usual[f"{frontend}-{backend}"].digest != digest:
+            raise unittest.SkipTest("the table holds for the pairs with default options")
+        cls.pair = f"{frontend}/{backend}"
+        cls.functions = [machine_code.analyse(BUILD / "libhakmem.so", name) for name in ("hak_malloc", "hak_free")]
+
+    def test_branches_are_those_of_the_table(self):
+        counted = []
+        for function in self.functions:
+            counted += [", ".join(map(str, function.on_hits)), str(function.in_all)]
+        row = f"| `{self.pair}` | {' | '.join(counted)} |"
+        if self.pair not in table():
+            self.skipTest(f"doc/hit-paths.md has no row for this pair; it would be: {row}")
+        self.assertEqual(table()[self.pair], counted, f"doc/hit-paths.md says otherwise than {row}")
+
+    def test_both_are_leaves_without_a_frame(self):
+        for function in self.functions:
+            self.assertEqual(function.not_leaf, (), function.name)
