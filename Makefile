@@ -3,11 +3,12 @@
 # Nothing below needs more than make and a shell until `make deps` has run.
 
 .DEFAULT_GOAL := help
-.PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig \
+.PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig randconfig \
         list-defconfigs help deps test ab clean FORCE
 
 KCONFIG_CONFIG ?= .config
-export KCONFIG_CONFIG
+PLUGINS        ?=
+export KCONFIG_CONFIG PLUGINS
 
 # Debian's scons runs on Debian's python3, which has kconfiglib; another may stand before it on PATH.
 SCONS      ?= $(firstword $(wildcard /usr/bin/scons) scons)
@@ -20,7 +21,8 @@ SCONS_ARGS ?=
 PYTHON ?=
 find_python = python=; for try in $(PYTHON) /usr/bin/python3 python3; do \
 	if "$$try" -c 'import kconfiglib' 2>/dev/null; then python=$$try; break; fi; done; \
-	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi
+	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi; \
+	if [ -n "$$PLUGINS" ]; then $$python site_scons/configuration.py plugins || exit 1; fi
 
 menuconfig:
 	@if ! [ -t 0 -a -t 1 ]; then \
@@ -39,6 +41,12 @@ oldconfig olddefconfig listnewconfig:
 savedefconfig:
 	@$(find_python); $$python site_scons/configuration.py check "$$KCONFIG_CONFIG" && \
 	$$python -m savedefconfig --out defconfig
+
+# A valid configuration by chance; SEED=N gives the same one again.
+SEED ?=
+randconfig:
+	@$(find_python); $$python site_scons/pairs.py random $(SEED) > "$$KCONFIG_CONFIG.new" && \
+	mv "$$KCONFIG_CONFIG.new" "$$KCONFIG_CONFIG" && sed -n 1p "$$KCONFIG_CONFIG" || { rm -f "$$KCONFIG_CONFIG.new"; exit 1; }
 
 defconfig: default_defconfig
 
@@ -94,6 +102,7 @@ help:
 	@echo '  make listnewconfig     list them'
 	@echo '  make NAME_defconfig    start from configs/NAME_defconfig'
 	@echo '  make defconfig         start from configs/default_defconfig'
+	@echo '  make randconfig        a random one (SEED=N: that one)'
 	@echo '  make list-defconfigs   list configs/'
 	@echo '  make savedefconfig     write what .config has beyond the defaults to ./defconfig'
 	@echo 'Build'
@@ -101,11 +110,12 @@ help:
 	@echo '  make clean             remove build/'
 	@echo 'Measure and test (these install the Debian packages that are missing)'
 	@echo '  make ab                run the default configuration beside the system'"'"'s malloc'
-	@echo '  make test              build and test everything'
+	@echo '  make test              build and test the default configuration and every pair of plug-ins'
 	@echo '  make deps              only install the packages'
 	@echo '  make help              show this'
 	@echo 'Variables'
 	@echo '  KCONFIG_CONFIG=FILE    instead of .config'
+	@echo '  PLUGINS=FOLDER         with more policies/ and backends/, outside of this tree'
 	@echo '  PYTHON=COMMAND         a Python with kconfiglib'
 	@echo '  JOBS=N                 commands at a time'
 	@echo '  SCONS_ARGS="..."       more for scons: SCONS_ARGS="CONFIG=keep ONLY=contract"'

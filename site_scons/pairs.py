@@ -91,7 +91,7 @@ def choose(entries_wanted: "list[kconfiglib.Symbol]") -> "tuple[list[kconfiglib.
         if all(entry.str_value == "y" for entry in entries_wanted):
             return [symbol for symbol in dict.fromkeys(done) if symbol not in entries_wanted], ""
     reasons = [
-        f"{entry.name} {configuration.reason(entry, 'y') or 'contradicts the other options'}"
+        f"{entry.name}: {configuration.reason(entry, 'y') or 'it contradicts the other options'}"
         for entry in entries_wanted
         if entry.str_value != "y"
     ]

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Checks that the layers are what core/README.md says. usage: layers.py [ROOT]
+"""Checks that the layers are what core/README.md says. usage: layers.py [FOLDER...]
+
+Each folder is this tree, or one like PLUGINS with policies/ and backends/ of its own; this tree without any.
 
 An include points downwards; a policy and a back end see only core and themselves; core and the build
 name no plug-in; a feature vanishes through a header, so no .c of core or of a plug-in has an #if."""
@@ -99,7 +101,7 @@ def check_names(root: Path) -> "list[str]":
     """Places where core or the build names a plug-in."""
     plugins = [path.name for parent in ("policies", "backends") for path in (root / parent).glob("*/")]
     pattern = re.compile(rf"(?<![a-z])({'|'.join(map(re.escape, plugins))})(?![a-z])", re.IGNORECASE)
-    files = [*(root / "core").rglob("*"), *(root / "site_scons").glob("*.py"), root / "SConstruct"]
+    files = [*(root / "core").rglob("*"), *(root / "site_scons").glob("*.py"), *root.glob("SConstruct")]
     problems = []
     for file in sorted(path for path in files if path.is_file() and path.suffix != ".pyc"):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -120,8 +122,8 @@ def check(root: Path) -> "list[str]":
 
 
 def main(arguments: "list[str]") -> int:
-    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent.parent
-    problems = check(root)
+    folders = [Path(word) for word in arguments] or [Path(__file__).resolve().parent.parent.parent]
+    problems = [problem for folder in folders for problem in check(folder)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -10,11 +10,13 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SOURCES = ("Kconfig", "Makefile", "SConstruct", "backends", "bench", "configs", "core", "policies", "site_scons", "tests")
+SOURCES = (
+    "Kconfig", "Makefile", "SConstruct", "backends", "bench", "configs", "core", "doc", "policies", "site_scons", "tests",
+)
 SECONDS = 120
 
 # What the one who runs the tests has set for his own build says nothing here.
-OWN_VARIABLES = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "AR", "PYTHON", "KCONFIG_CONFIG", "SCONSFLAGS", "SCONS_ARGS")
+OWN_VARIABLES = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "AR", "PYTHON", "KCONFIG_CONFIG", "PLUGINS", "SCONSFLAGS", "SCONS_ARGS")
 MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "JOBS")
 
 
