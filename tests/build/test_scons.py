@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import unittest
 
 import configuration
 from tree import ROOT, Tree, TreeTest, compiled
