@@ -7,7 +7,8 @@
  * allocator that hands a live block out twice prints another.
  *
  * The timed part of a workload with one thread is a function called timed_loop, so that a tool that
- * counts instructions can be told to count there and nowhere else. */
+ * counts instructions can be told to count there and nowhere else. What else some of them share is
+ * in bench_latency.h, bench_memory.h and bench_threads.h. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -26,6 +27,14 @@
 /* Exit status of a workload that was called wrongly, and of one that cannot go on. */
 enum { BENCH_USAGE = 2, BENCH_FAILED = 3 };
 
+/* The stride of a touch that reaches every page. */
+enum { BENCH_PAGE = 4096 };
+
+/* What an option means that is given without a value, or its maximum if that is less. */
+enum { BENCH_OPTION_ALONE = 100000, BENCH_ARGUMENTS_MOST = 16 };
+
+/* Arguments are told apart by their places on the command line. Names that begin with two dashes are
+ * options: they may stand anywhere, as --name or --name=VALUE, and come last in the table. */
 struct bench_argument {
     const char *name;    /* as the usage shows it */
     const char *meaning; /* with its unit */
@@ -76,6 +85,23 @@ static inline uint64_t bench_below(uint64_t random, uint64_t bound)
     return ((random >> 32) * bound) >> 32;
 }
 
+/* Writes a word at the block's start and at each multiple of the stride, as a program does that uses
+ * what it has asked for; a stride of a page reaches all its memory. */
+static inline void bench_touch(void *block, size_t size, size_t stride, uint64_t word)
+{
+    for (size_t offset = 0; offset + sizeof(word) <= size; offset += stride)
+        memcpy((char *)block + offset, &word, sizeof(word));
+}
+
+/* A size from smallest on, below smallest << doublings: each doubling is as likely as another, and
+ * within one each size. */
+static inline size_t bench_log_size(uint64_t random, size_t smallest, unsigned doublings)
+{
+    size_t base = smallest << bench_below(random << 32, doublings);
+
+    return base + bench_below(random, base);
+}
+
 /* An allocation of the workload's own, outside the timed part. */
 static inline void *bench_table(size_t count, size_t size)
 {
@@ -88,13 +114,35 @@ static inline void *bench_table(size_t count, size_t size)
     return table;
 }
 
+/* The same, for entries with an alignment of their own, of which the size is a multiple. */
+static inline void *bench_aligned_table(size_t alignment, size_t count, size_t size)
+{
+    void *table = aligned_alloc(alignment, count * size);
+
+    if (!table) {
+        fprintf(stderr, "out of memory: no room for %zu entries of %zu bytes\n", count, size);
+        exit(BENCH_FAILED);
+    }
+    return memset(table, 0, count * size);
+}
+
+static inline bool bench_is_option(const char *word)
+{
+    return word[0] == '-' && word[1] == '-';
+}
+
 static inline void bench_usage(FILE *out, const char *workload,
                                const struct bench_argument *argument, size_t count)
 {
+    size_t places = 0;
+
     fprintf(out, "usage: %s", workload);
     for (size_t i = 0; i < count; i++)
-        fprintf(out, " [%s", argument[i].name);
-    for (size_t i = 0; i < count; i++)
+        if (bench_is_option(argument[i].name))
+            fprintf(out, " [%s[=N]]", argument[i].name);
+    for (; places < count && !bench_is_option(argument[places].name); places++)
+        fprintf(out, " [%s", argument[places].name);
+    while (places--)
         fputc(']', out);
     fputc('\n', out);
     for (size_t i = 0; i < count; i++)
@@ -113,53 +161,106 @@ static inline bool bench_parse(const char *text, struct bench_argument *argument
            argument->value >= argument->minimum && argument->value <= argument->maximum;
 }
 
+/* The option that a word of the command line names, and its value or NULL; count if there is none. */
+static inline size_t bench_find_option(const char *word, const char **value,
+                                       const struct bench_argument *argument, size_t count)
+{
+    size_t length = strcspn(word, "="), i = 0;
+
+    while (i < count &&
+           (strncmp(word, argument[i].name, length) != 0 || argument[i].name[length] != '\0'))
+        i++;
+    *value = word[length] ? word + length + 1 : NULL;
+    return i;
+}
+
 /* Reads the command line into the arguments' values; what is not given keeps its default. A mistake
  * ends the program with one line that says which argument is wrong, and the usage. */
 static inline void bench_arguments(int argc, char **argv, const char *workload,
                                    struct bench_argument *argument, size_t count)
 {
+    uint64_t value[BENCH_ARGUMENTS_MOST];
+    size_t place = 0;
+
+    for (size_t i = 0; i < count; i++)
+        value[i] = argument[i].value;
     if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         bench_usage(stdout, workload, argument, count);
         exit(0);
     }
-    for (size_t i = 0; i + 1 < (size_t)argc; i++) {
+    for (int i = 1; i < argc; i++) {
+        const char *text = argv[i];
+        size_t index = place;
         struct bench_argument parsed;
 
-        if (i >= count) {
-            fprintf(stderr, "%s: too many arguments, \"%s\" is not expected\n", workload,
-                    argv[i + 1]);
+        if (bench_is_option(text))
+            index = bench_find_option(text, &text, argument, count);
+        else
+            place++;
+        if (index >= count || bench_is_option(argv[i]) != bench_is_option(argument[index].name)) {
+            fprintf(stderr, "%s: \"%s\" is not expected: %s\n", workload, argv[i],
+                    bench_is_option(argv[i]) ? "no such option" : "too many arguments");
             bench_usage(stderr, workload, argument, count);
             exit(BENCH_USAGE);
         }
-        parsed = argument[i];
-        if (!bench_parse(argv[i + 1], &parsed)) {
+        parsed = argument[index];
+        if (!text) {
+            parsed.value =
+                parsed.maximum < BENCH_OPTION_ALONE ? parsed.maximum : BENCH_OPTION_ALONE;
+        } else if (!bench_parse(text, &parsed)) {
             fprintf(stderr,
                     "%s: %s is \"%s\", must be a whole number from %" PRIu64 " to %" PRIu64 "\n",
-                    workload, argument[i].name, argv[i + 1], argument[i].minimum,
-                    argument[i].maximum);
+                    workload, parsed.name, text, parsed.minimum, parsed.maximum);
             bench_usage(stderr, workload, argument, count);
             exit(BENCH_USAGE);
         }
-        argument[i].value = parsed.value;
+        value[index] = parsed.value;
+    }
+    /* Only now: the usage shows the defaults. */
+    for (size_t i = 0; i < count; i++)
+        argument[i].value = value[i];
+}
+
+/* A smallest and a largest size that contradict each other. */
+static inline void bench_check_range(const char *workload, const struct bench_argument *smallest,
+                                     const struct bench_argument *largest)
+{
+    if (largest->value < smallest->value) {
+        fprintf(stderr, "%s: %s (%" PRIu64 ") is below %s (%" PRIu64 ")\n", workload, largest->name,
+                largest->value, smallest->name, smallest->value);
+        exit(BENCH_USAGE);
     }
 }
 
 /* The line of output. An operation is what the workload's head says it is; the time is elapsed
  * time, also where several threads work at once. */
-static inline void bench_report(const char *workload, uint64_t operations, uint64_t nanoseconds,
-                                uint64_t checksum, const struct bench_argument *argument,
-                                size_t count)
+static inline void bench_report_begin(const char *workload, uint64_t operations,
+                                      uint64_t nanoseconds, uint64_t checksum,
+                                      const struct bench_argument *argument, size_t count)
 {
     printf("workload=%s ops=%" PRIu64 " ns_per_op=%.3f seconds=%.9f checksum=%016" PRIx64, workload,
            operations, (double)nanoseconds / (double)operations, (double)nanoseconds / 1e9,
            checksum);
     for (size_t i = 0; i < count; i++)
-        printf(" %s=%" PRIu64, argument[i].name, argument[i].value);
+        printf(" %s=%" PRIu64, argument[i].name + strspn(argument[i].name, "-"), argument[i].value);
+}
+
+/* Other figures stand between the beginning and the end, each with a space before it. */
+static inline void bench_report_end(const char *workload)
+{
     putchar('\n');
     if (fflush(stdout) || ferror(stdout)) {
         fprintf(stderr, "%s: the result cannot be written: %s\n", workload, strerror(errno));
         exit(BENCH_FAILED);
     }
+}
+
+static inline void bench_report(const char *workload, uint64_t operations, uint64_t nanoseconds,
+                                uint64_t checksum, const struct bench_argument *argument,
+                                size_t count)
+{
+    bench_report_begin(workload, operations, nanoseconds, checksum, argument, count);
+    bench_report_end(workload);
 }
 
 /* malloc returned NULL: the figure would mean nothing, so there is none. */

@@ -110,11 +110,7 @@ int main(int argc, char **argv)
     uint64_t threads, start, elapsed, checksum = 0;
 
     bench_arguments(argc, argv, "larson", argument, 7);
-    if (argument[5].value < argument[4].value) {
-        fprintf(stderr, "larson: largest (%" PRIu64 ") is below smallest (%" PRIu64 ")\n",
-                argument[5].value, argument[4].value);
-        return BENCH_USAGE;
-    }
+    bench_check_range("larson", &argument[4], &argument[5]);
     threads = run.running = argument[0].value;
     run.replacements = argument[2].value;
     run.blocks = argument[3].value;

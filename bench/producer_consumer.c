@@ -1,93 +1,137 @@
 /* SPDX-License-Identifier: MIT */
-/* producer_consumer: one thread allocates, another frees.
+/* producer_consumer: some threads allocate, others free.
  *
  *   producer ── malloc ──► [ ring of block pointers ] ──► free ── consumer
+ *            ╲                                                  ╱
+ *              ──────────► [ a ring for each pair   ] ────────►
  *
  * stresses:   remote frees, and nothing else: no block is freed by the thread that allocated it
- * arguments:  blocks in all, size of a block in bytes, slots of the ring (a power of two)
+ * arguments:  blocks in all, size of a block in bytes, slots of a ring (a power of two), producers,
+ *             consumers. A producer serves the consumers by turns
  * operation:  one malloc in one thread and one free in the other; the time is elapsed time. The
- *             ring's own cost is in it, made small: indices are published once for 64 blocks
+ *             rings' own cost is in it, made small: indices are published once for 64 blocks
  * wins:       whoever sends freed blocks home in batches, and lets the producer take a whole batch
  *             at once; a lock or an atomic operation for each block costs more than all the rest,
- *             and a cache that keeps what it is sent grows on one side and starves on the other
+ *             and a cache that keeps what it is sent grows on one side and starves on the other.
+ *             With several consumers, whoever lets them bring blocks home without meeting each other
  */
-#include "bench.h"
+#include "bench_threads.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { CACHE_LINE = 64, PUBLISH = 64, SPINS = 200 };
+enum { PUBLISH = 64, SPINS = 200, THREADS_MOST = 256 };
 
-/* The consumer writes `taken`, the producer `given`: each has a line of its own. */
+/* The consumer writes `taken`, the producer `given` and, before its last change, `last`: each has a
+ * line of its own. */
+struct ring {
+    _Alignas(BENCH_CACHE_LINE) _Atomic uint64_t given;
+    _Atomic bool last;
+    _Alignas(BENCH_CACHE_LINE) _Atomic uint64_t taken;
+    _Alignas(BENCH_CACHE_LINE) uint64_t **slots;
+};
+
+/* Constant while the threads run. */
 static struct {
-    _Alignas(CACHE_LINE) _Atomic uint64_t given;
-    _Alignas(CACHE_LINE) _Atomic uint64_t taken;
-    _Alignas(CACHE_LINE) uint64_t **slots;
-    uint64_t mask, blocks;
+    struct ring *rings; /* of producer p and consumer c: rings[p * consumers + c] */
+    uint64_t mask, blocks, producers, consumers;
     size_t size;
-} ring;
+} run;
 
-/* Waits until the other side's index has reached a value; gives the CPU away after a while, as the
- * other side may need this very one. */
-static uint64_t wait_for(_Atomic uint64_t *index, uint64_t at_least)
+struct worker {
+    uint64_t index;
+    uint64_t checksum;
+};
+
+/* Waits until there is room up to an index; gives the CPU away after a while, as the other side may
+ * need this very one. */
+static void wait_for_room(struct ring *ring, uint64_t end)
 {
-    uint64_t value;
+    uint64_t slots = run.mask + 1;
 
-    for (unsigned spins = 0; (value = atomic_load_explicit(index, memory_order_acquire)) < at_least;
+    for (unsigned spins = 0;
+         end > slots && atomic_load_explicit(&ring->taken, memory_order_acquire) < end - slots;
          spins++)
         if (spins > SPINS)
             sched_yield();
-    return value;
 }
 
-/* The end of the next group of blocks that is published at once. */
-static uint64_t group_end(uint64_t from)
+/* Blocks are numbered through all producers. */
+static void produce(uint64_t producer)
 {
-    uint64_t end = from + PUBLISH;
+    struct ring *rings = &run.rings[producer * run.consumers];
+    uint64_t next = run.blocks * producer / run.producers;
+    uint64_t last = run.blocks * (producer + 1) / run.producers;
 
-    return end < ring.blocks ? end : ring.blocks;
-}
+    for (uint64_t turn = 0; next < last; turn++) {
+        struct ring *ring = &rings[turn % run.consumers];
+        uint64_t index = atomic_load_explicit(&ring->given, memory_order_relaxed);
+        uint64_t end = index + (last - next < PUBLISH ? last - next : PUBLISH);
 
-static void *produce(void *ignored)
-{
-    uint64_t slots = ring.mask + 1;
-
-    for (uint64_t next = 0; next < ring.blocks;) {
-        uint64_t end = group_end(next);
-
-        if (end > slots)
-            wait_for(&ring.taken, end - slots);
-        for (; next < end; next++) {
-            uint64_t *block = malloc(ring.size);
+        wait_for_room(ring, end);
+        for (; index < end; index++) {
+            uint64_t *block = malloc(run.size);
 
             if (!block)
-                bench_out_of_memory(ring.size);
-            *block = next;
-            ring.slots[next & ring.mask] = block;
+                bench_out_of_memory(run.size);
+            *block = next++;
+            ring->slots[index & run.mask] = block;
         }
-        atomic_store_explicit(&ring.given, next, memory_order_release);
+        atomic_store_explicit(&ring->given, index, memory_order_release);
     }
-    return ignored;
+    for (uint64_t i = 0; i < run.consumers; i++)
+        atomic_store_explicit(&rings[i].last, true, memory_order_release);
 }
 
-static uint64_t consume(void)
+/* Frees what a ring holds. False once nothing will come any more; whether it held anything is added
+ * to `freed`. */
+static bool drain(struct ring *ring, uint64_t *checksum, uint64_t *freed)
+{
+    bool last = atomic_load_explicit(&ring->last, memory_order_acquire);
+    uint64_t given = atomic_load_explicit(&ring->given, memory_order_acquire);
+    uint64_t next = atomic_load_explicit(&ring->taken, memory_order_relaxed);
+
+    while (next < given) {
+        uint64_t end = next + PUBLISH < given ? next + PUBLISH : given;
+
+        *freed += end - next;
+        for (; next < end; next++) {
+            uint64_t *block = ring->slots[next & run.mask];
+
+            *checksum += *block * (*block | 1);
+            free(block);
+        }
+        atomic_store_explicit(&ring->taken, next, memory_order_release);
+    }
+    return !last;
+}
+
+static uint64_t consume(uint64_t consumer)
 {
     uint64_t checksum = 0;
 
-    for (uint64_t next = 0; next < ring.blocks;) {
-        uint64_t end = group_end(next);
+    for (unsigned spins = 0, open = 1; open; spins++) {
+        uint64_t freed = 0;
 
-        wait_for(&ring.given, end);
-        for (; next < end; next++) {
-            uint64_t *block = ring.slots[next & ring.mask];
-
-            checksum += *block * (next | 1);
-            free(block);
-        }
-        atomic_store_explicit(&ring.taken, next, memory_order_release);
+        open = 0;
+        for (uint64_t i = 0; i < run.producers; i++)
+            open += drain(&run.rings[i * run.consumers + consumer], &checksum, &freed);
+        if (freed)
+            spins = 0;
+        else if (spins > SPINS)
+            sched_yield();
     }
     return checksum;
+}
+
+static void work(void *argument)
+{
+    struct worker *worker = argument;
+
+    if (worker->index < run.producers)
+        produce(worker->index);
+    else
+        worker->checksum = consume(worker->index - run.producers);
 }
 
 int main(int argc, char **argv)
@@ -95,34 +139,40 @@ int main(int argc, char **argv)
     struct bench_argument argument[] = {
         {"blocks", "blocks sent from thread to thread", 10000000, 1, UINT64_C(1) << 40},
         {"size", "bytes in a block", 64, sizeof(uint64_t), UINT64_C(1) << 40},
-        {"slots", "slots of the ring, a power of two", 1024, 2 * PUBLISH, UINT64_C(1) << 30},
+        {"slots", "slots of a ring, a power of two", 1024, 2 * PUBLISH, UINT64_C(1) << 30},
+        {"producers", "threads that allocate", 1, 1, THREADS_MOST},
+        {"consumers", "threads that free", 1, 1, THREADS_MOST},
     };
-    pthread_t producer;
-    uint64_t start, elapsed, checksum;
-    int error;
+    struct worker *workers;
+    uint64_t slots, threads, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "producer_consumer", argument, 3);
-    if (argument[2].value & (argument[2].value - 1)) {
-        fprintf(stderr, "producer_consumer: slots is %" PRIu64 ", must be a power of two\n",
-                argument[2].value);
+    bench_arguments(argc, argv, "producer_consumer", argument, 5);
+    slots = argument[2].value;
+    if (slots & (slots - 1)) {
+        fprintf(stderr, "producer_consumer: slots is %" PRIu64 ", must be a power of two\n", slots);
         return BENCH_USAGE;
     }
-    ring.blocks = argument[0].value;
-    ring.size = argument[1].value;
-    ring.mask = argument[2].value - 1;
-    ring.slots = bench_table(argument[2].value, sizeof(*ring.slots));
+    run.blocks = argument[0].value;
+    run.size = argument[1].value;
+    run.mask = slots - 1;
+    run.producers = argument[3].value;
+    run.consumers = argument[4].value;
+    run.rings =
+        bench_aligned_table(BENCH_CACHE_LINE, run.producers * run.consumers, sizeof(*run.rings));
+    for (uint64_t i = 0; i < run.producers * run.consumers; i++)
+        run.rings[i].slots = bench_table(slots, sizeof(*run.rings[i].slots));
+    threads = run.producers + run.consumers;
+    workers = bench_table(threads, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        workers[i].index = i;
 
-    start = bench_nanoseconds();
-    error = pthread_create(&producer, NULL, produce, NULL);
-    if (error) {
-        fprintf(stderr, "producer_consumer: no second thread: %s\n", strerror(error));
-        return BENCH_FAILED;
-    }
-    checksum = consume();
-    elapsed = bench_nanoseconds() - start;
-    pthread_join(producer, NULL);
-
-    bench_report("producer_consumer", ring.blocks, elapsed, checksum, argument, 3);
-    free(ring.slots);
+    elapsed = bench_run_threads(threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        checksum += workers[i].checksum;
+    bench_report("producer_consumer", run.blocks, elapsed, checksum, argument, 5);
+    for (uint64_t i = 0; i < run.producers * run.consumers; i++)
+        free(run.rings[i].slots);
+    free(run.rings);
+    free(workers);
     return 0;
 }

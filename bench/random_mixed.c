@@ -11,14 +11,15 @@
  * wins:       whoever needs no branch that depends on the size and reads little besides the block;
  *             size classes close together keep the working set small
  */
-#include "bench.h"
+#include "bench_latency.h"
 
 enum { SMALLEST = 16, SIZES = 512 };
 
 BENCH_NOINLINE uint64_t timed_loop(uint64_t **slots, uint64_t alive, uint64_t operations,
                                    uint64_t random);
 
-uint64_t timed_loop(uint64_t **slots, uint64_t alive, uint64_t operations, uint64_t random)
+BENCH_INLINE uint64_t loop(uint64_t **slots, uint64_t alive, uint64_t operations, uint64_t random,
+                           struct bench_samples *samples)
 {
     uint64_t checksum = 0;
 
@@ -26,7 +27,7 @@ uint64_t timed_loop(uint64_t **slots, uint64_t alive, uint64_t operations, uint6
         uint64_t choice = bench_random(&random);
         uint64_t **slot = &slots[bench_below(choice, alive)];
         size_t size = SMALLEST + (choice & (SIZES - 1));
-        uint64_t *block = *slot;
+        uint64_t *block = *slot, start = bench_sample_start(samples);
 
         if (block) {
             checksum += *block;
@@ -37,8 +38,14 @@ uint64_t timed_loop(uint64_t **slots, uint64_t alive, uint64_t operations, uint6
             bench_out_of_memory(size);
         *block = choice;
         *slot = block;
+        bench_sample_end(samples, start);
     }
     return checksum;
+}
+
+uint64_t timed_loop(uint64_t **slots, uint64_t alive, uint64_t operations, uint64_t random)
+{
+    return loop(slots, alive, operations, random, NULL);
 }
 
 int main(int argc, char **argv)
@@ -47,18 +54,28 @@ int main(int argc, char **argv)
         {"operations", "blocks replaced", 20000000, 1, UINT64_C(1) << 40},
         {"alive", "blocks alive at once", 1024, 1, UINT64_C(1) << 32},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
+        BENCH_LATENCY_OPTION,
     };
+    static struct bench_samples samples;
     uint64_t **slots;
-    uint64_t start, checksum;
+    uint64_t alive, random, start, elapsed, checksum;
 
-    bench_arguments(argc, argv, "random_mixed", argument, 3);
-    slots = bench_table(argument[1].value, sizeof(*slots));
+    bench_arguments(argc, argv, "random_mixed", argument, 4);
+    alive = argument[1].value;
+    random = bench_random_state(argument[2].value);
+    slots = bench_table(alive, sizeof(*slots));
     start = bench_nanoseconds();
-    checksum = timed_loop(slots, argument[1].value, argument[0].value,
-                          bench_random_state(argument[2].value));
-    bench_report("random_mixed", argument[0].value, bench_nanoseconds() - start, checksum, argument,
-                 3);
-    for (uint64_t i = 0; i < argument[1].value; i++)
+    checksum = timed_loop(slots, alive, argument[0].value, random);
+    elapsed = bench_nanoseconds() - start;
+
+    bench_samples_begin(&samples);
+    loop(slots, alive, argument[3].value, random, &samples);
+    bench_samples_end(&samples);
+
+    bench_report_begin("random_mixed", argument[0].value, elapsed, checksum, argument, 4);
+    bench_report_latency(&samples);
+    bench_report_end("random_mixed");
+    for (uint64_t i = 0; i < alive; i++)
         free(slots[i]);
     free(slots);
     return 0;
