@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-COMMANDS = "set,get,incr,lpush,rpop,sadd,hset,zadd,lrange_100"
+COMMANDS = "set,get,incr,lpush,rpop,sadd,hset,zadd"
 START_SECONDS, USAGE, FAILED = 10, 2, 3
 LOADED = "HAKMEM_BENCH_SERVER_PRELOAD"  # LD_PRELOAD, put aside for the server
 
@@ -136,7 +136,7 @@ def measure(server, benchmark, requests):
 
 def main():
     library = without_preload()
-    words = sys.argv[1:] or ["50000"]
+    words = sys.argv[1:] or ["10000"]
     server = shutil.which("redis-server", path="/usr/bin:/bin")
     benchmark = shutil.which("redis-benchmark", path="/usr/bin:/bin")
     if not server or not benchmark:

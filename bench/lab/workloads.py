@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The table of workloads: what is run, and what of it is compared."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,13 @@ BENCH = Path(__file__).resolve().parent.parent
 OWN_TIME = "own time"  # the workload times its loop and prints ns_per_op
 WALL_TIME = "wall time"  # from before the program's start to after its end
 
+# What else a workload's line of data gives.
+LATENCY = "latency"  # p50_ns p99_ns p999_ns max_ns (some may be missing), timer_ns
+RSS = "rss"  # rss_ms and rss_kib, lists of the same length: resident memory at chosen moments
+
+# Where Debian has the programs, and where the runs find them.
+PATH = "/usr/bin:/bin"
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -16,6 +24,10 @@ class Workload:
 
     In commands, {programs} stands for the folder of the built workloads and {bench} for this one.
     The probe is a short run of the same program, to see which malloc serves it.
+
+    A workload may need programs that a machine does not have. They are in `needs`, each with the
+    Debian package that brings it; what missing() returns is to be shown in the workload's row, and
+    the others go on.
     """
     name: str  # at most 18 characters: it is a column
     command: tuple[str, ...]
@@ -25,13 +37,23 @@ class Workload:
     environment: dict[str, str] = field(default_factory=dict)
     default: bool = True
     pairs_in_block: int = 1  # more for a run so short that one alone says little
+    needs: tuple[tuple[str, str], ...] = ()  # (program, package): shown in the row if it is missing
+    gives: tuple[str, ...] = ()  # LATENCY, RSS
+    tags: tuple[str, ...] = ()  # groups that can be chosen together
 
     def filled(self, words, programs):
         return [word.format(programs=programs, bench=BENCH) for word in words]
 
+    def missing(self, path=PATH):
+        """The programs of `needs` that are not installed, as (program, package)."""
+        return [(program, package) for program, package in self.needs
+                if not shutil.which(program, path=path)]
+
 
 def _built(name, program, arguments, probe, about, **more):
     program = f"{{programs}}/{program}"
+    if "--latency" in arguments:
+        more["gives"] = (LATENCY, *more.get("gives", ()))
     return Workload(name, (program, *arguments.split()), (program, *probe.split()), about, **more)
 
 
@@ -39,39 +61,138 @@ def _python(*arguments):
     return ("/usr/bin/python3", "-s", "-S", *arguments)
 
 
+def _installed(name, command, probe, about, *needs, **more):
+    """A program of the system's, measured from outside."""
+    more = {"measure": WALL_TIME, "default": False, "tags": ("programs",), **more}
+    return Workload(name, tuple(command), tuple(probe), about, needs=needs, **more)
+
+
+# Each run takes a tenth of a second to one second on two cores, so that two configurations can be
+# compared on all rows within a quarter of an hour.
 WORKLOADS = (
     _built("random_mixed short", "random_mixed", "100000 1024 12345", "10 10 1",
            "random replacement, 1024 blocks of 16-527 B alive, 100 000 times, from cold",
-           pairs_in_block=3),
-    _built("random_mixed long", "random_mixed", "20000000 1024 12345", "10 10 1",
-           "the same, 20 million times"),
+           pairs_in_block=3, tags=("small",)),
+    _built("random_mixed long", "random_mixed", "20000000 1024 12345 --latency", "10 10 1",
+           "the same, 20 million times", tags=("small",)),
     _built("larson 4 threads", "larson", "4", "1 1 1 1",
-           "a server: threads replace random blocks of an array, then pass it on"),
+           "a server: threads replace random blocks of an array, then pass it on",
+           tags=("threads",)),
     _built("pair 64 B", "pair", "64 20000000", "64 1",
-           "malloc and free of the same block at once"),
+           "malloc and free of the same block at once", tags=("small",)),
     Workload("python3", _python("{bench}/load_python.py"), _python("-c", "pass"),
              "a real program, PYTHONMALLOC=malloc: JSON, dictionaries, strings, objects",
-             measure=WALL_TIME, environment={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}),
+             measure=WALL_TIME, environment={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"},
+             needs=(("python3", "python3"),), tags=("programs",)),
     _built("batch 16", "batch", "16 1000000", "16 1",
-           "16 blocks of 64 B allocated, then freed in the same order", default=False),
+           "16 blocks of 64 B allocated, then freed in the same order", default=False,
+           tags=("small",)),
     _built("batch 1000", "batch", "1000 20000", "16 1",
-           "1000 blocks of 64 B allocated, then freed in the same order", default=False),
-    _built("random_mixed 64k", "random_mixed", "5000000 65536 12345", "10 10 1",
-           "random replacement with 65 536 blocks alive: cache misses", default=False),
+           "1000 blocks of 64 B allocated, then freed in the same order", default=False,
+           tags=("small",)),
+    _built("random_mixed 64k", "random_mixed", "5000000 65536 12345 --latency", "10 10 1",
+           "random replacement with 65 536 blocks alive: cache misses", default=False,
+           tags=("small",)),
     _built("producer_consumer", "producer_consumer", "10000000", "128",
-           "one thread allocates blocks of 64 B, another frees them", default=False),
+           "one thread allocates blocks of 64 B, another frees them", default=False,
+           tags=("threads",)),
+
+    _built("tiny_hot", "tiny_hot", "20000000 32 12345 --latency", "10",
+           "bursts of up to 32 blocks of 8-64 B, freed in reverse", default=False, tags=("small",)),
+    _built("pair 1000 B", "pair", "1000 10000000", "64 1",
+           "malloc and free of one block of 1000 B", default=False, tags=("small",)),
+    _built("pair 16 KiB", "pair", "16384 20000000", "64 1",
+           "malloc and free of one block of 16 KiB", default=False, tags=("large",)),
+    _built("reverse 10", "batch", "10 1000000 64 1", "16 1",
+           "10 blocks of 64 B allocated, then freed in reverse", default=False, tags=("small",)),
+    _built("reverse 1000", "batch", "1000 20000 64 1", "16 1",
+           "1000 blocks of 64 B allocated, then freed in reverse", default=False, tags=("small",)),
+    _built("shuffled 1000", "batch", "1000 10000 64 2", "16 1",
+           "1000 blocks of 64 B allocated, then freed at random", default=False, tags=("small",)),
+    _built("in order 10000", "batch", "10000 1500 64 0", "16 1",
+           "10 000 blocks of 64 B allocated, then freed in the same order", default=False,
+           tags=("small",)),
+    _built("shuffled 10000", "batch", "10000 800 64 2", "16 1",
+           "10 000 blocks of 64 B allocated, then freed at random", default=False, tags=("small",)),
+    _built("mid_large_mt", "mid_large_mt", "4 40000 64 8192 131072 12345 --latency=40000",
+           "1 1 1", "4 threads replace random blocks of 8-128 KiB", default=False,
+           tags=("threads", "large")),
+    _built("vm_mixed", "vm_mixed", "25000 64 18 12345 --latency=5000", "1 1",
+           "random replacement of blocks from 16 B to 4 MiB, every page written", default=False,
+           tags=("large",)),
+    _built("large first page", "large", "100000 4 1073741824 12345 --latency", "1 1",
+           "random replacement of blocks of 1-64 MiB, one word written", default=False,
+           tags=("large",)),
+    _built("large all pages", "large", "30 4 4096 12345", "1 1 1048576",
+           "the same, every page written", default=False, tags=("large",)),
+    _built("realloc_growth", "realloc_growth", "40000 16 25 1048576 12345 --latency=5000", "1 1",
+           "16 arrays grow by turns, by a quarter each time, up to 1 MiB", default=False,
+           tags=("large",)),
+    _built("calloc", "calloc", "150000 256 14 12345 --latency=20000", "1 1",
+           "random replacement of zeroed blocks from 16 B to 256 KiB", default=False,
+           tags=("large",)),
+    _built("aligned", "aligned", "2000000 512 9 12345 --latency", "1 1",
+           "aligned_alloc at 16 to 4096 B, blocks of 16 B to 4 KiB", default=False,
+           tags=("small",)),
+    _built("producers 2:2", "producer_consumer", "2000000 64 1024 2 2", "128",
+           "two threads allocate blocks of 64 B, two others free them", default=False,
+           tags=("threads",)),
+    _built("producers 1:3", "producer_consumer", "2000000 64 1024 1 3", "128",
+           "one thread allocates blocks of 64 B, three others free them", default=False,
+           tags=("threads",)),
+    _built("sharing active", "false_sharing", "2 600000 200 8 0", "1 1 1",
+           "two threads write to small blocks of their own: in one cache line?", default=False,
+           tags=("threads",)),
+    _built("sharing passive", "false_sharing", "2 600000 200 8 1", "1 1 1",
+           "the same after each has freed one of two neighbours", default=False,
+           tags=("threads",)),
+    _built("thread_churn", "thread_churn", "4000 4 100 12345", "1 1 1",
+           "4000 threads, 4 at once, 100 blocks each", default=False, tags=("threads",)),
+    _built("fragmentation", "fragmentation", "150000 0 12345", "10",
+           "150 000 small blocks, nine in ten replaced by larger ones; memory by phases",
+           default=False, gives=(RSS,), tags=("memory",)),
+    _built("server", "server", "2 5000 100000 48 12345 --latency=20000", "1 1 1 1",
+           "two threads, 10 000 sessions of mixed lifetimes, memory over time", default=False,
+           gives=(RSS,), tags=("threads", "memory")),
+
+    _installed("redis", ("/usr/bin/python3", "{bench}/load_redis.py", "10000"),
+               ("/usr/bin/python3", "{bench}/load_redis.py", "--probe"),
+               "redis-server (it alone is preloaded) under redis-benchmark",
+               ("python3", "python3"), ("redis-server", "redis-server"),
+               ("redis-benchmark", "redis-tools"), measure=OWN_TIME, gives=(LATENCY,)),
+    _installed("gcc", ("/usr/bin/gcc", "-O2", "-S", "-o", "-", "{bench}/server.c"),
+               ("/usr/bin/gcc", "-S", "-x", "c", "-o", "/dev/null", "/dev/null"),
+               "the C compiler on one of the workloads, -O2", ("gcc", "gcc")),
+    _installed("sqlite3", ("/usr/bin/sqlite3", "-batch", ":memory:",
+                           ".read {bench}/load_sqlite.sql"),
+               ("/usr/bin/sqlite3", "-batch", ":memory:", "SELECT 1;"),
+               "the sqlite3 shell: 68 000 rows in memory, indexes, joins, JSON",
+               ("sqlite3", "sqlite3")),
+    _installed("lua", ("/usr/bin/lua5.4", "{bench}/load_lua.lua"),
+               ("/usr/bin/lua5.4", "-e", "print(1)"),
+               "the Lua interpreter: strings, tables, closures, a tree", ("lua5.4", "lua5.4")),
 )
 
 
+def _matching(pattern):
+    """The names that a pattern stands for."""
+    if pattern.startswith("@"):
+        return [workload.name for workload in WORKLOADS
+                if pattern == "@all" or pattern[1:] in workload.tags]
+    names = [workload.name for workload in WORKLOADS]
+    return [pattern] if pattern in names else [n for n in names if n.startswith(pattern)]
+
+
 def select(patterns):
-    """The workloads whose name, or program, is or begins with one of the patterns; the default ones
-    without a pattern. Raises LookupError for a pattern that matches none."""
+    """The workloads whose name is, or else begins with, one of the patterns; @TAG stands for those
+    of a group, @all for all. Without a pattern, the default ones. Raises LookupError for a pattern
+    that matches none."""
     if not patterns:
         return [workload for workload in WORKLOADS if workload.default]
     chosen = set()
     for pattern in patterns:
-        found = [workload.name for workload in WORKLOADS if workload.name.startswith(pattern)]
+        found = _matching(pattern)
         if not found:
             raise LookupError(pattern)
-        chosen.update([pattern] if pattern in found else found)
+        chosen.update(found)
     return [workload for workload in WORKLOADS if workload.name in chosen]
