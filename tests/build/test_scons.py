@@ -186,7 +186,11 @@ class Builds(TreeTest):
         last = [choice.syms[-1].name for choice in options.unique_choices]
         first = [choice.syms[0].name for choice in options.unique_choices]
         for name, end, chosen, override in (("least", 0, first, "y"), ("most", 1, last, "y")):
-            lines = [f"CONFIG_{symbol.name}={symbol.ranges[0][end].str_value}\n" for symbol in numbers]
+            for symbol in chosen:
+                options.syms[symbol].set_value("y")
+            lines = [
+                f"CONFIG_{symbol.name}={symbol.ranges[0][end].str_value}\n" for symbol in numbers if symbol.visibility
+            ]
             lines += [f"CONFIG_{symbol}=y\n" for symbol in chosen]
             lines += [f"CONFIG_CACHE_ADAPTIVE={'yn'[end]}\n"]
             self.tree.write(f"configs/{name}_defconfig", "".join(lines))
