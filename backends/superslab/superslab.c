@@ -10,8 +10,9 @@
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
 #define SHARDS_A_PAGE 1024u
 
-/* A large block is moved by the kernel rather than copied from here on; below, copying is cheaper. */
-static const size_t MOVE_BYTES_LEAST = (size_t)256 << 10;
+/* A large block is moved by the kernel rather than copied from here on. Below, copying is cheaper: the pages
+ * that it leaves behind are used again, while those that a move takes away have to come back one fault each. */
+static const size_t MOVE_BYTES_LEAST = (size_t)1 << 20;
 
 _Static_assert(CONFIG_REFILL_BATCH <= HAK_PACKED_MAX, "a batch fits a packed chain");
 _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
