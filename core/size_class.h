@@ -35,7 +35,7 @@
 #define HAK_LOG2(n) (63 - __builtin_clzll((unsigned long long)(n)))
 /* of m + 1 bytes, from 2^log2 bytes on, the first of which has the index `base`, in 2^steps steps */
 #define HAK_INDEX_FROM(base, log2, steps, m)                                                       \
-    ((base) + (unsigned)((HAK_LOG2(m) - (log2)) << (steps)) +                                      \
+    ((base) + ((unsigned)(HAK_LOG2(m) - (log2)) << (steps)) +                                      \
      (unsigned)(((m) - (1ull << HAK_LOG2(m))) >> (HAK_LOG2(m) - (steps))))
 #define HAK_INDEX_ABOVE(m)                                                                         \
     HAK_INDEX_FROM(HAK_TINY + CONFIG_CLASS_STEPS, 4 + HAK_STEPS_LOG2, HAK_STEPS_LOG2, m)
