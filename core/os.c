@@ -43,6 +43,32 @@ void *os_map(size_t size)
     return map(NULL, size, PROT_READ | PROT_WRITE, ANONYMOUS);
 }
 
+/* More is mapped than wanted, and what lies before and behind goes back. Nobody else can have got into
+ * the range meanwhile. */
+static void *map_and_cut(size_t size, size_t align)
+{
+    if (size + align < size)
+        return NULL;
+    char *base = os_map(size + align);
+    if (base == NULL)
+        return NULL;
+    size_t before = -(uintptr_t)base & (align - 1);
+    if (before > 0)
+        os_unmap(base, before); /* what is refused stays mapped, unused: addresses, no memory */
+    os_unmap(base + before + size, align - before);
+    return base + before;
+}
+
+void *os_map_aligned(size_t size, size_t align)
+{
+    char *base = os_map(size);
+
+    if (base == NULL || ((uintptr_t)base & (align - 1)) == 0)
+        return base;
+    os_unmap(base, size);
+    return map_and_cut(size, align);
+}
+
 void *os_reserve(size_t size)
 {
     return map(NULL, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE);
@@ -149,6 +175,51 @@ bool os_move(void *from, void *to, size_t size)
 
     errno = saved;
     return got == to;
+}
+
+bool os_grow(void *base, size_t size, size_t new_size)
+{
+    int saved = errno;
+    bool done = mremap(base, size, new_size, 0) != MAP_FAILED;
+
+    errno = saved;
+    return done;
+}
+
+enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size)
+{
+    int saved = errno;
+    enum os_moved moved = OS_REFUSED;
+
+    if (is_one_mapping(from, size)) {
+        moved = OS_MOVED;
+        if (mremap(from, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+            moved = errno == EINVAL || errno == ENOSYS ? OS_REFUSED : OS_LOST;
+    }
+    errno = saved;
+    return moved;
+}
+
+/* The number that a file holds; `otherwise` where it cannot be read. */
+static size_t number_in(const char *path, size_t otherwise)
+{
+    int saved = errno;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    char text[24];
+    ssize_t length = file < 0 ? 0 : read(file, text, sizeof(text));
+    size_t number = 0;
+
+    for (ssize_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+        number = number * 10 + (size_t)(text[i] - '0');
+    if (file >= 0)
+        close(file);
+    errno = saved;
+    return number > 0 ? number : otherwise;
+}
+
+size_t os_mappings_limit(void)
+{
+    return number_in("/proc/sys/vm/max_map_count", 65530);
 }
 
 size_t os_address_limit(void)

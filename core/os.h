@@ -13,6 +13,9 @@ size_t os_page_size(void);
 /* Readable and writable zeroed memory. NULL when there is none. */
 void *os_map(size_t size);
 
+/* Likewise, at a multiple of `align`, a power of two of at least the page size. */
+void *os_map_aligned(size_t size, size_t align);
+
 /* Address space without memory: neither readable nor writable, not charged. NULL when refused. */
 void *os_reserve(size_t size);
 
@@ -52,6 +55,22 @@ void os_no_huge_pages(void *base, size_t size);
 /* Moves the pages of [from, from+size) onto [to, to+size), both mapped; `from` stays mapped and reads
  * as zeros. false: the kernel cannot, and `from` is as it was; `to` may have been unmapped. */
 bool os_move(void *from, void *to, size_t size);
+
+/* Makes a mapping longer where it lies; the new memory is zeroed. false: something lies behind it, or
+ * there is no memory, or the range is not one mapping's end; nothing has changed. */
+bool os_grow(void *base, size_t size, size_t new_size);
+
+/* Moves the mapping [from, from+size) to `to`, where [to, to+new_size) is mapped and given up for it;
+ * `from` is unmapped and the rest beyond `size` is zeroed. */
+enum os_moved {
+    OS_MOVED,
+    OS_REFUSED, /* nothing has changed */
+    OS_LOST,    /* `from` is as it was, but `to` may have been unmapped, and be another's by now */
+};
+enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size);
+
+/* How many mappings a process may have (vm.max_map_count), Linux's default where that is not told. */
+size_t os_mappings_limit(void);
 
 /* The limit on the process's address space (RLIMIT_AS) in bytes; SIZE_MAX when there is none. */
 size_t os_address_limit(void);

@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/backend.h"
+
+#include "backends/mmap_only/mapping.h"
+#include "core/lock.h"
+#include "core/os.h"
+
+/* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
+#define CUT_BYTES ((size_t)4096)
+
+/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
+enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
+
+/* Blocks that come back are sorted to so many slabs before the class's lock is taken for them. */
+enum { GROUPS_MOST = 32 };
+
+/* A large block is moved by the kernel rather than copied from here on; below, copying is cheaper. */
+static const size_t MOVE_GRANULES_LEAST = ((size_t)256 << 10) >> GRANULE_SHIFT;
+
+_Static_assert(enabled(CONFIG_REMOTE_FREE_KEEP),
+               "no slab has an owner to whom a block could return");
+
+/* The slabs of a class that have something to give. */
+struct shared_class {
+    _Alignas(HAK_CACHE_LINE) struct hak_lock lock;
+    struct range *open;
+};
+
+static struct shared_class classes[HAK_CLASSES] = {
+    [0 ... HAK_CLASSES - 1] = {.lock = {.rank = HAK_RANK_SLABS}},
+};
+
+static struct shared_class *lock_class(hak_class cls)
+{
+    struct shared_class *shared = &classes[hak_class_index(cls)];
+
+    hak_lock(&shared->lock);
+    return shared;
+}
+
+/* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
+
+static const char FREED_TWICE[] = "freed twice";
+static const char NOT_A_BLOCK[] = "not the start of a block";
+static const char BAD_LINK[] = "a free block was written to";
+
+static unsigned tag_of(const void *pointer)
+{
+    if ((uintptr_t)pointer >> ADDRESS_BITS != 0)
+        return TAG_NONE;
+    return page_map_tag(granule_of(pointer));
+}
+
+static hak_class class_of(unsigned tag)
+{
+    return (uint32_t)(tag - CODE_CLASS);
+}
+
+static char *slab_base(const struct range *slab)
+{
+    return granule_address(slab->first);
+}
+
+/* The slab of a small block. pre: its granule's tag is a class */
+static struct range *slab_of(const void *block)
+{
+    size_t granule = granule_of(block);
+
+    return page_map_range(granule - page_map_range(granule)->distance);
+}
+
+static bool on_grid(const struct range *slab, const void *block)
+{
+    size_t offset = (size_t)((const char *)block - slab_base(slab));
+
+    /* 32 bits, as a slab is no longer: that division is much the cheaper one. */
+    return offset < (size_t)slab->capacity * slab->block_size &&
+           (uint32_t)offset % slab->block_size == 0;
+}
+
+/* The slab of a block that came through a cache or a list: it must be a block of this class. */
+static struct range *checked_slab(const void *block, hak_class cls)
+{
+    if (unlikely(class_of(tag_of(block)) != cls))
+        hak_fatal_pointer("free()", block, BAD_LINK);
+    struct range *slab = slab_of(block);
+    if (unlikely(!on_grid(slab, block)))
+        hak_fatal_pointer("free()", block, NOT_A_BLOCK);
+    return slab;
+}
+
+static void list(struct shared_class *shared, struct range *slab)
+{
+    slab->next = shared->open;
+    slab->previous = NULL;
+    if (shared->open)
+        shared->open->previous = slab;
+    shared->open = slab;
+    slab->listed = true;
+}
+
+static void unlist(struct shared_class *shared, struct range *slab)
+{
+    if (slab->next)
+        slab->next->previous = slab->previous;
+    *(slab->previous ? &slab->previous->next : &shared->open) = slab->next;
+    slab->listed = false;
+}
+
+static size_t slab_granules(size_t block_size)
+{
+    size_t granules = 1;
+
+    for (;; granules++) {
+        size_t size = granules << GRANULE_SHIFT;
+        if (size / block_size >= BLOCKS_LEAST && size % block_size <= size / WASTE_PART)
+            return granules;
+    }
+}
+
+/* A slab that is not listed yet. */
+static struct range *slab_new(hak_class cls)
+{
+    size_t block_size = hak_class_size(cls);
+    size_t granules = slab_granules(block_size);
+    size_t align = block_size & -block_size;
+    bool zeroed;
+    struct range *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
+                                       CONFIG_SLAB_BATCH, &zeroed);
+
+    if (slab == NULL)
+        return NULL;
+    slab->free = NULL;
+    slab->used = slab->cut = 0;
+    slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
+    slab->block_size = (uint32_t)block_size;
+    for (uint32_t i = 0; i < granules; i++) {
+        page_map_range(slab->first + i)->distance = i;
+        page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
+    }
+    return slab;
+}
+
+/* Gives empty slabs, linked by `next` and listed nowhere, back. */
+static void delete_slabs(struct range *slab)
+{
+    while (slab) {
+        struct range *next = slab->next;
+        for (size_t i = 1; i + 1 < slab->granules; i++)
+            page_map_set_tag(slab->first + i, TAG_NONE);
+        page_map_set_tag(slab->first + slab->granules - 1, TAG_TAKEN);
+        page_map_set_tag(slab->first, TAG_TAKEN);
+        mapping_free(slab);
+        slab = next;
+    }
+}
+
+/* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* What one look at the shared slabs gives. */
+struct taken {
+    struct hak_chain chain; /* free blocks */
+    char *fresh;            /* else: blocks never used, not linked yet */
+    size_t fresh_count;
+    const struct hak_block *broken; /* a free block whose link leads off the grid */
+};
+
+/* Up to `max` free blocks of a slab on top of the chain, whose end is `last`. */
+static void take_free(struct range *slab, size_t max, struct taken *taken)
+{
+    struct hak_block *head = slab->free;
+    struct hak_block *last = head;
+    size_t free = slab->cut - slab->used;
+    size_t wanted = max - taken->chain.count;
+    size_t count = 1;
+
+    wanted = wanted < free ? wanted : free;
+    for (; count < wanted; count++) {
+        if (unlikely(!on_grid(slab, last->next)))
+            break;
+        last = last->next;
+    }
+    struct hak_block *rest = last->next;
+    if (unlikely(count < free && !on_grid(slab, rest))) {
+        taken->broken = last;
+        return;
+    }
+    slab->free = count < free ? rest : NULL;
+    slab->used += (uint32_t)count;
+    last->next = taken->chain.head;
+    taken->chain = (struct hak_chain){head, taken->chain.count + count};
+}
+
+/* Up to a page's worth of blocks that were never used. */
+static void take_fresh(struct range *slab, size_t max, struct taken *taken)
+{
+    size_t size = slab->block_size;
+    size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
+    size_t left = slab->capacity - slab->cut;
+
+    count = count < max ? count : max;
+    count = count < left ? count : left;
+    taken->fresh = slab_base(slab) + slab->cut * size;
+    taken->fresh_count = count;
+    slab->cut += (uint32_t)count;
+    slab->used += (uint32_t)count;
+}
+
+/* Free blocks of as many slabs as it takes; where there are none, fresh ones. */
+static struct taken take(struct shared_class *shared, size_t max)
+{
+    struct taken taken = {{NULL, 0}, NULL, 0, NULL};
+    struct range *slab;
+
+    while ((slab = shared->open) != NULL && taken.chain.count < max && taken.fresh_count == 0 &&
+           taken.broken == NULL) {
+        if (slab->free)
+            take_free(slab, max, &taken);
+        else if (taken.chain.count == 0)
+            take_fresh(slab, max, &taken);
+        if (slab->used == slab->capacity)
+            unlist(shared, slab);
+        else
+            break;
+    }
+    return taken;
+}
+
+/* Links fresh blocks. It touches them first, so it is done without a lock. */
+static struct hak_chain link_fresh(char *base, size_t size, size_t count)
+{
+    char *end = base + (count - 1) * size;
+
+    for (char *block = base; block < end; block += size)
+        ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
+    ((struct hak_block *)(void *)end)->next = NULL;
+    return (struct hak_chain){(struct hak_block *)(void *)base, count};
+}
+
+static struct hak_chain chain_of(struct taken taken, hak_class cls)
+{
+    if (unlikely(taken.broken != NULL))
+        hak_fatal_pointer("malloc()", taken.broken, BAD_LINK);
+    if (taken.fresh_count > 0)
+        return link_fresh(taken.fresh, hak_class_size(cls), taken.fresh_count);
+    return taken.chain;
+}
+
+static struct hak_chain take_shared(hak_class cls, size_t max)
+{
+    struct shared_class *shared = lock_class(cls);
+    struct taken taken = take(shared, max);
+
+    hak_unlock(&shared->lock);
+    return chain_of(taken, cls);
+}
+
+/* From a slab that is made for it. */
+static struct hak_chain take_new(hak_class cls, size_t max)
+{
+    struct range *slab = slab_new(cls);
+
+    if (slab == NULL)
+        return (struct hak_chain){NULL, 0};
+    struct shared_class *shared = lock_class(cls);
+    list(shared, slab);
+    struct taken taken = take(shared, max);
+    hak_unlock(&shared->lock);
+    return chain_of(taken, cls);
+}
+
+/* ── return ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* Blocks of one slab. */
+struct group {
+    struct range *slab;
+    struct hak_block *head, *last;
+    uint32_t count;
+};
+
+/* Gives a group back to its slab; an empty slab goes from the list to *empty. */
+static bool give(struct shared_class *shared, const struct group *group, struct range **empty)
+{
+    struct range *slab = group->slab;
+
+    if (unlikely(slab->used < group->count))
+        return false;
+    group->last->next = slab->free;
+    slab->free = group->head;
+    slab->used -= group->count;
+    if (!slab->listed)
+        list(shared, slab);
+    if (slab->used == 0) {
+        unlist(shared, slab);
+        slab->next = *empty;
+        *empty = slab;
+    }
+    return true;
+}
+
+static void give_all(hak_class cls, const struct group *groups, size_t count)
+{
+    struct range *empty = NULL;
+    size_t given = 0;
+    struct shared_class *shared = lock_class(cls);
+
+    while (given < count && give(shared, &groups[given], &empty))
+        given++;
+    hak_unlock(&shared->lock);
+    if (unlikely(given < count))
+        hak_fatal_pointer("free()", groups[given].head, FREED_TWICE);
+    delete_slabs(empty);
+}
+
+/* Puts blocks into groups, neighbours of one slab together, and gives those back. */
+struct sorter {
+    hak_class cls;
+    size_t count;
+    struct group groups[GROUPS_MOST];
+};
+
+static void sorter_add(struct sorter *sorter, struct hak_block *block)
+{
+    struct group *group = sorter->count > 0 ? &sorter->groups[sorter->count - 1] : NULL;
+
+    if (group && on_grid(group->slab, block)) {
+        group->last->next = block;
+        group->last = block;
+        group->count++;
+        return;
+    }
+    struct range *slab = checked_slab(block, sorter->cls);
+    if (sorter->count == GROUPS_MOST) {
+        give_all(sorter->cls, sorter->groups, sorter->count);
+        sorter->count = 0;
+    }
+    sorter->groups[sorter->count++] = (struct group){slab, block, block, 1};
+}
+
+static void sorter_end(struct sorter *sorter)
+{
+    if (sorter->count > 0)
+        give_all(sorter->cls, sorter->groups, sorter->count);
+}
+
+static void sort(hak_class cls, struct hak_chain chain)
+{
+    struct sorter sorter;
+    struct hak_block *block = chain.head;
+
+    sorter.cls = cls;
+    sorter.count = 0;
+    for (size_t left = chain.count; left > 0; left--) {
+        struct hak_block *next = left > 1 ? block->next : NULL;
+        sorter_add(&sorter, block);
+        block = next;
+    }
+    sorter_end(&sorter);
+}
+
+/* ── kept chains ─────────────────────────────────────────────────────────────────────────────── */
+
+static struct hak_chain kept_pop(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain_stack *kept = &shard->kept[hak_class_index(cls)];
+    struct hak_chain chain = hak_chain_pop(kept);
+
+    if (chain.count == 0)
+        return chain;
+    if (kept->top)
+        checked_slab(hak_chain_unpack(kept->top).head, cls);
+    if (chain.count > max) {
+        struct hak_block *last = chain.head;
+        for (size_t i = 1; i < max; i++) {
+            last = last->next;
+            checked_slab(last, cls);
+        }
+        hak_chain_push(kept, (struct hak_chain){last->next, chain.count - max});
+        last->next = NULL;
+        chain.count = max;
+    }
+    shard->kept_bytes -= chain.count * hak_class_size(cls);
+    return chain;
+}
+
+/* Makes room: a kept chain of another class goes to its slabs. The classes take turns, one at a call. */
+static bool kept_evict(struct hak_shard *shard, hak_class wanting)
+{
+    hak_class cls = hak_class_at(shard->victim);
+
+    shard->victim = (shard->victim + 1) % HAK_CLASSES;
+    if (cls == wanting || shard->kept[hak_class_index(cls)].top == 0)
+        return false;
+    sort(cls, kept_pop(shard, cls, HAK_PACKED_MAX));
+    return true;
+}
+
+static bool kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    size_t bytes = chain.count * hak_class_size(cls);
+
+    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX || chain.count > HAK_PACKED_MAX)
+        return false;
+    while (shard->kept_bytes + bytes > KEPT_BYTES_MAX)
+        if (!kept_evict(shard, cls))
+            return false;
+    hak_chain_push(&shard->kept[hak_class_index(cls)], chain);
+    shard->kept_bytes += bytes;
+    return true;
+}
+
+static void kept_sort_all(struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        while (shard->kept[i].top)
+            sort(hak_class_at(i), kept_pop(shard, hak_class_at(i), HAK_PACKED_MAX));
+}
+
+/* ── the contract: small blocks ──────────────────────────────────────────────────────────────── */
+
+struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain chain = kept_pop(shard, cls, max);
+
+    if (chain.count == 0)
+        chain = take_shared(cls, max);
+    if (chain.count == 0)
+        chain = take_new(cls, max);
+    if (chain.count == 0 && shard->kept_bytes > 0) {
+        /* Out of memory, but for what is kept for other classes. */
+        kept_sort_all(shard);
+        chain = take_new(cls, max);
+    }
+    if (chain.count == 0) /* another thread may have freed some meanwhile */
+        chain = take_shared(cls, max);
+    return chain;
+}
+
+size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+{
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+    struct hak_block *block = chain.head;
+
+    for (size_t i = 0; i < chain.count; i++) {
+        out[i] = block;
+        if (i + 1 < chain.count)
+            block = block->next;
+    }
+    return chain.count;
+}
+
+void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    if (!kept_push(shard, cls, chain))
+        sort(cls, chain);
+}
+
+void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
+{
+    struct sorter sorter;
+
+    (void)shard;
+    sorter.cls = cls;
+    sorter.count = 0;
+    for (size_t i = 0; i < count; i++)
+        sorter_add(&sorter, in[i]);
+    sorter_end(&sorter);
+}
+
+/* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */
+
+/* Says why a pointer is no block. */
+_Noreturn static hak_cold void reject(const void *pointer, const char *call)
+{
+    size_t granule = (uintptr_t)pointer >> ADDRESS_BITS ? 0 : granule_of(pointer);
+    const struct range *range = page_map_range_around(granule);
+
+    if (range == NULL)
+        hak_fatal_pointer(call, pointer, "not from this allocator");
+    if (page_map_tag(range->first) == TAG_LARGE)
+        hak_fatal_pointer(call, pointer, "inside a large block, not its start");
+    hak_fatal_pointer(call, pointer, "not a live block (freed twice?)");
+}
+
+/* The slab of a live small block, or the range of a large one; anything else stops the process. */
+static struct range *checked_block(const void *pointer, const char *call, bool *large)
+{
+    unsigned tag = tag_of(pointer);
+
+    *large = tag == TAG_LARGE;
+    if (*large && (uintptr_t)pointer % GRANULE_SIZE == 0)
+        return page_map_range(granule_of(pointer));
+    if (class_of(tag) >= HAK_CLASS_END)
+        reject(pointer, call);
+    struct range *slab = slab_of(pointer);
+    if (!on_grid(slab, pointer))
+        hak_fatal_pointer(call, pointer, NOT_A_BLOCK);
+    return slab;
+}
+
+static void large_free(struct range *range, const void *pointer, const char *call)
+{
+    uint16_t *tag = page_map_tag_at(page_map.root, (uintptr_t)pointer);
+
+    uint16_t expected = TAG_LARGE;
+
+    /* Of two threads that free it, one finds the tag changed. */
+    if (!atomic_cas_strong_acq_rel(tag, &expected, (uint16_t)TAG_TAKEN))
+        reject(pointer, call);
+    mapping_free(range);
+}
+
+void backend_free(struct hak_shard *shard, void *pointer, const char *call)
+{
+    bool large;
+
+    (void)shard;
+    if (pointer == NULL)
+        return;
+    struct range *range = checked_block(pointer, call, &large);
+    if (large)
+        large_free(range, pointer, call);
+    else
+        sort(class_of(tag_of(pointer)), (struct hak_chain){pointer, 1});
+}
+
+static size_t granules_for(size_t size)
+{
+    return (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
+}
+
+struct hak_span backend_large_alloc(size_t size, size_t align)
+{
+    struct hak_span span = {NULL, false};
+    struct range *range = mapping_alloc(
+        granules_for(size), align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &span.zeroed);
+
+    if (range) {
+        page_map_set_tag(range->first, TAG_LARGE);
+        span.base = granule_address(range->first);
+    }
+    return span;
+}
+
+size_t backend_usable_size(const void *pointer, const char *call)
+{
+    bool large;
+    const struct range *range = checked_block(pointer, call, &large);
+
+    return large ? (size_t)range->granules << GRANULE_SHIFT : range->block_size;
+}
+
+bool backend_resize(void *pointer, size_t size)
+{
+    struct range *range = page_map_range(granule_of(pointer));
+    size_t granules = granules_for(size);
+
+    if (granules < range->granules)
+        mapping_trim(range, granules);
+    return granules <= range->granules || mapping_extend(range, granules);
+}
+
+void *backend_move(void *pointer, size_t size)
+{
+    struct range *range = page_map_range(granule_of(pointer));
+
+    if (range->granules < MOVE_GRANULES_LEAST)
+        return NULL;
+    struct range *to = mapping_move(range, granules_for(size));
+    if (to == NULL) {
+        page_map_set_tag(range->first, TAG_LARGE);
+        return NULL;
+    }
+    page_map_set_tag(to->first, TAG_LARGE);
+    return granule_address(to->first);
+}
+
+/* ── life of a shard ─────────────────────────────────────────────────────────────────────────── */
+
+bool backend_thread_init(struct hak_shard *shard)
+{
+    shard->root = page_map.root;
+    shard->bound = ROOT_ENTRIES;
+    return true;
+}
+
+void backend_thread_exit(struct hak_shard *shard)
+{
+    kept_sort_all(shard);
+}
+
+void backend_fork_prepare(void)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        if (i == 0)
+            hak_lock(&classes[i].lock);
+        else
+            hak_lock_nested(&classes[i].lock);
+    mapping_lock();
+}
+
+void backend_fork_parent(void)
+{
+    mapping_unlock();
+    for (unsigned i = HAK_CLASSES; i-- > 0;)
+        hak_unlock(&classes[i].lock);
+}
+
+void backend_fork_child(void)
+{
+    backend_fork_parent();
+}
+
+void backend_tick(struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+
+    if (now == shard->ticked_at)
+        return;
+    shard->ticked_at = now;
+    if (mapping_dirty())
+        mapping_release_due(now);
+    hak_assert_expensive(backend_valid(shard));
+}
+
+bool backend_trim(struct hak_shard *shard)
+{
+    kept_sort_all(shard);
+    /* A fork may have left some with the heaps of threads that are no more. */
+    for (unsigned tried = 0;; tried++) {
+        struct hak_shard *claimed = hak_heap_claim(tried);
+        if (claimed == NULL)
+            break;
+        kept_sort_all(claimed);
+        hak_heap_release(claimed);
+    }
+    return mapping_release_all();
+}
+
+static bool slab_valid(const struct range *slab, hak_class cls)
+{
+    size_t count = 0;
+    size_t free = slab->cut - slab->used;
+
+    for (const struct hak_block *block = slab->free; count < free; block = block->next, count++)
+        if (block == NULL || !on_grid(slab, block))
+            return false;
+    return slab->used > 0 && slab->used <= slab->cut && slab->cut <= slab->capacity &&
+           slab->used < slab->capacity && slab->listed && slab->block_size == hak_class_size(cls) &&
+           class_of(page_map_tag(slab->first)) == cls;
+}
+
+static bool class_valid(hak_class cls)
+{
+    const struct range *previous = NULL;
+    bool valid = true;
+    struct shared_class *shared = lock_class(cls);
+
+    for (const struct range *slab = shared->open; slab && valid; slab = slab->next) {
+        valid = slab->previous == previous && slab_valid(slab, cls);
+        previous = slab;
+    }
+    hak_unlock(&shared->lock);
+    return valid;
+}
+
+bool backend_valid(const struct hak_shard *shard)
+{
+    size_t kept = 0;
+
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        for (hak_packed_chain packed = shard->kept[i].top; packed;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            kept += chain.count * hak_class_sizes[i];
+        }
+        if (!class_valid(hak_class_at(i)))
+            return false;
+    }
+    return kept == shard->kept_bytes && kept <= KEPT_BYTES_MAX;
+}

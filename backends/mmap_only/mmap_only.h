@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The mmap-only back end: no reservation, slabs that belong to nobody.
+ *
+ *   shard ──── class[i].kept ─► chain ─► chain     what came back of late, for this thread's next refill
+ *
+ *   class[i]   lock, open ─► slab ─► slab ─► ∅     shared: slabs of the class with something to give
+ *
+ *   ranges     slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
+ *                                                  (mapping.h); which granule is what says page_map.h
+ *
+ * Slabs are everybody's, so a block goes back to its slab whoever frees it: there are no remote frees, and
+ * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot
+ * serve takes the lock of its class, for a batch.
+ *
+ * invariant: every slab on class[i].open has the class's tag, and listed set
+ * invariant: length(slab->free) + used == cut <= capacity; a slab with used == 0 is given back
+ * invariant: kept_bytes == bytes in all kept chains <= KEPT_BYTES_MAX
+ *
+ * best case:  few threads, tight memory, sandboxes that count addresses; memory that goes from thread
+ *             to thread
+ * worst case: many threads that build up and tear down blocks of one class at the same time
+ */
+#ifndef HAK_BACKENDS_MMAP_ONLY_H
+#define HAK_BACKENDS_MMAP_ONLY_H
+
+#include "backends/mmap_only/page_map.h"
+#include "core/block_list.h"
+
+/* What a shard keeps at hand beside its cache: a half of the heap's budget, the cache has the other. */
+#define KEPT_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
+
+struct hak_shard {
+    /* read by every free; constant once the heap exists */
+    _Alignas(HAK_CACHE_LINE) const intptr_t *root; /* of the page map */
+    size_t bound; /* ROOT_ENTRIES; 0 in the empty heap, so that its `root` is never followed */
+
+    /* the owner's alone */
+    size_t kept_bytes;
+    unsigned victim; /* index of the class whose kept chains give way next */
+    uint32_t ticked_at;
+    struct hak_chain_stack kept[HAK_CLASSES];
+};
+
+static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)
+{
+    uintptr_t address = (uintptr_t)pointer;
+
+    if (unlikely(address >> 32 >= shard->bound))
+        return HAK_CLASS_NONE;
+    return (uint32_t)(atomic_load_relaxed(page_map_tag_at(shard->root, address)) - CODE_CLASS);
+}
+
+#endif
