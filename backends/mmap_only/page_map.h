@@ -87,7 +87,9 @@ bool page_map_cover(size_t first, size_t last);
 /* pre: address < 2^ADDRESS_BITS */
 static inline uint16_t *page_map_tag_at(const intptr_t *root, uintptr_t address)
 {
-    uintptr_t tags = (uintptr_t)root + (uintptr_t)atomic_load_relaxed(&root[address >> 32]);
+    /* Pinned, so that the leaf's address is one addition and the tag's is part of the load. */
+    uintptr_t tags =
+        hak_pin((uintptr_t)root + (uintptr_t)atomic_load_relaxed(&root[address >> 32]));
 
     tags += __builtin_offsetof(struct page_map, zero);
     return (uint16_t *)tags + ((uint32_t)address >> GRANULE_SHIFT);

@@ -88,6 +88,63 @@ Test(os, moved_pages_leave_zeros_behind)
     }
 }
 
+Test(os, mapped_memory_is_as_aligned_as_wanted)
+{
+    for (size_t align = 4096; align <= 64 * SIZE; align *= 4) {
+        char *memory = os_map_aligned(SIZE, align);
+        cr_assert_not_null(memory);
+        cr_assert_eq((uintptr_t)memory % align, 0);
+        cr_assert(is_zero(memory, SIZE));
+        memset(memory, 1, SIZE);
+        cr_assert(os_unmap(memory, SIZE));
+    }
+    cr_assert_null(os_map_aligned(SIZE, (size_t)1 << 63));
+    cr_assert_null(os_map_aligned(SIZE_MAX - SIZE + 1, (size_t)1 << 62));
+}
+
+Test(os, a_mapping_grows_if_nothing_lies_behind_it)
+{
+    char *memory = os_map(2 * SIZE);
+
+    memset(memory, 5, SIZE);
+    cr_assert(!os_grow(memory, SIZE, 2 * SIZE), "its other half lies behind it");
+    os_unmap(memory + SIZE, SIZE);
+    cr_assert(os_grow(memory, SIZE, 2 * SIZE));
+    cr_assert(memory[0] == 5 && memory[SIZE - 1] == 5);
+    cr_assert(is_zero(memory + SIZE, SIZE));
+}
+
+Test(os, what_moves_away_leaves_nothing_behind)
+{
+    char *from = os_map(SIZE);
+    char *to = os_map(4 * SIZE);
+
+    memset(from, 5, SIZE);
+    cr_assert_eq(os_move_away(from, SIZE, to, 4 * SIZE), OS_MOVED);
+    cr_assert(to[0] == 5 && to[SIZE - 1] == 5);
+    cr_assert(is_zero(to + SIZE, 3 * SIZE));
+    cr_assert(os_map_at(from, SIZE), "its place is free");
+}
+
+Test(os, what_is_not_one_mapping_does_not_move)
+{
+    char *from = os_map(2 * SIZE);
+    char *to = os_map(2 * SIZE);
+
+    memset(from, 5, 2 * SIZE);
+    cr_assert(os_decommit(from + SIZE, SIZE));
+    cr_assert_eq(os_move_away(from, 2 * SIZE, to, 2 * SIZE), OS_REFUSED);
+    cr_assert_eq(from[SIZE - 1], 5);
+    cr_assert(is_zero(to, 2 * SIZE));
+}
+
+Test(os, the_limit_on_mappings_is_the_kernels)
+{
+    size_t limit = os_mappings_limit();
+
+    cr_assert(limit >= 100 && limit <= (size_t)1 << 31);
+}
+
 Test(os, nothing_touches_errno)
 {
     errno = 1234;
@@ -96,6 +153,11 @@ Test(os, nothing_touches_errno)
     cr_assert(!os_commit((void *)(uintptr_t)os_page_size(), os_page_size()));
     cr_assert(!os_purge((void *)(uintptr_t)os_page_size(), os_page_size()));
     os_write_error("", 0);
+    cr_assert_null(os_map_aligned((size_t)1 << 62, SIZE));
+    cr_assert(!os_grow((void *)(uintptr_t)os_page_size(), SIZE, 2 * SIZE));
+    cr_assert_eq(os_move_away((void *)(uintptr_t)os_page_size(), SIZE, os_map(SIZE), SIZE),
+                 OS_REFUSED);
+    (void)os_mappings_limit();
     (void)os_charges_committed();
     (void)os_address_limit();
     cr_assert_eq(errno, 1234);

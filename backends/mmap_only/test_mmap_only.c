@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: MIT */
+/* The mmap-only back end itself: its page map, its mappings and their limit, its shared slabs. What any
+ * back end must do is in tests/contract. */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "backends/mmap_only/mapping.h"
+#include "core/heap.h"
+
+static const size_t KIB = (size_t)1 << 10;
+static const size_t MIB = (size_t)1 << 20;
+static const size_t DIRTY_MOST = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
+
+static struct hak_shard *shard;
+
+static void start(void)
+{
+    hak_free(hak_malloc(1));
+    shard = &hak_heap_mine->shard;
+}
+
+TestSuite(mmap_only, .init = start, .timeout = 120);
+
+/* Stands in for libc's: what the kernel does at its limit, or at will. */
+static bool unmaps_nothing;
+
+int munmap(void *base, size_t size)
+{
+    if (unmaps_nothing) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_munmap, base, size);
+}
+
+static bool is_mapped(const void *address)
+{
+    unsigned char resident;
+
+    return mincore((void *)((uintptr_t)address & ~(uintptr_t)4095), 4096, &resident) == 0;
+}
+
+static size_t resident_bytes(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "r");
+    size_t mapped, resident;
+
+    cr_assert_eq(fscanf(statm, "%zu %zu", &mapped, &resident), 2);
+    fclose(statm);
+    return resident * 4096;
+}
+
+static size_t mappings_of_the_process(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    size_t lines = 0;
+    int c;
+
+    while ((c = getc(maps)) != EOF)
+        lines += c == '\n';
+    fclose(maps);
+    return lines;
+}
+
+static uint64_t random_next(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+static bool all_zero(const char *bytes, size_t size)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+static void *one(hak_class cls)
+{
+    return backend_refill_chain(shard, cls, 1).head;
+}
+
+/* Whatever was kept or cached is unmapped. */
+static void give_back_all(void)
+{
+    hak_malloc_trim(0);
+    cr_assert(mapping_valid());
+    cr_assert(backend_valid(shard));
+}
+
+/* ── the page map ────────────────────────────────────────────────────────────────────────────── */
+
+static size_t leaves(void)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < ROOT_ENTRIES; i++)
+        count += page_map.root[i] != 0;
+    return count;
+}
+
+Test(mmap_only, pointers_from_all_over_are_nobodys_and_map_nothing)
+{
+    uint64_t random = 3;
+    size_t before = leaves();
+    size_t found = 0;
+
+    for (int i = 0; i < 2000000; i++) {
+        uintptr_t address = random_next(&random) >> (random_next(&random) % 64);
+        found += backend_lookup(shard, (void *)address) < HAK_CLASS_END;
+    }
+    for (uintptr_t high = 0; high < ROOT_ENTRIES; high++)
+        found += backend_lookup(shard, (void *)(high << 32 | 0xffff0010)) < HAK_CLASS_END;
+    cr_assert_leq(found, 1, "unless it hit the few granules in use");
+    cr_assert_eq(leaves(), before);
+}
+
+Test(mmap_only, a_leaf_comes_with_the_first_block_in_its_4_gib)
+{
+    char *block = backend_large_alloc((size_t)9 << 30, 1).base;
+    size_t first = granule_of(block) / LEAF_GRANULES;
+
+    cr_assert_not_null(block);
+    for (size_t i = 0; i <= 2; i++)
+        cr_assert_neq(page_map.root[first + i], 0);
+    cr_assert_leq(leaves(), 6);
+    backend_free(shard, block, "test");
+    cr_assert_eq(page_map_tag(granule_of(block)), TAG_NONE);
+}
+
+Test(mmap_only, every_granule_of_a_slab_has_its_class)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        size_t granule = granule_of(one(cls));
+        const struct range *slab = page_map_range(granule - page_map_range(granule)->distance);
+        size_t size = (size_t)slab->granules << GRANULE_SHIFT;
+        for (size_t n = 0; n < slab->granules; n++)
+            cr_assert_eq(page_map_tag(slab->first + n), cls + CODE_CLASS);
+        cr_assert_geq(slab->capacity, 8);
+        cr_assert_leq(size - (size_t)slab->capacity * slab->block_size, size / 8);
+    }
+}
+
+/* ── mapping and unmapping ───────────────────────────────────────────────────────────────────── */
+
+Test(mmap_only, empty_slabs_are_unmapped)
+{
+    enum { COUNT = 20000 };
+    static void *blocks[COUNT];
+    size_t before;
+
+    give_back_all();
+    before = mapping_figures().mapped;
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = memset(hak_malloc(1000), 1, 1000);
+    cr_assert_geq(mapping_figures().mapped, before + COUNT * 1000 / GRANULE_SIZE);
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+    give_back_all();
+    cr_assert_eq(mapping_figures().mapped, before);
+    cr_assert(!is_mapped(blocks[0]));
+    cr_assert(!is_mapped(blocks[COUNT / 2]));
+}
+
+Test(mmap_only, slabs_are_mapped_in_batches)
+{
+    give_back_all();
+    size_t before = mapping_figures().mapped;
+    hak_class cls = hak_class_of(500);
+    for (size_t got = 0; got < GRANULE_SIZE / 500 * CONFIG_SLAB_BATCH;) {
+        got += backend_refill_chain(shard, cls, 64).count;
+        size_t mapped = mapping_figures().mapped - before;
+        cr_assert(mapped == 0 || mapped == CONFIG_SLAB_BATCH || mapped == 2 * CONFIG_SLAB_BATCH);
+    }
+}
+
+Test(mmap_only, the_cache_of_free_memory_is_bounded)
+{
+    enum { COUNT = 400 };
+    static void *blocks[COUNT];
+
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = memset(hak_malloc(MIB), 1, MIB);
+    for (size_t i = 0; i < COUNT; i++) {
+        hak_free(blocks[(i * 7) % COUNT]);
+        cr_assert_leq(mapping_figures().dirty, DIRTY_MOST);
+    }
+    cr_assert(mapping_valid());
+    cr_assert_leq(mapping_figures().mapped, DIRTY_MOST + 4 * MIB / GRANULE_SIZE);
+}
+
+/* A program that has calmed down keeps calling now and then. */
+Test(mmap_only, what_is_due_is_unmapped_by_ticks)
+{
+    void *block = memset(hak_malloc(16 * MIB), 1, 16 * MIB);
+
+    hak_free(block);
+    cr_assert(CONFIG_PURGE_DELAY_MS == 0 || is_mapped(block),
+              "freed memory is at hand for a while");
+    for (int tries = 0; is_mapped(block); tries++) {
+        cr_assert_lt(tries, 100 + CONFIG_PURGE_DELAY_MS / 10);
+        usleep(20000);
+        backend_tick(shard);
+    }
+}
+
+/* ── a munmap that fails ─────────────────────────────────────────────────────────────────────── */
+
+Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
+{
+    char *block = hak_malloc(8 * MIB);
+
+    give_back_all();
+    memset(block, 1, 8 * MIB);
+    size_t before = resident_bytes();
+    hak_free(block);
+    unmaps_nothing = true;
+    hak_malloc_trim(0);
+    cr_assert(mapping_valid());
+    cr_assert(is_mapped(block));
+    cr_assert_geq(mapping_figures().clean, 8 * MIB / GRANULE_SIZE);
+    cr_assert_leq(resident_bytes(), before - 7 * MIB);
+    struct hak_span span = backend_large_alloc(8 * MIB, 1);
+    cr_assert_eq(span.base, block, "it is the first choice of the next");
+    cr_assert(!span.zeroed || all_zero(block, 8 * MIB));
+    backend_free(shard, block, "test");
+    unmaps_nothing = false;
+    hak_malloc_trim(0);
+    cr_assert(!is_mapped(block), "and goes when it can");
+}
+
+Test(mmap_only, a_process_in_which_nothing_is_unmapped_goes_on)
+{
+    enum { COUNT = 500 };
+    static unsigned char *blocks[COUNT];
+    static size_t sizes[COUNT];
+    uint64_t random = 11;
+
+    unmaps_nothing = true;
+    for (int step = 0; step < 30000; step++) {
+        size_t i = random_next(&random) % COUNT;
+        size_t size = 1 + random_next(&random) % (1u << (random_next(&random) % 20));
+        if (blocks[i])
+            cr_assert(blocks[i][0] == i % 251 && blocks[i][sizes[i] - 1] == i % 251);
+        if (random_next(&random) % 4) {
+            hak_free(blocks[i]);
+            blocks[i] = hak_malloc(size);
+        } else {
+            blocks[i] = hak_realloc(blocks[i], size);
+        }
+        cr_assert_not_null(blocks[i]);
+        sizes[i] = size;
+        blocks[i][0] = blocks[i][size - 1] = (unsigned char)(i % 251);
+        if (step % 3000 == 2999) {
+            hak_malloc_trim(0);
+            cr_assert(mapping_valid());
+        }
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+    unmaps_nothing = false;
+    give_back_all();
+}
+
+/* ── the limit on mappings ───────────────────────────────────────────────────────────────────── */
+
+/* The program can still map for itself and start threads. */
+static void *nothing(void *unused)
+{
+    return unused;
+}
+
+static void cr_assert_others_can_map(void)
+{
+    pthread_t thread;
+    void *places[100];
+
+    for (size_t i = 0; i < 100; i++) {
+        places[i] =
+            mmap(NULL, 4096, i % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        cr_assert_neq(places[i], MAP_FAILED);
+    }
+    for (size_t i = 0; i < 100; i++)
+        munmap(places[i], 4096);
+    cr_assert_eq(pthread_create(&thread, NULL, nothing, NULL), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+enum { SMALL = 2000000, LARGE = 50000 };
+static uint32_t *small[SMALL];
+static uint32_t *large[LARGE];
+
+Test(mmap_only, two_million_small_and_fifty_thousand_large_blocks)
+{
+    size_t refused = 0;
+
+    for (uint32_t i = 0; i < SMALL; i++) {
+        small[i] = hak_malloc(40);
+        cr_assert_not_null(small[i]);
+        *small[i] = i;
+    }
+    for (uint32_t i = 0; i < LARGE; i++) {
+        errno = 0;
+        large[i] = hak_malloc(100 * KIB);
+        if (large[i])
+            *large[i] = i;
+        else
+            refused++;
+        cr_assert(large[i] || errno == ENOMEM);
+    }
+    /* Every other one goes: as many holes as there can be. */
+    for (uint32_t i = 0; i < LARGE; i += 2) {
+        hak_free(large[i]);
+        large[i] = NULL;
+    }
+    for (uint32_t i = 0; i < SMALL; i += 2)
+        hak_free(small[i]);
+    hak_malloc_trim(0);
+    cr_assert(mapping_valid());
+    struct mapping_figures figures = mapping_figures();
+    size_t mappings = mappings_of_the_process();
+    cr_log_info("%zu refused, %zu mappings, counted as %zu of %zu", refused, mappings,
+                figures.mappings, figures.limit);
+    cr_assert_leq(figures.mappings, figures.limit - figures.limit / 16);
+    cr_assert_leq(mappings, figures.mappings + 200);
+    cr_assert_others_can_map();
+    for (uint32_t i = 1; i < LARGE; i += 2)
+        cr_assert(large[i] == NULL || *large[i] == i);
+    for (uint32_t i = 1; i < SMALL; i += 2)
+        cr_assert_eq(*small[i], i);
+    for (uint32_t i = 1; i < LARGE; i += 2)
+        hak_free(large[i]);
+    for (uint32_t i = 1; i < SMALL; i += 2)
+        hak_free(small[i]);
+    give_back_all();
+    cr_assert_leq(mapping_figures().mappings, 100);
+}
+
+/* Moved blocks melt with nothing: each costs mappings of its own. */
+Test(mmap_only, blocks_that_were_moved_stay_below_the_limit)
+{
+    enum { COUNT = 30000 };
+    static char *blocks[COUNT];
+
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = hak_malloc(256 * KIB);
+        if (blocks[i] == NULL)
+            continue;
+        *blocks[i] = (char)i;
+        char *moved = backend_move(blocks[i], 512 * KIB);
+        blocks[i] = moved ? moved : blocks[i];
+        cr_assert_eq(*blocks[i], (char)i);
+    }
+    cr_assert_leq(mapping_figures().mappings,
+                  mapping_figures().limit - mapping_figures().limit / 16);
+    cr_assert_others_can_map();
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+    give_back_all();
+    cr_assert_leq(mapping_figures().mappings, 100);
+}
+
+/* The program itself has used up all mappings: nothing of ours can be split, or mapped anew. */
+Test(mmap_only, the_kernels_limit_reached_by_others)
+{
+    enum { COUNT = 2000, MAPPED = 70000 };
+    static void *blocks[COUNT];
+    static void *places[MAPPED];
+    size_t mapped = 0;
+
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = memset(hak_malloc(100 * KIB), 1, 100 * KIB);
+    while (mapped < MAPPED) {
+        places[mapped] = mmap(NULL, 4096, mapped % 2 ? PROT_READ : PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (places[mapped] == MAP_FAILED)
+            break;
+        mapped++;
+    }
+    cr_assert_lt(mapped, MAPPED, "vm.max_map_count is higher than this test goes");
+    for (size_t i = 0; i < COUNT; i += 2)
+        hak_free(blocks[i]);
+    hak_malloc_trim(0);
+    cr_assert(mapping_valid());
+    size_t waiting = mapping_figures().clean / 2;
+    size_t had = 0;
+    cr_assert_gt(waiting, 0, "some could not be unmapped");
+    for (size_t i = 0; i < COUNT; i += 2) {
+        errno = 0;
+        blocks[i] = hak_malloc(100 * KIB);
+        cr_assert(blocks[i] || errno == ENOMEM);
+        had += blocks[i] != NULL;
+    }
+    cr_assert_geq(had, waiting, "they are used again");
+    for (size_t i = 1; i < COUNT; i += 2)
+        cr_assert(*(char *)blocks[i] == 1);
+    for (size_t i = 0; i < mapped; i++)
+        munmap(places[i], 4096);
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+    give_back_all();
+    cr_assert_leq(mapping_figures().mappings, 100);
+}
+
+/* ── large blocks that grow ──────────────────────────────────────────────────────────────────── */
+
+Test(mmap_only, growth_moves_pages_and_copies_none)
+{
+    char *block = hak_malloc(64 * MIB);
+    struct rusage before, after;
+
+    for (size_t i = 0; i < 64 * MIB; i += 4096)
+        block[i] = (char)(i >> 12);
+    getrusage(RUSAGE_SELF, &before);
+    for (size_t size = 80 * MIB; size <= 1024 * MIB; size += size / 4) {
+        block = hak_realloc(block, size);
+        cr_assert_not_null(block);
+    }
+    getrusage(RUSAGE_SELF, &after);
+    cr_assert_leq(after.ru_minflt - before.ru_minflt, 1000, "of 16384 pages");
+    for (size_t i = 0; i < 64 * MIB; i += 4096)
+        cr_assert_eq(block[i], (char)(i >> 12));
+    cr_assert(all_zero(block + 64 * MIB, MIB));
+    hak_free(block);
+    cr_assert(!is_mapped(block));
+    give_back_all();
+}
+
+/* ── slabs that belong to nobody ─────────────────────────────────────────────────────────────── */
+
+enum { THREADS = 8, EACH = 20000 };
+
+static void *build_and_tear_down(void *argument)
+{
+    uintptr_t **mine = malloc(EACH * sizeof(*mine));
+    uintptr_t mark = (uintptr_t)argument;
+
+    for (int round = 0; round < 10; round++) {
+        for (size_t i = 0; i < EACH; i++) {
+            mine[i] = hak_malloc(48);
+            if (mine[i] == NULL)
+                abort();
+            mine[i][0] = mine[i][5] = mark;
+        }
+        for (size_t i = 0; i < EACH; i++) {
+            if (mine[i][0] != mark || mine[i][5] != mark)
+                abort();
+            hak_free(mine[i]);
+        }
+    }
+    free(mine);
+    return NULL;
+}
+
+Test(mmap_only, many_threads_on_one_class)
+{
+    pthread_t threads[THREADS];
+
+    for (uintptr_t i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, build_and_tear_down, (void *)(i + 1)), 0);
+    for (size_t i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    give_back_all();
+    cr_assert_leq(mapping_figures().mapped, 100, "all was free");
+}
+
+static void *use_and_free(void *unused)
+{
+    enum { COUNT = 50000 };
+    char **blocks = malloc(COUNT * sizeof(*blocks));
+
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = memset(hak_malloc(1000), 1, 1000);
+    for (size_t i = 0; i < COUNT; i++)
+        hak_free(blocks[i]);
+    free(blocks);
+    return unused;
+}
+
+/* Threads come and go, and each is served from what the ones before have freed. */
+Test(mmap_only, what_one_thread_frees_serves_another)
+{
+    pthread_t thread;
+    size_t most = 0;
+
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(pthread_create(&thread, NULL, use_and_free, NULL), 0);
+        cr_assert_eq(pthread_join(thread, NULL), 0);
+        size_t mapped = mapping_figures().mapped;
+        most = i == 0 ? mapped : most;
+        cr_assert_leq(mapped, most + 32);
+    }
+}
+
+Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(3000); /* of which nobody else has blocks */
+    void *block = one(cls);
+    void *twice[2] = {block, block};
+
+    backend_return_array(shard, cls, twice, 2);
+}
