@@ -41,7 +41,7 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
  * pre:   max > 0; a cold path
  * post:  1 to max blocks of the class that nobody else has; count 0: out of memory
  * owner: the shard's owner
- * sync:  takes HAK_RANK_HEAPS, HAK_RANK_RUNS when its own slabs have none */
+ * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_RUNS when the shard has none at hand */
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
 
 /* Likewise, into out[0 .. max-1]; returns how many. */
@@ -51,7 +51,7 @@ size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, 
  * pre:   all of class cls; own, unless CONFIG_REMOTE_FREE_KEEP; a cold path
  * post:  the caller no longer has them; a link that leaves its slab's block grid stops the process
  * owner: the shard's owner
- * sync:  takes HAK_RANK_RUNS when a slab becomes empty */
+ * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS when one becomes empty */
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
 
 /* Likewise, from in[0 .. count-1], whose blocks are not read. */
@@ -61,7 +61,8 @@ void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *i
  * pre:   any pointer; `shard` may be NULL (a thread without a heap); a cold path when it is not
  * post:  freed; a pointer that is no block stops the process with a message that names `call`
  * owner: the shard's owner
- * sync:  pushes a remote block on its slab's remote word; takes HAK_RANK_RUNS for a large one */
+ * sync:  pushes a remote block on its slab's remote word, or takes HAK_RANK_SLABS where slabs are
+ *        shared; takes HAK_RANK_RUNS for a large one */
 void backend_free(struct hak_shard *shard, void *pointer, const char *call);
 
 /* A large block of at least `size` bytes, aligned to `align`, a power of two.
