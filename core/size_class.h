@@ -31,7 +31,8 @@
 #define HAK_FINE_ABOVE      512u
 #define HAK_FINE_STEPS_LOG2 (HAK_STEPS_LOG2 + enabled(CONFIG_CLASS_FINER))
 
-/* The index of the class of n bytes, as a constant expression: the table and its tests are made of it. */
+/* The index of the class of n bytes, as a constant expression: the table and its tests are made of it.
+ * What is computed only to be dropped must be defined as well: clang looks at all of it. */
 #define HAK_LOG2(n) (63 - __builtin_clzll((unsigned long long)(n)))
 /* of m + 1 bytes, from 2^log2 bytes on, the first of which has the index `base`, in 2^steps steps */
 #define HAK_INDEX_FROM(base, log2, steps, m)                                                       \
@@ -43,10 +44,11 @@
     HAK_INDEX_FROM(HAK_INDEX_ABOVE(HAK_FINE_ABOVE - 1ull) + 1u, HAK_LOG2(HAK_FINE_ABOVE),          \
                    HAK_FINE_STEPS_LOG2, m)
 #define HAK_INDEX_OF(n)                                                                            \
-    ((n) <= HAK_CLASS_UNIT   ? 0u                                                                  \
-     : (n) <= HAK_LINEAR     ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                          \
-     : (n) <= HAK_FINE_ABOVE ? HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR : (n)) - 1)         \
-                             : HAK_INDEX_FINE(((n) <= HAK_FINE_ABOVE ? HAK_FINE_ABOVE : (n)) - 1))
+    ((n) <= HAK_CLASS_UNIT ? 0u                                                                    \
+     : (n) <= HAK_LINEAR   ? HAK_TINY + (unsigned)(((n) + 15) / 16 - 1)                            \
+     : (n) <= HAK_FINE_ABOVE                                                                       \
+         ? HAK_INDEX_ABOVE(((n) <= HAK_LINEAR ? HAK_LINEAR + 1 : (n)) - 1)                         \
+         : HAK_INDEX_FINE(((n) <= HAK_FINE_ABOVE ? HAK_FINE_ABOVE + 1 : (n)) - 1))
 
 #define HAK_CLASSES (HAK_INDEX_OF(HAK_SMALL_MAX) + 1u)
 #define HAK_CLASS_END                                                                              \
