@@ -507,7 +507,7 @@ Test(mmap_only, what_one_thread_frees_serves_another)
 
 Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process, .signal = SIGABRT)
 {
-    hak_class cls = hak_class_of(3000); /* of which nobody else has blocks */
+    hak_class cls = hak_class_of(700); /* of which nobody else has blocks */
     void *block = one(cls);
     void *twice[2] = {block, block};
 
