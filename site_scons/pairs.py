@@ -47,55 +47,66 @@ def entries(options: kconfiglib.Kconfig, symbol: str) -> "dict[str, kconfiglib.S
 # ── What a user would set ───────────────────────────────────────────────────────────────────────────
 
 
-def satisfy(expression, done: "list[kconfiglib.Symbol]") -> bool:
-    """Sets what can be set until the expression holds, as far as that goes; `done` gets what was set."""
-    if kconfiglib.expr_value(expression):
-        return True
-    if not isinstance(expression, tuple):
-        return set_value(expression, "y", done)
-    operator, *parts = expression
-    if operator is kconfiglib.AND:
-        for part in parts:
-            satisfy(part, done)
-    elif operator is kconfiglib.OR:
-        return any(satisfy(part, done) for part in parts)
-    elif operator is kconfiglib.NOT and isinstance(parts[0], kconfiglib.Symbol):
-        set_value(parts[0], "n", done)
-    elif operator is kconfiglib.EQUAL and not isinstance(parts[1], tuple):
-        set_value(parts[0], parts[1].str_value, done)
-    return kconfiglib.expr_value(expression) > 0
+class Wishes:
+    """Sets what entries of choices depend on, as a user would."""
 
+    def __init__(self, entries_wanted: "list[kconfiglib.Symbol]"):
+        self.entries = entries_wanted
+        self.done: "list[kconfiglib.Symbol]" = []  # what was set
 
-def set_value(symbol: kconfiglib.Symbol, value: str, done: "list[kconfiglib.Symbol]") -> bool:
-    """Gives a symbol a value, and what it depends on. An entry of a choice is refused by taking another."""
-    if symbol.is_constant or not any(node.prompt for node in symbol.nodes):
+    def fulfil(self) -> str:
+        """Takes the entries, and sets what they depend on. Returns why that cannot be, or nothing."""
+        for _ in range(ROUNDS):
+            for entry in self.entries:
+                self.set(entry, "y")
+            if all(entry.str_value == "y" for entry in self.entries):
+                return ""
+        return "; ".join(
+            f"{entry.name}: {configuration.reason(entry, 'y') or 'it contradicts the other options'}"
+            for entry in self.entries
+            if entry.str_value != "y"
+        )
+
+    def others(self) -> "list[kconfiglib.Symbol]":
+        """What was set beside the entries."""
+        return [symbol for symbol in dict.fromkeys(self.done) if symbol not in self.entries]
+
+    def satisfy(self, expression) -> bool:
+        """Sets what can be set until the expression holds, as far as that goes."""
+        if kconfiglib.expr_value(expression):
+            return True
+        if not isinstance(expression, tuple):
+            return self.set(expression, "y")
+        operator, *parts = expression
+        if operator is kconfiglib.AND:
+            for part in parts:
+                self.satisfy(part)
+        elif operator is kconfiglib.OR:
+            return any(self.satisfy(part) for part in parts)
+        elif operator is kconfiglib.NOT and isinstance(parts[0], kconfiglib.Symbol):
+            self.set(parts[0], "n")
+        elif operator is kconfiglib.EQUAL and not isinstance(parts[1], tuple):
+            self.set(parts[0], parts[1].str_value)
+        return kconfiglib.expr_value(expression) > 0
+
+    def set(self, symbol: kconfiglib.Symbol, value: str) -> bool:
+        """Gives a symbol a value, and what it depends on. An entry of a choice is refused by taking another;
+        but the choices of the entries that are wanted are made."""
+        if not isinstance(symbol, kconfiglib.Symbol) or symbol.is_constant:
+            return False
+        if not any(node.prompt for node in symbol.nodes):
+            return False
+        if symbol.choice in [entry.choice for entry in self.entries] and (symbol not in self.entries or value == "n"):
+            return False
+        if symbol.choice and value == "n":
+            return any(self.set(other, "y") for other in symbol.choice.syms if other is not symbol)
+        if value != "n":
+            self.satisfy(symbol.direct_dep)
+        symbol.set_value(value)
+        if symbol.str_value == value:
+            self.done.append(symbol)
+            return True
         return False
-    if symbol.choice and value == "n":
-        others = [other for other in symbol.choice.syms if other is not symbol]
-        return any(set_value(other, "y", done) for other in others)
-    if value != "n":
-        satisfy(symbol.direct_dep, done)
-    symbol.set_value(value)
-    if symbol.str_value == value:
-        done.append(symbol)
-        return True
-    return False
-
-
-def choose(entries_wanted: "list[kconfiglib.Symbol]") -> "tuple[list[kconfiglib.Symbol], str]":
-    """Takes these entries of their choices, and sets what they depend on: what was set, or why not."""
-    done: "list[kconfiglib.Symbol]" = []
-    for _ in range(ROUNDS):
-        for entry in entries_wanted:
-            set_value(entry, "y", done)
-        if all(entry.str_value == "y" for entry in entries_wanted):
-            return [symbol for symbol in dict.fromkeys(done) if symbol not in entries_wanted], ""
-    reasons = [
-        f"{entry.name}: {configuration.reason(entry, 'y') or 'it contradicts the other options'}"
-        for entry in entries_wanted
-        if entry.str_value != "y"
-    ]
-    return [], "; ".join(reasons)
 
 
 # ── All pairs ───────────────────────────────────────────────────────────────────────────────────────
@@ -114,10 +125,10 @@ def all_pairs(root: Path, base: "Path | None", shown: str, plugins: "Path | None
     for frontend in entries(options, "FRONTEND"):
         for backend in entries(options, "BACKEND"):
             options = fresh()
-            wanted = [entries(options, "BACKEND")[backend], entries(options, "FRONTEND")[frontend]]
-            set_too, reason = choose(wanted)
+            wishes = Wishes([entries(options, "BACKEND")[backend], entries(options, "FRONTEND")[frontend]])
+            reason = wishes.fulfil()
             config = None if reason else configuration.outcome(root, options, plugins)
-            note = reason or ", ".join(f"{symbol.name}={symbol.str_value}" for symbol in set_too)
+            note = reason or ", ".join(f"{symbol.name}={symbol.str_value}" for symbol in wishes.others())
             pairs.append(Pair(f"{frontend}-{backend}", config, note))
     return pairs
 
@@ -146,18 +157,17 @@ def random_options(root: Path, seed: int, plugins: "Path | None" = None) -> kcon
     forbids the pair that chance has chosen."""
     options = configuration.load_options(root, plugins)
     chance = random.Random(seed)
-    wanted = [chance.choice(list(entries(options, symbol).values())) for symbol in ("BACKEND", "FRONTEND")]
+    wishes = Wishes([chance.choice(list(entries(options, symbol).values())) for symbol in ("BACKEND", "FRONTEND")])
     for choice in options.unique_choices:
         chance.choice(choice.syms).set_value("y")
-    set_too, reason = choose(wanted)
+    wishes.fulfil()
     for symbol in options.unique_defined_syms:
-        if symbol.choice or symbol in set_too or not any(node.prompt for node in symbol.nodes):
+        if symbol.choice or symbol in wishes.done or not any(node.prompt for node in symbol.nodes):
             continue
         if (value := random_value(symbol, chance)) is not None:
             symbol.set_value(value)
     # A plain option may be what the pair depends on, or what it excludes.
-    _, reason = choose(wanted)
-    if reason:
+    if reason := wishes.fulfil():
         raise configuration.ConfigurationError([f"seed {seed}: {reason}"])
     return options
 

@@ -71,6 +71,18 @@ class Configuration(TreeTest):
         output = self.tree.make("savedefconfig", status=2)
         self.assertIn(".config:1: CONFIG_OF_YESTERDAY is not an option", output)
 
+    def test_randconfig(self):
+        self.assertEqual(self.tree.make("randconfig", "SEED=5"), "# Random: SEED=5\n")
+        first = self.config()
+        self.tree.scons("build/local/gen/autoconf.h")
+        self.tree.make("randconfig", "SEED=6")
+        self.assertNotEqual(self.config(), first)
+        self.tree.make("randconfig", "SEED=5")
+        self.assertEqual(self.config(), first)
+        self.assertRegex(self.tree.make("randconfig", "KCONFIG_CONFIG=other.config"), r"^# Random: SEED=\d+\n$")
+        self.tree.make("randconfig", "SEED=x", status=2)
+        self.assertEqual(self.config(), first)
+
     def test_new_options(self):
         self.tree.make("defconfig")
         self.tree.append("Kconfig", '\nconfig NEW_ONE\n\tbool "New"\n\tdefault y\n')

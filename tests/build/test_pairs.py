@@ -136,6 +136,21 @@ class Pairs(unittest.TestCase):
         self.assertIsNone(found["needy-sharing"].config)
         self.assertEqual(found["needy-sharing"].note, "FRONTEND_NEEDY: it depends on OWNED (=n)")
 
+    def test_one_half_of_a_pair_does_not_replace_the_other(self):
+        self.plugin("FRONTEND", "policies", "needy", "\tdepends on BACKEND_OWNING\n")
+        self.plugin("BACKEND", "backends", "sharing")
+        found = self.pairs()
+        self.assertIsNotNone(found["needy-owning"].config)
+        self.assertEqual(found["needy-sharing"].note, "FRONTEND_NEEDY: it depends on BACKEND_OWNING (=n)")
+        self.assertIsNotNone(found["plain-sharing"].config)
+
+    def test_nor_the_other_way_round(self):
+        self.plugin("FRONTEND", "policies", "other")
+        self.plugin("BACKEND", "backends", "picky", "\tdepends on !FRONTEND_PLAIN\n")
+        found = self.pairs()
+        self.assertIsNotNone(found["other-picky"].config)
+        self.assertEqual(found["plain-picky"].note, "BACKEND_PICKY: it depends on !FRONTEND_PLAIN (=y)")
+
     def test_all_else_is_as_in_the_base(self):
         self.plugin("FRONTEND", "policies", "other")
         for pair in self.pairs("CONFIG_NUMBER=8\n# CONFIG_OVERRIDE_LIBC is not set\n").values():

@@ -164,20 +164,11 @@ class Builds(TreeTest):
         self.tree.scons("CONFIG=default", "-c")
         self.assertEqual(self.tree.built("default"), {})
 
-    def test_a_new_policy_is_one_new_folder(self):
-        folder = self.tree.root / "policies/toy"
-        folder.mkdir()
-        for file in (ROOT / POLICY).iterdir():
-            name = file.name.replace(CONFIG.frontend, "toy")
-            text = file.read_text().replace(CONFIG.frontend, "toy").replace(CONFIG.frontend.upper(), "TOY")
-            (folder / name).write_text(text)
-        self.tree.write("configs/toy_defconfig", "CONFIG_FRONTEND_TOY=y\n")
-        objects = compiled(self.tree.scons("CONFIG=toy"))
-        self.assertIn("policies/toy/toy", objects)
-        self.assertNotIn(f"{POLICY}/{CONFIG.frontend}", objects)
-        self.assertIn(f" toy/{CONFIG.backend} ", self.identity("toy"))
-        output = self.tree.scons("test", "CONFIG=toy", "ONLY=policy,test_random")
-        self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0$")
+    def test_a_build_leaves_its_configuration(self):
+        self.tree.write("configs/other_defconfig", "# For tests.\nCONFIG_DIRTY_MAX=33\n")
+        self.tree.scons("CONFIG=other")
+        self.tree.scons("build/local/gen/config", "KCONFIG_CONFIG=build/other/gen/config")
+        self.assertIn("CONFIG_DIRTY_MAX=33\n", (self.tree.root / "build/local/gen/config").read_text())
 
     def test_every_option_builds_and_runs_at_its_ends(self):
         """The ranges in Kconfig are those that the code can bear."""
@@ -200,6 +191,101 @@ class Builds(TreeTest):
             said = self.tree.command("/usr/bin/python3", "-c", "print(sum(map(len, map(str, range(10**5)))))",
                                      LD_PRELOAD=library, PYTHONMALLOC="malloc")
             self.assertEqual(said, "488890\n")
+
+
+class Pairs(TreeTest):
+    """Every front end with every back end: here the default ones and the examples."""
+
+    def setUp(self):
+        super().setUp()
+        for parent, kept in (("policies", CONFIG.frontend), ("backends", CONFIG.backend)):
+            for path in (self.tree.root / parent).glob("*/"):
+                if path.name != kept:
+                    shutil.rmtree(path)
+            shutil.copytree(ROOT / "doc/examples" / parent, self.tree.root / parent, dirs_exist_ok=True)
+        for path in (self.tree.root / "configs").glob("*"):
+            if path.name != "default_defconfig":
+                path.unlink()
+        self.tree.write("configs/other_defconfig", "# For tests.\nCONFIG_DIRTY_MAX=33\n")
+        self.policies, self.back_ends = (
+            sorted(path.parent.name for path in self.tree.root.glob(f"{parent}/*/Kconfig"))
+            for parent in ("policies", "backends")
+        )
+        self.all = {f"{policy}-{back_end}" for policy in self.policies for back_end in self.back_ends}
+
+    def built(self, output):
+        return set(re.findall(r"^LINK build/([\w-]+)/libhakmem.so", output, re.MULTILINE))
+
+    def test_each_is_built_into_a_folder_of_its_own(self):
+        self.assertEqual(self.built(self.tree.scons("-n", "matrix-build")), self.all)
+
+    def test_with_a_configuration_as_the_base(self):
+        self.assertEqual(self.built(self.tree.scons("-n", "matrix-build", "CONFIG=other")), self.all)
+        output = self.tree.scons("matrix-build", "CONFIG=other,default", status=2)
+        self.assertIn("CONFIG=other,default: pairs are built from one configuration", output)
+        self.assertIn("configs/other_defconfig:1: ", self.broken("matrix-build", "CONFIG=other"))
+
+    def broken(self, *words):
+        self.tree.write("configs/other_defconfig", "CONFIG_DIRTY_MAX=0\n")
+        return self.tree.scons(*words, status=2)
+
+    def test_what_cannot_be_is_said_and_left_out(self):
+        name = next(path.name for path in sorted((ROOT / "doc/examples/policies").glob("*/")))
+        kconfig = self.tree.root / f"policies/{name}/Kconfig"
+        entry = f"config FRONTEND_{name.upper()}\n"
+        chosen = f"BACKEND_{CONFIG.backend.upper()}"
+        kconfig.write_text(kconfig.read_text().replace(entry, f"{entry}\tdepends on {chosen} && DIRTY_MAX = 7\n", 1))
+        output = self.tree.scons("-n", "matrix-build")
+        for back_end in self.back_ends:
+            if back_end != CONFIG.backend:
+                self.assertIn(f"scons: there is no {name}-{back_end}: FRONTEND_{name.upper()}: it depends on ", output)
+        self.assertIn(f"scons: {name}-{CONFIG.backend} gets DIRTY_MAX=7 too\n", output)
+        self.assertEqual(self.built(output), {pair for pair in self.all if not pair.startswith(name)} |
+                         {f"{name}-{CONFIG.backend}"})
+
+    def test_a_test_of_the_whole_has_them_all(self):
+        """The default is one of them, and not built twice."""
+        default = f"{CONFIG.frontend}-{CONFIG.backend}"
+        output = self.tree.scons("-n", "test", "ONLY=library")
+        self.assertEqual(self.built(output), self.all - {default} | {"default"})
+        output = self.tree.scons("-n", "test", "ONLY=library", "CONFIG=default")
+        self.assertEqual(self.built(output), {"default"})
+
+    def test_the_matrix_of_compilers_and_sanitizers(self):
+        output = self.tree.scons("-n", "test", "MATRIX=yes", "ONLY=contract,sanitized,smoke,library")
+        folders = set(re.findall(r"^(?:CC|LINK|AR) +build/([\w-]+)/", output, re.MULTILINE))
+        default = f"{CONFIG.frontend}-{CONFIG.backend}"
+        for pair in self.all - {default} | {"default"}:
+            self.assertTrue({pair, f"{pair}-clang", f"{pair}-tsan"} <= folders, pair)
+        sanitized = {folder[: -len("-asan")] for folder in folders if folder.endswith("-asan")}
+        for plugin in self.policies + self.back_ends:
+            self.assertTrue(any(plugin in (default if f == "default" else f).split("-") for f in sanitized), plugin)
+        self.assertEqual(len([folder for folder in folders if re.fullmatch(r"random-\d+", folder)]), 3)
+        self.assertIn("other", folders)
+
+
+class AtRandom(TreeTest):
+    """scons randconfig."""
+
+    def test_builds_and_tries_what_the_seed_says(self):
+        output = self.tree.scons("randconfig", "SEED=77", "COUNT=1")
+        self.assertRegex(output, r"scons: random-77 is \w+/\w+; to repeat: scons randconfig SEED=77 COUNT=1\n")
+        self.assertEqual(set(re.findall(r"^== build/random-77: smoke/(\w+):", output, re.MULTILINE)),
+                         {"stress", "test_frontend", "smoke"})
+        self.assertRegex(output.splitlines()[-1], r" \| Failing: 0 \| Crashing: 0$")
+        kept = self.tree.root / "build/random-77/gen/config"
+        self.tree.make("randconfig", "SEED=77")
+        self.assertEqual((self.tree.root / ".config").read_text().split("\n", 1)[1], kept.read_text())
+
+    def test_says_what_has_failed(self):
+        self.tree.append("core/lock.c", '__attribute__((constructor)) static void broken(void) { __builtin_trap(); }\n')
+        output = self.tree.scons("randconfig", "SEED=78", "COUNT=1", status=2)
+        self.assertIn("to repeat: scons randconfig SEED=78 COUNT=1", output)
+        self.assertIn("NOT PASSED  build/random-78: smoke/stress: ", output)
+
+    def test_numbers(self):
+        output = self.tree.scons("randconfig", "SEED=x", status=2)
+        self.assertIn("SEED=x COUNT=3: these are numbers", output)
 
 
 class Identity(TreeTest):
@@ -287,7 +373,8 @@ class Help(TreeTest):
         for file in ROOT.glob("configs/*_defconfig"):
             self.assertIn(file.name[: -len("_defconfig")], output)
         for word in ("CC:", "CFLAGS:", "CPPFLAGS:", "LDFLAGS:", "AR:", "CONFIG:", "SANITIZE:", "ONLY:", "MATRIX:",
-                     "KCONFIG_CONFIG:", "scons test", "scons ab", "scons -c"):
+                     "KCONFIG_CONFIG:", "PLUGINS:", "SEED:", "COUNT:", "scons test", "scons matrix-build", "scons matrix ",
+                     "scons randconfig", "scons counts-update", "scons ab", "scons -c"):
             self.assertIn(word, output)
 
     def test_needs_no_sound_configuration(self):
