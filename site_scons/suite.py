@@ -22,7 +22,7 @@ GROUPS = {
     "smoke": 120,
     "library": 60,
     "counts": 120,
-    "build": 300,
+    "build": 480,
     "bench": 120,
     "model": 240,
     "process": 420,
