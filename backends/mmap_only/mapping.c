@@ -324,9 +324,17 @@ static bool give_back(struct range *range)
         enter(first, granules); /* whose leaves are there */
     }
     mapping_unlock();
-    bool purged = os_purge(granule_address(first), granules << GRANULE_SHIFT);
-    bool zeroed = purged && os_purge_zeroes();
+    /* What was moved gets fresh memory over it, which melts with its neighbours again. If that is refused,
+     * nobody knows what lies there: it stays taken. */
+    bool renewed = moved && os_map_over(granule_address(first), granules << GRANULE_SHIFT);
+    if (renewed)
+        os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
+    bool purged = renewed || os_purge(granule_address(first), granules << GRANULE_SHIFT);
+    bool zeroed = renewed || (purged && os_purge_zeroes());
     mapping_lock();
+    if (moved && !renewed)
+        return false;
+    mappings -= moved ? MOVED_COST : 0;
     insert(first, granules, (struct kind){.zeroed = zeroed});
     return false;
 }

@@ -29,10 +29,11 @@ static void live_on(uint32_t ms)
     } while (os_clock_ms() - start < ms);
 }
 
-/* Longer than it takes until all is purged that may be: two rounds and a half. */
+/* What a policy's store for all threads holds comes to the slabs within one delay, what is kept at hand within
+ * the next, and its pages go within a third. */
 static void wait_for_purge(void)
 {
-    live_on(CONFIG_PURGE_DELAY_MS + CONFIG_PURGE_DELAY_MS / 4 + 250);
+    live_on(3 * CONFIG_PURGE_DELAY_MS);
 }
 
 static bool is_patient(void)
