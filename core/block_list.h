@@ -42,6 +42,20 @@ static inline struct hak_chain hak_chain_unpack(hak_packed_chain packed)
     return (struct hak_chain){(struct hak_block *)(uintptr_t)(packed >> 16), packed & 0xffff};
 }
 
+/* Links blocks in the order of an array. pre: count > 0 */
+static inline struct hak_chain hak_chain_of(void *const *blocks, size_t count)
+{
+    struct hak_block *last = (struct hak_block *)blocks[0];
+
+#pragma GCC unroll 4
+    for (size_t i = 1; i < count; i++) {
+        last->next = (struct hak_block *)blocks[i];
+        last = last->next;
+    }
+    last->next = NULL;
+    return (struct hak_chain){(struct hak_block *)blocks[0], count};
+}
+
 static inline bool hak_stackable(hak_class cls)
 {
     return hak_class_size(cls) >= sizeof(struct hak_chain_head);

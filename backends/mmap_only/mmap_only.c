@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/backend.h"
+#include "core/block_grid.h"
 
 #include "backends/mmap_only/mapping.h"
 #include "core/lock.h"
@@ -87,6 +88,11 @@ static struct range *checked_slab(const void *block, hak_class cls)
     if (unlikely(!on_grid(slab, block)))
         hak_fatal_pointer("free()", block, NOT_A_BLOCK);
     return slab;
+}
+
+static struct hak_grid grid_of(const struct range *slab)
+{
+    return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
 }
 
 static void list(struct shared_class *shared, struct range *slab)
@@ -441,10 +447,12 @@ size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, 
     struct hak_chain chain = backend_refill_chain(shard, cls, max);
     struct hak_block *block = chain.head;
 
-    for (size_t i = 0; i < chain.count; i++) {
-        out[i] = block;
-        if (i + 1 < chain.count)
+    for (size_t i = 0; i < chain.count;) {
+        struct hak_grid grid = grid_of(checked_slab(block, cls));
+        do {
+            out[i] = block;
             block = block->next;
+        } while (++i < chain.count && hak_grid_has(&grid, block));
     }
     return chain.count;
 }
@@ -455,16 +463,10 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
         sort(cls, chain);
 }
 
+/* Linked, without a look at the blocks: who follows the links checks them, as those of any chain. */
 void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
 {
-    struct sorter sorter;
-
-    (void)shard;
-    sorter.cls = cls;
-    sorter.count = 0;
-    for (size_t i = 0; i < count; i++)
-        sorter_add(&sorter, in[i]);
-    sorter_end(&sorter);
+    backend_return_chain(shard, cls, hak_chain_of(in, count));
 }
 
 /* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */

@@ -512,4 +512,5 @@ Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process, .signal = S
     void *twice[2] = {block, block};
 
     backend_return_array(shard, cls, twice, 2);
+    backend_thread_exit(shard);
 }

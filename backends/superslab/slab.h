@@ -56,6 +56,7 @@
 #define HAK_SUPERSLAB_SLAB_H
 
 #include "backends/superslab/window.h"
+#include "core/block_grid.h"
 #include "core/block_list.h"
 
 #define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
@@ -125,32 +126,9 @@ static inline bool slab_on_grid(const struct slab *slab, const void *block)
            (uint32_t)offset % slab->block_size == 0;
 }
 
-/* slab_on_grid for many blocks of one slab. Multiplied by the inverse, modulo 2^64, of the odd part of the
- * block size, and rotated by the even part, an offset that the size divides becomes the quotient, and
- * any other becomes more than any quotient: one comparison is the whole test. */
-struct slab_grid {
-    const char *base;
-    uint64_t inverse;
-    unsigned shift; /* the power of two in the block size */
-    uint32_t capacity;
-};
-
-static inline struct slab_grid slab_grid_of(const struct slab *slab)
+static inline struct hak_grid slab_grid_of(const struct slab *slab)
 {
-    unsigned shift = (unsigned)__builtin_ctz(slab->block_size);
-    uint64_t odd = slab->block_size >> shift;
-    uint64_t inverse = odd; /* right in its lowest 3 bits; each step doubles them */
-
-    while (inverse * odd != 1)
-        inverse *= 2 - odd * inverse;
-    return (struct slab_grid){slab_base(slab), inverse, shift, slab->capacity};
-}
-
-static inline bool slab_grid_has(const struct slab_grid *grid, const void *block)
-{
-    uint64_t product = (uint64_t)((const char *)block - grid->base) * grid->inverse;
-
-    return (product >> grid->shift | product << (-grid->shift & 63)) < grid->capacity;
+    return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
 }
 
 /* The link of a free block. A link must stay in its slab, on its grid, or the process stops. */

@@ -594,11 +594,11 @@ static struct hak_block *spread(hak_class cls, struct hak_block *block, void **o
 {
     out += count;
     for (ptrdiff_t i = -(ptrdiff_t)count; i < 0;) {
-        struct slab_grid grid = slab_grid_of(checked_slab(block, cls));
+        struct hak_grid grid = slab_grid_of(checked_slab(block, cls));
         do {
             out[i] = block;
             block = block->next;
-        } while (++i < 0 && slab_grid_has(&grid, block));
+        } while (++i < 0 && hak_grid_has(&grid, block));
     }
     return block;
 }
@@ -709,15 +709,7 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
 /* Linked, without a look at the blocks: who follows the links checks them, as those of any chain. */
 void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
 {
-    struct hak_block *last = in[0];
-
-#pragma GCC unroll 4
-    for (size_t i = 1; i < count; i++) {
-        last->next = in[i];
-        last = in[i];
-    }
-    last->next = NULL;
-    backend_return_chain(shard, cls, (struct hak_chain){in[0], count});
+    backend_return_chain(shard, cls, hak_chain_of(in, count));
 }
 
 /* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */

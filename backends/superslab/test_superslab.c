@@ -147,14 +147,14 @@ Test(superslab, the_quick_grid_is_the_grid)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         char *block = one(hak_class_at(i));
         struct slab *slab = slab_at(block);
-        struct slab_grid grid = slab_grid_of(slab);
+        struct hak_grid grid = slab_grid_of(slab);
         ptrdiff_t end = (ptrdiff_t)slab->capacity * slab->block_size;
         for (ptrdiff_t offset = -1000; offset < end + 1000; offset++)
-            cr_assert_eq(slab_grid_has(&grid, slab_base(slab) + offset),
+            cr_assert_eq(hak_grid_has(&grid, slab_base(slab) + offset),
                          slab_on_grid(slab, slab_base(slab) + offset));
         for (unsigned bit = 20; bit < 64; bit++) {
             uintptr_t far = (uintptr_t)block ^ (uintptr_t)1 << bit;
-            cr_assert(!slab_grid_has(&grid, (void *)far));
+            cr_assert(!hak_grid_has(&grid, (void *)far));
         }
     }
 }
