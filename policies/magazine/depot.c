@@ -113,14 +113,23 @@ uint32_t depot_rounds_most(hak_class cls)
     return rounds > 0 ? (uint32_t)least_of(rounds, ROUNDS_MOST) : 1;
 }
 
+/* The places that magazines of a class have at first: so many that all classes can have two such magazines
+ * within the budget, if their blocks are not too large for that. With more, classes that are in use would
+ * drive each other out at each miss. */
+static uint32_t rounds_first(hak_class cls)
+{
+    size_t share = MAGAZINE_BUDGET / 2 / HAK_CLASSES / hak_class_size(cls);
+    size_t rounds = least_of(share > 0 ? share : 1, CONFIG_MAGAZINE_ROUNDS);
+
+    return (uint32_t)least_of(rounds, depot_rounds_most(cls));
+}
+
 struct depot_shard *depot_home(void)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         uint32_t most = depot_rounds_most(hak_class_at(i));
         uint32_t none = 0;
-        uint32_t first = enabled(CONFIG_CACHE_ADAPTIVE) && most > CONFIG_MAGAZINE_ROUNDS
-                             ? CONFIG_MAGAZINE_ROUNDS
-                             : most;
+        uint32_t first = enabled(CONFIG_CACHE_ADAPTIVE) ? rounds_first(hak_class_at(i)) : most;
         atomic_cas_strong_acq_rel(&depot.rounds[i], &none, first);
     }
     uint32_t home = __atomic_fetch_add(&depot.homes, 1, __ATOMIC_RELAXED);
