@@ -1,62 +1,87 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Runs the workloads under two mallocs and says which is faster, by how much, and whether that is
-real. See bench/README.md."""
+"""Runs the workloads under two mallocs or more and says which is faster, by how much, and whether
+that is real. See bench/README.md."""
 
 import argparse
 import datetime
 import importlib.util
 import os
+import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import libraries, machine, present, record, runs, workloads  # noqa: E402
-from lab.comparison import Comparison  # noqa: E402
+from lab import counters, libraries, machine, page, present, record, runs, workloads  # noqa: E402
+from lab.comparison import NARROW, Comparison  # noqa: E402
+from lab.estimate import estimate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 OK, ROW_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
+# Seconds: of the default rows, of each row that was asked for, and of all rows together.
+BUDGET, ROW_BUDGET, MOST_BUDGET = 60.0, 20.0, 750.0
+COUNT_BUDGET = 240.0
 
 
 def positive_seconds(text):
-    value = float(text)
+    value = float(text.removesuffix("s"))
     if not 0 < value < 1e6:
         raise ValueError
     return value
 
 
+def width(text):
+    value = float(text.removesuffix("%")) / 100
+    if not 0 < value < 10:
+        raise ValueError
+    return value
+
+
 positive_seconds.__name__ = "number of seconds"
+width.__name__ = "number of per cent"
 
 
 def arguments():
     parser = argparse.ArgumentParser(
         prog="ab.py",
-        description="Runs the workloads under library A and, by turns, under B, and prints the "
-                    "ratio of their times with a 95 %% interval.",
+        description="Runs the workloads under library A and, by turns, under each of the others, "
+                    "and prints the ratios of their times with 95 %% intervals. A library is a "
+                    "path, or one of: " + ", ".join([libraries.SYSTEM, *libraries.PEERS]) + ".",
         epilog="Exit status: 0; 1 if a workload failed; 2 if nothing could be measured; 130 after "
-               "Ctrl-C, which prints what was measured until then.")
-    parser.add_argument("a", metavar="A.so", nargs="?", help="the library to look at")
-    parser.add_argument("b", metavar="B", nargs="?", default=libraries.SYSTEM,
-                        help="another library, or \"system\", the default: what programs get "
-                             "without a preloaded library")
-    parser.add_argument("--budget", type=positive_seconds, default=60.0, metavar="SECONDS",
-                        help="time to spend in all, 60 by default; under about 40 there may be "
-                             "too few pairs to name a winner")
+               "Ctrl-C, which shows what was measured until then.")
+    parser.add_argument("a", metavar="A", nargs="?", help="the library to look at")
+    parser.add_argument("others", metavar="B", nargs="*",
+                        help="those beside it; without any, \"system\": what programs get without "
+                             "a preloaded library")
+    parser.add_argument("--budget", type=positive_seconds, metavar="SECONDS",
+                        help=f"time to spend in all; by default {BUDGET:.0f} for the default rows, "
+                             f"else {ROW_BUDGET:.0f} a row, {MOST_BUDGET:.0f} at most. Under about "
+                             "40 there may be too few pairs to name a winner")
+    parser.add_argument("--width", type=width, default=NARROW, metavar="PERCENT",
+                        help="a row whose interval is this narrow gets no more pairs "
+                             f"({100 * NARROW:g}%%)")
     parser.add_argument("--only", action="append", metavar="NAME", default=[],
-                        help="a workload of --list, or what its name begins with; may be repeated")
+                        help="a workload of --list, or what its name begins with, or all; may be "
+                             "repeated")
+    parser.add_argument("--counters", action="store_true",
+                        help="simulate the processor's counters where the kernel has none")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
+    parser.add_argument("--report", metavar="RECORD",
+                        help="measure nothing: show a record again, and make its page")
     parser.add_argument("--limit", type=positive_seconds, default=runs.RUN_SECONDS,
                         metavar="SECONDS", help="a run that takes longer hangs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
     parser.add_argument("--programs", default=ROOT / "build" / "bench", metavar="FOLDER",
                         help="the built workloads (build/bench)")
     parser.add_argument("--output", default=ROOT / "build" / "ab", metavar="FOLDER",
-                        help="where the record of each run goes, as JSON (build/ab)")
+                        help="where the record of each run goes, as JSON, and the page (build/ab)")
     options = parser.parse_args()
-    if not options.list and not options.a:
+    if not options.list and not options.a and not options.report:
         parser.error("which library? For one: build/default/libhakmem.so")
+    options.others = options.others or [libraries.SYSTEM]
     return options
 
 
@@ -68,35 +93,83 @@ def fail(message):
 def list_workloads():
     for workload in workloads.WORKLOADS:
         mark = " " if workload.default else "+"
-        print(f"{mark} {workload.name:<18} {workload.about}")
-    print("+ runs only when --only names it")
+        print(f"{mark} {workload.name:<18} {workload.about}"[:present.WIDTH])
+    groups = sorted({tag for workload in workloads.WORKLOADS for tag in workload.tags})
+    print("+ runs when --only (WORKLOADS=) names it, or its group: all "
+          + " ".join(f"@{group}" for group in groups))
+
+
+def need(*modules):
+    for module in modules:
+        if not importlib.util.find_spec(module):
+            fail(f"{module} is missing; `apt-get install python3-{module}`, and run this with "
+                 "/usr/bin/python3")
+
+
+def chosen_workloads(only):
+    try:
+        return workloads.select(["@all" if name == "all" else name for name in only])
+    except LookupError as error:
+        fail(f"no workload begins with {error.args[0]!r}; --list shows all")
+
+
+def budget_of(options, rows):
+    if options.budget:
+        return options.budget
+    if not options.only:
+        # With several others each row takes longer.
+        return min(MOST_BUDGET, BUDGET * (1 + len(options.others)) / 2)
+    return min(MOST_BUDGET, max(BUDGET, ROW_BUDGET * rows))
 
 
 def prepare(options):
     """All that can be found wrong before the first run."""
-    for module in ("numpy", "scipy"):
-        if not importlib.util.find_spec(module):
-            fail(f"{module} is missing; `apt-get install python3-{module}`, and run this with "
-                 "/usr/bin/python3")
-    try:
-        chosen = workloads.select(options.only)
-    except LookupError as error:
-        fail(f"no workload begins with {error.args[0]!r}; --list shows all")
+    chosen = chosen_workloads(options.only)
     runner = runs.Runner(options.programs, options.limit)
     missing = runner.missing(chosen)
     if missing:
         fail(f"{missing[0]} is not there; `scons ab` builds the workloads")
     try:
-        a, b = libraries.tell_apart(libraries.open_library(options.a),
-                                    libraries.open_library(options.b))
+        a, *others = libraries.tell_apart([libraries.open_library(name)
+                                           for name in [options.a, *options.others]])
     except libraries.LibraryError as error:
         fail(error)
-    return Comparison(a, b, chosen, runner, options.budget, options.seed, present.Progress())
+    budget = budget_of(options, len(chosen) * len(others))
+    return Comparison(a, others, chosen, runner, budget, options.seed, present.Progress(),
+                      options.width)
 
 
 def shown_path(path):
     """Relative to where the user is, if that is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
+
+
+def count(comparison, source):
+    """Counts each workload under each library once; what cannot be counted, or not in time, is left
+    out."""
+    end = time.monotonic() + COUNT_BUDGET
+    for trial in comparison.trials:
+        for library in (comparison.a, *comparison.others):
+            left = end - time.monotonic()
+            comparison.progress.say(f"{trial.workload.name}: counting under {library.label}", left)
+            if trial.live() and left > 0:
+                try:
+                    trial.counters[library.label] = counters.count(
+                        trial.workload, library, comparison.runner.programs, source)
+                except counters.CountFailed:
+                    pass
+
+
+def measure(options):
+    started = datetime.datetime.now().astimezone()
+    comparison = prepare(options)
+    # Ctrl-C in the middle of an import would leave half a module behind.
+    estimate([1.0] * 10, [1.0, 2.0] * 5)
+    described = machine.describe()
+    source, counted = counters.available_source(options.counters)
+    comparison.run((lambda made: count(made, source)) if source else None)
+    data = record.as_data(comparison, described, started, counted)
+    return data, lambda: record.write(data, started, options.output)
 
 
 def main():
@@ -108,18 +181,28 @@ def main():
         return OK
     # One thread is enough for so few numbers, and idle threads of a numeric library are noise.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    started = datetime.datetime.now().astimezone()
-    comparison = prepare(options)
-    described = machine.describe()
-    comparison.run()
-    print("\n".join(present.table(comparison, described, present.wants_colour(sys.stdout))))
+    need("numpy", "scipy", "matplotlib", "jinja2")
+    if options.report:
+        try:
+            data, write = record.read(options.report), lambda: options.report
+        except record.RecordError as error:
+            fail(error)
+    else:
+        data, write = measure(options)
+    print("\n".join(present.table(data, present.wants_colour(sys.stdout))), flush=True)
     try:
-        print(f"record: {shown_path(record.write(comparison, described, started, options.output))}")
+        path = write()
+        print(f"record: {shown_path(path)}")
+        html = re.sub(r"(\.json)?$", ".html", os.path.realpath(path), count=1)
+        page.write(data, html)
+        if not options.report:
+            record.link(html, "latest.html")
+        print(f"page: {shown_path(html)}")
     except OSError as error:
-        fail(f"the record cannot be written to {options.output}: {error.strerror}")
-    if comparison.interrupted:
+        fail(f"the record or its page cannot be written to {options.output}: {error.strerror}")
+    if data["interrupted"]:
         return INTERRUPTED
-    return ROW_FAILED if comparison.failed else OK
+    return ROW_FAILED if any(row["failure"] for row in data["rows"]) else OK
 
 
 if __name__ == "__main__":

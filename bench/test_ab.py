@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import unittest
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +25,9 @@ from types import SimpleNamespace
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import comparison, libraries, machine, present, record, runs, workloads  # noqa: E402
+from lab import comparison, counters, libraries, machine, present, record, runs, workloads  # noqa: E402
 from lab.callgrind import Profile  # noqa: E402
-from lab.estimate import Estimate, estimate  # noqa: E402
+from lab.estimate import Estimate, estimate, holm  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
 AB = [sys.executable, str(BENCH / "ab.py")]
@@ -140,18 +141,24 @@ def short_workload(name="pair", command=("{programs}/pair", "72", "50000"), **mo
     return workloads.Workload(name, tuple(command), ("{programs}/pair", "72", "1"), "", **more)
 
 
-def compare(a, b, *chosen, budget=5.0, limit=10.0):
-    """A comparison of two libraries of SOURCES, or of the system's, that has been run."""
-    opened = [libraries.open_library(LIBRARIES.get(name, name)) for name in (a, b)]
-    result = comparison.Comparison(*libraries.tell_apart(*opened), chosen,
-                                   runs.Runner(PROGRAMS, limit), budget, 1,
+def compare(names, *chosen, budget=2.0, limit=10.0):
+    """A comparison of libraries of SOURCES, or of the system's, that has been run."""
+    opened = [libraries.open_library(LIBRARIES.get(name, name)) for name in names.split()]
+    a, *others = libraries.tell_apart(opened)
+    result = comparison.Comparison(a, others, chosen, runs.Runner(PROGRAMS, limit), budget, 1,
                                    present.Progress(io.StringIO()))
     result.run()
     return result
 
 
+def data_of(result):
+    """As it comes back from a file."""
+    made = record.as_data(result, machine.describe(), datetime.now())
+    return json.loads(json.dumps(made))
+
+
 def lines_of(result):
-    return present.table(result, machine.describe())
+    return present.table(data_of(result))
 
 
 class Estimates(unittest.TestCase):
@@ -197,6 +204,28 @@ class Estimates(unittest.TestCase):
             self.assertIsNone(estimate([1.0] * count, [3.0 + i / 100 for i in range(count)]).faster)
         self.assertIsNone(estimate([], []))
 
+    def test_no_bound_lies_beyond_all_pairs_and_on_the_wrong_side_of_one(self):
+        found = estimate([1.0] * 10, [1.0] * 8 + [1.5, 1.6])
+        self.assertLessEqual(found.high, 1.6)
+        self.assertEqual(found.low, 1.0)
+
+    def test_p_is_below_five_per_cent_just_where_the_interval_excludes_one(self):
+        generator = random.Random(9)
+        seen = set()
+        for _ in range(60):
+            found = estimate(self.noise(generator, 12),
+                             [1.02 * value for value in self.noise(generator, 12)])
+            self.assertEqual(found.p <= 0.05, found.faster is not None, found)
+            seen.add(found.faster)
+        self.assertEqual(seen, {None, "A"})
+
+    def test_holm_corrects_for_the_number_of_rows(self):
+        self.assertEqual(holm([0.01]), [0.01])
+        for found, expected in zip(holm([0.04, 0.01, 0.03]), [0.06, 0.03, 0.06]):
+            self.assertAlmostEqual(found, expected)
+        self.assertEqual(holm([0.01, None, 0.9]), [0.03, None, 1.0])
+        self.assertEqual(holm([]), [])
+
     def test_a_beside_itself_is_seldom_told_apart(self):
         # 5 in 100 are expected to claim something; 11 or more would be as rare as 1 in 100.
         generator = random.Random(7)
@@ -212,15 +241,113 @@ class Estimates(unittest.TestCase):
         self.assertGreaterEqual(found, 18)
 
 
+class Requirements(unittest.TestCase):
+    def test_what_is_not_installed_is_a_row_that_says_so_and_no_failure(self):
+        absent = replace(short_workload("absent"), needs=(("no-such-program", "no-such-package"),))
+        result = compare("system system", absent, short_workload())
+        data = data_of(result)
+        self.assertFalse(result.failed)
+        self.assertEqual(data["rows"][0]["pairs"], 0)
+        self.assertGreaterEqual(data["rows"][1]["pairs"], 10)
+        self.assertIn("absent             needs no-such-program: apt-get install no-such-package",
+                      present.table(data))
+
+
+class Promises(unittest.TestCase):
+    """What bench/selftest.py shows with programs, here with times that are made up: the same rules
+    of when to stop and what to claim."""
+
+    ROWS, MOST = 5, 30
+
+    def times(self, generator, scale):
+        """Endless times of A and B: noise, a slow drift, and now and then something that disturbs."""
+        drift = 0.0
+        while True:
+            drift += generator.normal(0, 0.002)
+            spike = generator.random(2) < 0.03
+            logs = drift + generator.normal(0, scale, 2) + spike * generator.uniform(0.1, 0.7, 2)
+            yield [math.exp(value) for value in logs]
+
+    def measured(self, generator, scale, slower=1.0):
+        """A row as a comparison would have left it."""
+        row = comparison.Row(short_workload(), None)
+        for a, b in self.times(generator, scale):
+            row.add((SimpleNamespace(seconds=a), SimpleNamespace(seconds=slower * b)), "AB", 0.02)
+            if row.narrow or len(row.pairs) == self.MOST:
+                return row
+
+    def estimates(self, count, scales, slower=1.0):
+        import numpy
+
+        generator = numpy.random.default_rng(20)
+        return [self.measured(generator, scales[i % len(scales)], slower).estimate()
+                for i in range(count)]
+
+    def test_of_a_hundred_comparisons_of_a_with_itself_at_most_ten_claim_a_difference(self):
+        found = self.estimates(100, (0.003, 0.01, 0.03))
+        self.assertLessEqual(sum(one.faster is not None for one in found), 10)
+        self.assertLess(min(one.pairs for one in found), self.MOST)
+
+    def test_two_per_cent_are_found_in_eight_of_ten(self):
+        found = self.estimates(10, (0.01, 0.02), 1.02)
+        self.assertGreaterEqual(sum(one.faster == "A" for one in found), 8)
+
+    def test_of_a_hundred_headlines_about_a_and_itself_at_most_ten_claim_anything(self):
+        found = self.estimates(100 * self.ROWS, (0.004, 0.008, 0.012))
+        claims = 0
+        for first in range(0, len(found), self.ROWS):
+            rows = [{"measures": {"time": {"estimate": {"p": one.p, "faster": one.faster}}}}
+                    for one in found[first:first + self.ROWS]]
+            record.correct(rows)
+            claims += any(row["claimed"] for row in rows)
+        self.assertLessEqual(claims, 10)
+        # Without the correction it would be about a quarter.
+        self.assertGreater(sum(one.faster is not None for one in found), 10)
+
+
 class Schedules(unittest.TestCase):
+    def rounds(self, others, count):
+        """The orders in which a comparison with that many others runs them, 0 being A."""
+        orders = []
+
+        class Recorder:
+            programs = "/"
+
+            def run(self, workload, library, cpus, padding):
+                orders[-1].append(library)
+                return SimpleNamespace(result="", seconds=1.0)
+        made = comparison.Comparison(0, range(1, others + 1), [short_workload()], Recorder(), 1, 7,
+                                     None)
+        for _ in range(count):
+            orders.append([])
+            made._round(made.trials[0], made.trials[0].rows)
+        return orders, made
+
     def test_each_comes_first_as_often_as_the_other(self):
-        for count in (10, 11, 40):
-            made = comparison.orders(count, random.Random(count))
-            self.assertEqual(len(made), count)
-            self.assertLessEqual(abs(made.count("AB") - made.count("BA")), 1)
+        for others in (1, 4):
+            orders, made = self.rounds(others, 40)
+            for row in made.rows:
+                self.assertEqual(row.orders.count("AB"), row.orders.count("BA"))
+            self.assertGreater(len({tuple(order) for order in orders}), 1)
+            for order in orders:
+                self.assertEqual(sorted(order), list(range(others + 1)))
+
+    def test_a_row_is_done_when_its_interval_is_narrow_wherever_it_lies(self):
+        for ratio in (1.0, 1.5):
+            row = comparison.Row(short_workload(), None)
+            for index in range(20):
+                noise = 1 + 0.001 * (index % 3)
+                row.add((SimpleNamespace(seconds=1.0), SimpleNamespace(seconds=ratio * noise)),
+                        "AB", 0.02)
+                self.assertEqual(row.narrow, index >= 9)
+            wide = comparison.Row(short_workload(), None)
+            for index in range(20):
+                wide.add((SimpleNamespace(seconds=1.0),
+                          SimpleNamespace(seconds=ratio * (1 + index % 2))), "AB", 0.02)
+            self.assertFalse(wide.narrow)
 
     def test_the_budget_binds_but_for_the_first_ten_pairs(self):
-        made = comparison.Comparison(None, None, [short_workload()], None, 60.0, 1, None)
+        made = comparison.Comparison(None, [None], [short_workload()], None, 60.0, 1, None)
         row = made.rows[0]
 
         def wanted(pairs, spent):
@@ -236,8 +363,8 @@ class Schedules(unittest.TestCase):
         self.assertFalse(wanted(0, 0.0))
 
     def test_a_short_budget_ends_in_time(self):
-        result = compare("system", "system", short_workload(command=("{programs}/larson", "4")),
-                         budget=0.1)
+        result = compare("system system", short_workload(command=("{programs}/pair", "64",
+                                                                  "30000000")), budget=0.05)
         self.assertLess(len(result.rows[0].pairs), 10)
         self.assertIn("not measured", "\n".join(lines_of(result)))
 
@@ -261,57 +388,144 @@ class Selections(unittest.TestCase):
         self.assertLessEqual(max(map(len, names)), 18)
 
 
+def invented(rows, *labels):
+    """The data of a comparison that was not made. Rows are those of the first of the others; the
+    rest have the same."""
+    identity = "HAKMEM 1.2.3 " + "word " * 40
+    a, *others = [libraries.Library(label, f"/some/where/{label}.so", identity, "0" * 64,
+                                    {"CONFIG_BOTH": "1", f"CONFIG_{label.upper()}": "32"})
+                  for label in labels]
+    trials = [comparison.Trial(row.workload, [row, *(replace(row, b=b) for b in others[1:])])
+              for row in rows]
+    for row in rows:
+        row.b = others[0]
+    for trial in trials[::2]:
+        values = dict.fromkeys(counters.NAMES, 12.3) | {"cycles": None}
+        trial.counters = {label: counters.Counted(counters.SIMULATION, "operation", values)
+                          for label in labels}
+    made = SimpleNamespace(
+        a=a, others=others, trials=trials, budget=60.0, width=0.02, seed=1, interrupted=True,
+        seconds=59.9, rows=[trial.rows[b] for b in range(len(others)) for trial in trials],
+        runner=SimpleNamespace(programs="/the/programs"))
+    return json.loads(json.dumps(record.as_data(made, machine.describe(), datetime.now())))
+
+
+def invented_row(name, measure=workloads.OWN_TIME, ratio=1.0, seconds=1.0, rss=900, count=12):
+    """Values of every size."""
+    noise = random.Random(1)
+
+    def run(scale):
+        time = scale * seconds * noise.uniform(0.9, 1.1)
+        return runs.Run(
+            time, None if measure == workloads.WALL_TIME else time * 1e6, 1000, "0", time, 0.0, 0.0,
+            rss, time * rss, 0, 0, int(time), 3, 1,
+            {"p50": 20.0 * scale, "p99": 300.0, "p999": 1e4 * scale, "max": 1e9},
+            [(10 * i, int(rss * (1 - 0.9 ** i))) for i in range(40)])
+    row = comparison.Row(short_workload(name, measure=measure), None)
+    row.pairs = [(run(1.0), run(ratio)) for _ in range(count)]
+    row.orders = ["AB"] * count
+    return row
+
+
 class Tables(unittest.TestCase):
     """Values of every size, in a table that was not measured."""
 
-    def fake(self, rows, label="HAKMEM"):
-        a = libraries.Library(label, "/some/where/libhakmem.so", "HAKMEM 1.2.3 " + "word " * 40,
-                              "0" * 64)
-        b = libraries.Library("system", None, "glibc 2.36", None)
-        return SimpleNamespace(a=a, b=b, rows=rows, interrupted=True, seconds=59.9)
-
-    def run_of(self, seconds, rss):
-        return runs.Run(seconds, seconds * 1e6, "0", seconds, 0.0, 0.0, rss, 0, 0, 0, 0)
-
-    def row(self, measure, ratio, seconds, rss, count=12):
-        row = comparison.Row(short_workload("eighteen chars ok.", measure=measure))
-        noise = random.Random(1)
-        row.pairs = [(self.run_of(seconds * noise.uniform(0.9, 1.1), rss),
-                      self.run_of(ratio * seconds * noise.uniform(0.9, 1.1), rss))
-                     for _ in range(count)]
-        return row
-
     def test_every_table_fits_its_width(self):
-        rows = [self.row(measure, ratio, seconds, rss, count)
+        rows = [invented_row("eighteen chars ok.", measure, ratio, seconds, rss, count)
                 for measure in (workloads.OWN_TIME, workloads.WALL_TIME)
                 for ratio in (0.0004, 0.5, 1.0, 9.996, 99.96, 123456.0)
-                for seconds in (1e-6, 0.0123, 12.3, 9999.0)
-                for rss, count in ((900, 12), (99_000_000, 3), (1, 1))]
-        failed = comparison.Row(short_workload(), failure="HAKMEM: " + "a long story " * 20,
-                                command="x")
-        failed.pairs = rows[0].pairs
-        rows += [failed, comparison.Row(short_workload("not measured"))]
-        for label in ("HAKMEM", "magazines"):
-            for line in present.table(self.fake(rows, label), machine.describe()):
+                for seconds, rss, count in ((1e-6, 900, 12), (0.0123, 99_000_000, 3), (12.3, 1, 1),
+                                            (9999.0, 12345678, 12))]
+        failed = invented_row("failed")
+        failed.failure, failed.command = "HAKMEM: " + "a long story " * 20, "x"
+        rows += [failed, comparison.Row(short_workload("not measured"), None)]
+        for labels in (("default", "system"), ("default+CONFIG_CACHE_BYTES=32768", "system", "b")):
+            for line in present.table(invented(rows, *labels)):
                 if "to repeat" not in line:
                     self.assertLessEqual(len(line), present.WIDTH, line)
 
     def test_verdicts(self):
-        def said(*arguments):
-            return present.verdict(Estimate(*arguments))[0]
-        self.assertEqual(said(12, 2.0, 1.9, 2.1, 0.1), "2.00x faster")
-        self.assertEqual(said(12, 0.5, 0.4, 0.6, 0.1), "2.00x slower")
-        self.assertEqual(said(12, 1.5, 0.9, 2.1, 0.1), "not told apart")
-        self.assertEqual(said(9, 2.0, 1.9, 2.1, 0.1), "too few pairs")
-        self.assertEqual(said(2, 2.0, None, None, 0.1), "too few pairs")
+        def said(pairs, low, ratio, high, claimed):
+            found = Estimate(pairs, ratio, low, high, 0.1)
+            estimated = {"ratio": ratio, "low": low, "high": high, "faster": found.faster}
+            return present.verdict({"failure": None, "pairs": pairs, "claimed": claimed,
+                                    "measures": {"time": {"estimate": estimated}}})[0]
+        self.assertEqual(said(12, 1.9, 2.0, 2.1, "A"), "2.00x faster")
+        self.assertEqual(said(12, 1.9, 2.0, 2.1, None), "2.00x faster?")
+        self.assertEqual(said(12, 0.4, 0.5, 0.6, "B"), "2.00x slower")
+        self.assertEqual(said(12, 0.9, 1.5, 2.1, None), "not told apart")
+        self.assertEqual(said(9, 1.9, 2.0, 2.1, None), "too few pairs")
+        self.assertEqual(said(2, None, 2.0, None, None), "too few pairs")
+
+    def test_the_headline_says_what_holds_for_all_rows_together(self):
+        data = invented([invented_row("fast", ratio=2.0), invented_row("slow", ratio=0.5),
+                         invented_row("same")], "ours", "theirs")
+        claim, corrected = present.headline(data)
+        self.assertEqual(claim, "ours is faster than theirs in 1 of 3 workloads (fast) and slower "
+                         "than theirs in 1 of 3 workloads (slow).")
+        self.assertIn("Corrected for 3 rows with Holm", corrected)
+        self.assertIn("not told apart", present.headline(invented([invented_row("same")], "a", "b"))[0])
 
     def test_colour_changes_nothing_but_colour(self):
-        fake = self.fake([self.row(workloads.OWN_TIME, 2.0, 1.0, 900)])
-        plain = present.table(fake, machine.describe())
-        painted = present.table(fake, machine.describe(), colour=True)
+        data = invented([invented_row("fast", ratio=2.0)], "ours", "theirs")
+        plain, painted = present.table(data), present.table(data, colour=True)
         self.assertNotIn("\033", "\n".join(plain))
         self.assertIn(present.GREEN, "\n".join(painted))
         self.assertEqual(plain, [re.sub("\033\\[[0-9]*m", "", line) for line in painted])
+
+
+class Counters(unittest.TestCase):
+    def test_what_perf_writes_is_read(self):
+        counts = counters.parse_perf(
+            "# started on Mon\n\n2000,,cycles:u,90,100.00,,\n4000,,instructions:u,90,100.00,2.0,\n"
+            "<not supported>,,branches,0,100.00,,\n<not counted>,,branch-misses,0,0.00,,\n"
+            "17,,L1-dcache-load-misses:u,90,50.00,,\n")
+        self.assertEqual(counts, {"cycles": 2000, "instructions": 4000, "branches": None,
+                                  "branch_misses": None, "l1_misses": 17})
+        counted = counters.Counted(counters.PERF, "run", counts)
+        self.assertEqual(counted.instructions_per_cycle, 2.0)
+
+    def test_perf_counts_an_operation_without_the_start(self):
+        """A perf that knows two counters."""
+        fake = PROGRAMS / "fake" / "perf"
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text("""#!/bin/sh
+            while [ "$1" != -- ]; do [ "$1" = -o ] && file=$2; shift; done
+            shift
+            said=$("$@"); ops=${said#*ops=}; ops=${ops%% *}
+            printf '%d,,instructions:u,1,100.00,,\\n<not supported>,,cycles,0,0.00,,\\n' \
+                $((1000 + 7 * ${ops:-0})) >"$file"
+            printf '%s\\n' "$said"
+        """)
+        fake.chmod(0o755)
+        before = counters.CLEAN_ENVIRONMENT["PATH"], os.environ["PATH"]
+        os.environ["PATH"] = counters.CLEAN_ENVIRONMENT["PATH"] = f"{fake.parent}:{before[0]}"
+        try:
+            source, why = counters.available_source(False)
+            counted = counters.count(short_workload(), libraries.open_library("system"), PROGRAMS,
+                                     source)
+        finally:
+            counters.CLEAN_ENVIRONMENT["PATH"], os.environ["PATH"] = before
+        self.assertEqual((source, counted.per), (counters.PERF, "operation"))
+        self.assertIn("perf", why)
+        self.assertAlmostEqual(counted.values["instructions"], 7)
+        self.assertIsNone(counted.values["cycles"])
+
+    @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
+    def test_a_simulation_repeats_and_has_no_cycles(self):
+        counted = [counters.count(short_workload(), libraries.open_library("system"), PROGRAMS,
+                                  counters.SIMULATION).values for _ in range(2)]
+        self.assertAlmostEqual(counted[0]["instructions"], counted[1]["instructions"], delta=1)
+        self.assertTrue(20 < counted[0]["instructions"] < 1000, counted)
+        self.assertTrue(1 < counted[0]["branches"] < 200, counted)
+        self.assertIsNone(counted[0]["cycles"])
+
+    def test_what_cannot_be_counted_is_not_available_and_never_zero(self):
+        data = invented([invented_row("one")], "ours", "theirs")
+        lines = [line for line in present.table(data) if line.endswith("12.3")]
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertRegex(line, r" (ours|theirs) +n/a +n/a +12.3 +12.3")
 
 
 class Libraries(unittest.TestCase):
@@ -343,7 +557,7 @@ class Libraries(unittest.TestCase):
 
     def test_the_library_is_asked_what_it_is(self):
         library = libraries.open_library(LIBRARIES["named"])
-        self.assertEqual(library.label, "HAKMEM")
+        self.assertEqual(library.label, "named")
         self.assertEqual(library.identity, "hakmem 9.9.9 (of the test)")
         self.assertEqual(len(library.digest), 64)
         other = libraries.open_library(LIBRARIES["forward"])
@@ -353,11 +567,13 @@ class Libraries(unittest.TestCase):
         self.assertRegex(libraries.open_library("system").identity, r"glibc \d")
 
     def test_equal_labels_are_told_apart(self):
-        def label(*paths):
+        def labels(*paths):
             return [library.label for library in libraries.tell_apart(
-                *(libraries.Library("HAKMEM", path, "", None) for path in paths))]
-        self.assertEqual(label("/b/default/x.so", "/b/hotmag/x.so"), ["default", "hotmag"])
-        self.assertEqual(label("/b/default/x.so", "/b/default/x.so"), ["A", "B"])
+                libraries.Library("x", path, "", None) for path in paths)]
+        self.assertEqual(labels("/b/default/x.so", "/b/keep/x.so"), ["default", "keep"])
+        self.assertEqual(labels("/b/default/x.so", "/b/default/x.so"),
+                         ["default (1)", "default (2)"])
+        self.assertEqual(labels(None, "/b/keep/x.so", None), ["x (1)", "keep", "x (3)"])
 
     def test_what_serves_a_program_is_seen(self):
         library = libraries.open_library(LIBRARIES["forward"])
@@ -369,7 +585,7 @@ class Libraries(unittest.TestCase):
 
 class Comparisons(unittest.TestCase):
     def test_a_slow_library_is_found_slower(self):
-        result = compare("slow", "system", short_workload())
+        result = compare("slow system", short_workload())
         found = result.rows[0].estimate()
         self.assertEqual(found.faster, "B")
         self.assertLess(found.high, 0.5)
@@ -382,7 +598,7 @@ class Comparisons(unittest.TestCase):
 
     def failed_row(self, library, *chosen, **options):
         """The first row fails, the second one goes on."""
-        result = compare(library, "system", *chosen, short_workload(
+        result = compare(f"{library} system", *chosen, short_workload(
             "sound", command=("{programs}/pair", "64", "100")), **options)
         lines = "\n".join(lines_of(result))
         self.assertTrue(result.failed)
@@ -408,38 +624,113 @@ class Comparisons(unittest.TestCase):
         self.assertRegex(failure, r"^double: its result is \w+, that of system is \w+$")
 
     def test_a_workload_that_says_nothing_is_a_row(self):
-        result = compare("system", "system", short_workload(command=("/bin/echo", "hello")))
+        result = compare("system system", short_workload(command=("/bin/echo", "hello")))
         self.assertIn("no line of data in 'hello", result.rows[0].failure)
 
     def test_a_workload_that_reports_an_error_is_a_row(self):
-        result = compare("system", "system", short_workload(command=("{programs}/pair", "0")))
+        result = compare("system system", short_workload(command=("{programs}/pair", "0")))
         self.assertIn("exit status 2", result.rows[0].failure)
 
     def test_children_of_a_run_that_hangs_are_ended_too(self):
-        compare("system", "system", short_workload(command=("/bin/sh", "-c", "sleep 4321 & wait")),
+        compare("system system", short_workload(command=("/bin/sh", "-c", "sleep 4321 & wait")),
                 limit=1)
         time.sleep(0.2)
         running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
         self.assertNotIn("sleep 4321", running)
 
     def test_the_record_holds_every_run(self):
-        result = compare("forward", "system", short_workload())
-        data = json.loads(json.dumps(record.as_data(result, machine.describe(), datetime.now())))
-        self.assertEqual(len(data["rows"][0]["pairs"]), result.rows[0].estimate().pairs)
-        self.assertEqual({pair["order"] for pair in data["rows"][0]["pairs"]}, {"AB", "BA"})
+        result = compare("forward system", short_workload())
+        data = data_of(result)
+        row = data["rows"][0]
+        self.assertEqual(len(row["runs"]), result.rows[0].estimate().pairs)
+        self.assertEqual({pair["order"] for pair in row["runs"]}, {"AB", "BA"})
         self.assertEqual(data["A"]["path"], LIBRARIES["forward"])
+        for key in ("kernel", "cpu", "governor", "huge_pages", "load"):
+            self.assertIn(key, row["machine"])
+        self.assertEqual(row["B"]["identity"], libraries.open_library("system").identity)
+
+    def test_several_others_are_rows_of_their_own(self):
+        result = compare("forward system slow", short_workload())
+        data = data_of(result)
+        self.assertEqual([row["B"]["label"] for row in data["rows"]], ["system", "slow"])
+        self.assertEqual(data["rows"][1]["claimed"], "A")
+        self.assertIn("faster than slow in 1 of 1", " ".join(present.headline(data)))
+
+    def test_what_fails_among_several_ends_its_own_rows_only(self):
+        data = data_of(compare("forward crash system", short_workload()))
+        self.assertEqual([bool(row["failure"]) for row in data["rows"]], [True, False])
+        self.assertGreaterEqual(data["rows"][1]["pairs"], 10)
+        data = data_of(compare("crash forward system", short_workload()))
+        self.assertEqual([bool(row["failure"]) for row in data["rows"]], [True, True])
+
+    def test_one_thread_gets_one_processor_and_several_get_all(self):
+        # Each must run long enough to be looked at while it does.
+        result = compare("system system",
+                         short_workload(command=("{programs}/pair", "72", "4000000")),
+                         short_workload(command=("{programs}/larson", "2", "4")), budget=0.5)
+        self.assertEqual([trial.pinned for trial in result.trials], [True, False])
+
+    def test_a_run_stays_on_the_processors_that_it_is_given(self):
+        cpu = max(os.sched_getaffinity(0))
+        shown = short_workload(command=("/usr/bin/python3", "-c", "import os; print('ops=1 seconds=1 "
+                               "ns_per_op=1 checksum=' + str(sorted(os.sched_getaffinity(0))))"))
+        run = runs.Runner(PROGRAMS).run(shown, libraries.open_library("system"), [cpu])
+        self.assertEqual(run.result, f"[{cpu}]")
+
+    def test_the_environment_has_another_size_each_time(self):
+        shown = short_workload(command=("/usr/bin/python3", "-c", "import os; print('ops=1 seconds=1 "
+                               "ns_per_op=1 checksum=' + str(len(os.environ['AB_PADDING'])))"))
+        run = runs.Runner(PROGRAMS).run(shown, libraries.open_library("system"), None, 123)
+        self.assertEqual(run.result, "123")
+        paddings = []
+
+        class Recorder:
+            def run(self, workload, library, cpus, padding):
+                paddings.append(padding)
+                return SimpleNamespace(result="", seconds=1.0)
+        made = comparison.Comparison(0, [1], [short_workload()], Recorder(), 1, 7, None)
+        for _ in range(10):
+            made._round(made.trials[0], made.trials[0].rows)
+        self.assertGreater(len(set(paddings)), 15)
+
+    def test_memory_is_sampled_while_a_program_runs(self):
+        # A child that holds 40 MiB for a third of a second.
+        code = "import time; block = b'x' * (40 << 20); time.sleep(0.3)"
+        held = workloads.Workload("held", ("/bin/sh", "-c", f'/usr/bin/python3 -c "{code}"; true'),
+                                  ("/bin/true",), "", measure=workloads.WALL_TIME)
+        run = runs.Runner(PROGRAMS).run(held, libraries.open_library("system"))
+        self.assertGreater(len(run.rss), 10)
+        self.assertTrue(45 < run.peak_rss_kib / 1024 < 80, run.peak_rss_kib)
+        self.assertTrue(40 * 0.3 < run.rss_mib_seconds < 80 * run.wall_seconds, run.rss_mib_seconds)
+
+    def test_a_run_too_short_to_be_sampled_has_no_memory_over_time(self):
+        data = data_of(compare("system system", short_workload()))
+        self.assertIsNone(data["rows"][0]["measures"]["rss_seconds"])
+        self.assertIn("n/a", "\n".join(present.table(data)))
+
+    def test_latencies_are_taken_from_the_line_of_data(self):
+        said = "ops=9 seconds=1 ns_per_op=1 checksum=0 p50_ns=20 p99_ns=300 p999_ns=4000 max_ns=50000"
+        data = data_of(compare("system system", short_workload(command=("/bin/echo", said))))
+        measures = data["rows"][0]["measures"]
+        self.assertEqual([measures[name]["A"] for name in runs.PERCENTILES], [20, 300, 4000, 50000])
+        self.assertRegex("\n".join(present.table(data)), r"20\.0 ns +20\.0 ns +300 ns")
 
 
 class CommandLine(unittest.TestCase):
     def test_in_a_pipe_it_is_quiet_and_plain(self):
-        done = run_ab(LIBRARIES["named"], "--only", "random_mixed short", "--budget", "10")
+        done = run_ab(LIBRARIES["named"], "--only", "random_mixed short", "--budget", "3")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr, "")
         self.assertNotRegex(done.stdout, "[\033\r]")
         self.assertIn("hakmem 9.9.9 (of the test)", done.stdout)
-        self.assertLessEqual(max(map(len, done.stdout.splitlines()[:-1])), present.WIDTH)
-        path = done.stdout.splitlines()[-1].removeprefix("record: ")
-        self.assertGreaterEqual(len(json.loads(Path(path).read_text())["rows"][0]["pairs"]), 10)
+        *lines, said_record, said_page = done.stdout.splitlines()
+        self.assertLessEqual(max(map(len, lines)), present.WIDTH)
+        path = said_record.removeprefix("record: ")
+        self.assertGreaterEqual(json.loads(Path(path).read_text())["rows"][0]["pairs"], 10)
+        self.assertIn("</html>", Path(said_page.removeprefix("page: ")).read_text())
+        again = run_script("ab.py", "--report", path)
+        self.assertEqual((again.returncode, again.stderr), (0, ""))
+        self.assertEqual(again.stdout.splitlines()[:-2], lines)
         self.assertEqual((PROGRAMS / "ab" / "latest.json").resolve(), Path(path).resolve())
 
     def on_a_terminal(self, *arguments, stop_at=None, stdout=None):
@@ -457,6 +748,7 @@ class CommandLine(unittest.TestCase):
             while chunk := os.read(ours, 65536):
                 shown += chunk
                 if stop_at and stop_at in shown:
+                    time.sleep(0.5)
                     process.send_signal(signal.SIGINT)
                     stop_at = None
         except OSError:
@@ -467,25 +759,26 @@ class CommandLine(unittest.TestCase):
 
     def test_on_a_terminal_it_shows_progress_and_colour(self):
         process, shown = self.on_a_terminal(LIBRARIES["slow"], "--only", "random_mixed short",
-                                            "--budget", "10")
+                                            "--budget", "3")
         self.assertEqual(process.returncode, 0)
         self.assertIn(b"s left: random_mixed short, pair", shown)
         self.assertIn(present.RED.encode(), shown)
 
     def test_ctrl_c_keeps_what_was_measured(self):
         with open(PROGRAMS / "interrupted", "w+", encoding="utf-8") as file:
-            process, shown = self.on_a_terminal(LIBRARIES["forward"], "--only", "random_mixed",
-                                                stop_at=b"long, pair 2", stdout=file)
+            process, shown = self.on_a_terminal(LIBRARIES["forward"], "--only",
+                                                "random_mixed short", "--width", "0.001",
+                                                stop_at=b", pair ", stdout=file)
             file.seek(0)
             stdout = file.read()
         self.assertEqual(process.returncode, 130, shown)
         self.assertIn("Interrupted", stdout)
-        self.assertRegex(stdout, r"random_mixed long +1 ")
+        self.assertRegex(stdout, r"random_mixed short +\d+ ")
         self.assertNotIn(b"Traceback", shown)
         self.assertTrue(json.loads((PROGRAMS / "ab" / "latest.json").read_text())["interrupted"])
 
     def test_a_failed_row_gives_exit_status_1(self):
-        done = run_ab(LIBRARIES["crash"], "--only", "random_mixed short", "--budget", "10")
+        done = run_ab(LIBRARIES["crash"], "--only", "random_mixed short", "--budget", "3")
         self.assertEqual(done.returncode, 1)
         self.assertIn("FAILED", done.stdout)
 

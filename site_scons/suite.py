@@ -23,7 +23,7 @@ GROUPS = {
     "library": 60,
     "counts": 120,
     "build": 480,
-    "bench": 120,
+    "bench": 300,
     "model": 240,
     "process": 420,
 }

@@ -6,8 +6,11 @@ workloads   the table of what can be run
 libraries   which malloc is under test, what it says it is, whether it really serves a program
 runs        one run of one workload under one library: time, memory, or how it failed
 comparison  which runs, in which order, within which budget
+counters    what the processor does for one operation, from perf or simulated
 machine     what the figures were measured on
-present     the table and the progress line
-record      the JSON file
+record      a comparison as data, kept as a JSON file; the two below know nothing else
+present     the tables in the terminal, and the progress line
+figures     plots of a record
+page        a record as an HTML page
 callgrind   instruction counts, for bench/instructions.py
 """

@@ -1,72 +1,130 @@
 # SPDX-License-Identifier: MIT
 """Which runs are made, in which order, within which budget of time.
 
-The runs of all workloads are interleaved: a block holds one pair of each workload (some more of
+A is compared with one or several others. A round of a workload is one run under A and one under
+each of the others, in random order; a round is reversed in the next one, so that each comes early
+as often as late. A with one of the others, both of the same round, is a pair.
+
+The rounds of all workloads are interleaved: a block holds one round of each workload (some more of
 the very short ones), in shuffled order, so that a slow minute of the machine is shared by all rows.
-Within a pair A or B comes first at random, each as often as the other. Blocks follow each other
-until the budget is spent; nothing here looks at who is winning.
+Each run has an environment of another size, and the kernel gives it another layout. A workload with
+one thread has one CPU for the whole round, another one each time; others may use all.
+
+A row gets ten pairs, then more until its interval is narrow enough or the budget is spent. Only the
+interval's width is looked at, never where it lies: who is winning plays no part.
 """
 
+import os
 import random
+import statistics
 import time
 from dataclasses import dataclass, field
 
 from .estimate import ENOUGH_PAIRS, estimate
 from .libraries import LibraryError, check_served, command_line
-from .runs import Run, RunFailed
+from .runs import MOST_PADDING, Run, RunFailed
 from .workloads import Workload
 
-MOST_PAIRS = 40
-GRACE = 1.5  # how far the budget may be exceeded for a row's first ten pairs
+MOST_PAIRS = 300
+PAIRS_BETWEEN_LOOKS = 5  # at the interval's width; more when there are many already
+LOOK_RESAMPLES = 1999
+NARROW = 0.02
+MOST_GRACE = 60.0  # seconds
+
+
+def grace(budget):
+    """By how much the budget may be exceeded, for the first ten pairs of rows only."""
+    return min(budget / 2, MOST_GRACE)
+
+
+def lacking(workload):
+    """What this machine lacks for the workload, and how to get it; None if it is all there."""
+    missing = workload.missing()
+    programs, packages = zip(*missing) if missing else ((), ())
+    return (f"needs {', '.join(programs)}: apt-get install {' '.join(dict.fromkeys(packages))}"
+            if missing else None)
 
 
 @dataclass
 class Row:
+    """One workload, A beside one of the others."""
     workload: Workload
+    b: object  # the other library
     pairs: list[tuple[Run, Run]] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)  # "AB" or "BA", pair by pair
     failure: str | None = None
     command: str | None = None  # repeats the failure
+    skipped: str | None = None  # what the machine lacks for it
+    narrow: bool = False  # no more pairs are needed
+    loads: list[float] = field(default_factory=list)  # of the machine, after each pair
 
     def times(self):
         return [a.seconds for a, _ in self.pairs], [b.seconds for _, b in self.pairs]
 
-    def estimate(self):
-        return estimate(*self.times())
+    def estimate(self, **more):
+        return estimate(*self.times(), **more)
+
+    def load(self):
+        """The machine's, the row's own runs included; None if there are none."""
+        return round(statistics.median(self.loads), 2) if self.loads else None
+
+    def add(self, pair, order, width):
+        self.pairs.append(pair)
+        self.orders.append(order)
+        self.loads.append(os.getloadavg()[0])
+        count = len(self.pairs)
+        if count >= ENOUGH_PAIRS and count % max(PAIRS_BETWEEN_LOOKS, count // 10) == 0:
+            self.narrow = self.estimate(resamples=LOOK_RESAMPLES).width <= width
 
 
-def orders(count, generator):
-    """Who comes first, for `count` pairs: of every two pairs, one begins with A."""
-    result = []
-    while len(result) < count:
-        two = ["AB", "BA"]
-        generator.shuffle(two)
-        result += two
-    return result[:count]
+@dataclass
+class Trial:
+    """One workload and its rows: A's run serves all of them."""
+    workload: Workload
+    rows: list[Row]
+    pinned: bool = False
+    seconds: float = 0.0  # that one round takes, as of the warm-up
+    order: list[int] = field(default_factory=list)  # of the last round, to be reversed
+    counters: dict = field(default_factory=dict)  # label -> counters.Counted
+
+    def live(self):
+        return [row for row in self.rows if not row.failure and not row.skipped]
 
 
 class Comparison:
-    """A beside B on a list of workloads. After run(), also an interrupted one, `rows` holds what
-    was measured."""
+    """A beside others on a list of workloads. After run(), also an interrupted one, `rows` holds
+    what was measured."""
 
-    def __init__(self, a, b, chosen, runner, budget, seed, progress):
-        self.a, self.b = a, b
+    def __init__(self, a, others, chosen, runner, budget, seed, progress, width=NARROW):
+        self.a, self.others = a, list(others)
         self.runner = runner
         self.budget = budget
         self.seed = seed
+        self.width = width
         self.progress = progress
-        self.rows = [Row(workload) for workload in chosen]
+        self.trials = [Trial(workload, [Row(workload, b) for b in self.others])
+                       for workload in chosen]
+        self.cpus = sorted(os.sched_getaffinity(0))
+        self.generator = random.Random(seed)
         self.interrupted = False
         self.seconds = 0.0
+
+    @property
+    def rows(self):
+        """All rows, those of each of the others together."""
+        return [row for b in range(len(self.others)) for row in (t.rows[b] for t in self.trials)]
 
     @property
     def failed(self):
         return any(row.failure for row in self.rows)
 
-    def run(self):
+    def run(self, afterwards=None):
+        """Measures; then calls `afterwards`, which may take its time and be interrupted, too."""
         start = time.monotonic()
         try:
             self._run(start)
+            if afterwards:
+                afterwards(self)
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
@@ -75,22 +133,21 @@ class Comparison:
             self.seconds = time.monotonic() - start
 
     def _run(self, start):
-        expected = [self._warm_up(row) for row in self.rows]  # seconds of a pair
-        generator = random.Random(self.seed)
-        order = [orders(MOST_PAIRS, generator) for _ in self.rows]
-
+        for trial in self.trials:
+            self.progress.show(0, trial.workload.name, self.budget - (time.monotonic() - start))
+            self._warm_up(trial)
         while True:
-            block = [index for index, row in enumerate(self.rows)
-                     for _ in range(row.workload.pairs_in_block)]
-            generator.shuffle(block)
+            block = [trial for trial in self.trials for _ in range(trial.workload.pairs_in_block)]
+            self.generator.shuffle(block)
             ran = False
-            for index in block:
-                row = self.rows[index]
+            for trial in block:
                 spent = time.monotonic() - start
-                if not self.wants_pair(row, expected[index], spent):
+                rows = [row for row in trial.live() if self.wants_pair(row, trial.seconds, spent)]
+                if not rows:
                     continue
-                self.progress.show(len(row.pairs) + 1, row.workload.name, self.budget - spent)
-                self._pair(row, order[index][len(row.pairs)])
+                self.progress.show(max(len(row.pairs) for row in rows) + 1, trial.workload.name,
+                                   self.budget - spent)
+                self._round(trial, rows)
                 ran = True
             if not ran:
                 return
@@ -98,26 +155,43 @@ class Comparison:
     def wants_pair(self, row, expected, spent):
         """Whether the row gets one more pair. The budget binds, save that a row's first ten pairs
         may exceed it a little. Who is winning plays no part."""
-        if row.failure or len(row.pairs) >= MOST_PAIRS:
+        if row.failure or row.narrow or len(row.pairs) >= MOST_PAIRS:
             return False
         if len(row.pairs) < ENOUGH_PAIRS:
-            return spent < self.budget * GRACE
+            return spent < self.budget + grace(self.budget)
         return spent + expected < self.budget
 
-    def _fail(self, row, error):
-        row.failure, row.command = str(error), error.command
+    def _fail(self, rows, error):
+        for row in rows:
+            row.failure, row.command = str(error), error.command
 
-    def _warm_up(self, row):
-        """Sees that each library serves the program and runs it once under both, which fills the
-        page cache. The figures are dropped; returns the seconds that a pair takes."""
-        self.progress.show(0, row.workload.name, self.budget)
-        try:
-            results = [self._first_run(row.workload, library) for library in (self.a, self.b)]
-            self._compare_results(row, *results)
-        except RunFailed as error:
-            self._fail(row, error)
-            return 0.0
-        return sum(run.wall_seconds for run in results)
+    def _warm_up(self, trial):
+        """Sees that each library serves the program and runs it once under each, which fills the
+        page cache. The figures are dropped, but for how long it takes and whether it has threads."""
+        for row in trial.rows:
+            row.skipped = lacking(trial.workload)
+        if not trial.live():
+            return
+        runs = self._each(trial, [0, *range(1, len(self.others) + 1)], self._first_run)
+        trial.seconds = sum(run.wall_seconds for run in runs.values())
+        trial.pinned = bool(runs) and all(run.threads == 1 for run in runs.values())
+        for index, row in enumerate(trial.rows, 1):
+            if not row.failure:
+                self._compare_results(row, runs[0], runs[index])
+
+    def _each(self, trial, indices, run):
+        """{index: Run} of the libraries, 0 being A. One that fails ends the row that it is for, A's
+        all rows and thereby the round."""
+        runs = {}
+        for index in indices:
+            library = self.others[index - 1] if index else self.a
+            try:
+                runs[index] = run(trial.workload, library)
+            except RunFailed as error:
+                self._fail(trial.live() if not index else [trial.rows[index - 1]], error)
+                if not index:
+                    return {}
+        return runs
 
     def _first_run(self, workload, library):
         probe = workload.filled(workload.probe, self.runner.programs)
@@ -129,20 +203,25 @@ class Comparison:
         return self.runner.run(workload, library)
 
     def _compare_results(self, row, run_a, run_b):
-        if run_a.result != run_b.result:
-            command = row.workload.filled(row.workload.command, self.runner.programs)
-            raise RunFailed(self.a, f"its result is {run_a.result}, that of {self.b.label} is "
-                            f"{run_b.result}",
-                            command_line(command,
-                                         {**self.a.environment, **row.workload.environment}))
+        """False, and the end of the row, if A and B disagree."""
+        if run_a.result == run_b.result:
+            return True
+        self._fail([row], RunFailed(
+            self.a, f"its result is {run_a.result}, that of {row.b.label} is {run_b.result}",
+            self.runner.command(row.workload, self.a)))
+        return False
 
-    def _pair(self, row, order):
-        try:
-            run = {name: self.runner.run(row.workload, self.a if name == "A" else self.b)
-                   for name in order}
-            self._compare_results(row, run["A"], run["B"])
-        except RunFailed as error:
-            self._fail(row, error)
+    def _round(self, trial, rows):
+        wanted = [0] + [index for index, row in enumerate(trial.rows, 1) if row in rows]
+        if sorted(trial.order) == wanted:
+            order, trial.order = trial.order[::-1], []
         else:
-            row.pairs.append((run["A"], run["B"]))
-            row.orders.append(order)
+            order = trial.order = self.generator.sample(wanted, len(wanted))
+        cpus = [self.generator.choice(self.cpus)] if trial.pinned else None
+        runs = self._each(trial, order, lambda workload, library: self.runner.run(
+            workload, library, cpus, self.generator.randrange(1, MOST_PADDING)))
+        for index in wanted[1:]:
+            row = trial.rows[index - 1]
+            if 0 in runs and index in runs and self._compare_results(row, runs[0], runs[index]):
+                row.add((runs[0], runs[index]),
+                        "AB" if order.index(0) < order.index(index) else "BA", self.width)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The two mallocs under test: what they are, and whether they really serve a program."""
+"""The mallocs under test: what they are, and whether they really serve a program."""
 
+import glob
 import hashlib
 import os
 import re
@@ -11,6 +12,14 @@ from dataclasses import dataclass, replace
 
 PROBE_SECONDS = 20
 SYSTEM = "system"
+# Other mallocs that can be asked for by name: the file to preload, and Debian's package of it.
+PEERS = {
+    "jemalloc": ("libjemalloc.so.2", "libjemalloc2"),
+    "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+    "mimalloc": ("libmimalloc.so.2", "libmimalloc2.0"),
+    "tbb": ("libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
+}
+FOLDERS = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 CLEAN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -24,10 +33,11 @@ class NotServed(LibraryError):
 
 @dataclass(frozen=True)
 class Library:
-    label: str  # at most 9 characters: it heads a column
+    label: str
     path: str | None  # None: whatever the program gets without LD_PRELOAD
     identity: str
     digest: str | None
+    options: dict[str, str] | None = None  # macro CONFIG_… -> value, of one that was built here
 
     @property
     def environment(self):
@@ -120,10 +130,22 @@ def _system():
     return Library(SYSTEM, None, f"{version} ({package})" if package else version, None)
 
 
+def _named(peer):
+    """The file of a malloc that was asked for by name."""
+    file, package = PEERS[peer]
+    for folder in FOLDERS:
+        if found := sorted(glob.glob(f"{folder}/{file}")):
+            return found[0]
+    raise LibraryError(f"{peer}: there is no {file} below {', '.join(FOLDERS)}; "
+                       f"`apt-get install {package}`, or give the path of another build")
+
+
 def _preloadable_path(argument):
     if not os.path.isfile(argument):
-        raise LibraryError(f"{argument}: no such file; `scons` builds build/local/libhakmem.so, "
-                           "`scons CONFIG=default` builds build/default/libhakmem.so")
+        names = ", ".join([SYSTEM, *PEERS])
+        raise LibraryError(f"{argument}: no such file; give the path of a shared library (`scons "
+                           "CONFIG=default` builds build/default/libhakmem.so), or one of "
+                           f"{names}")
     path = os.path.abspath(argument)
     if re.search(r"[\s:]", path):
         raise LibraryError(f"{path}: LD_PRELOAD cannot name a file with a space or a colon in its "
@@ -136,25 +158,43 @@ def _digest(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
+def _options(path, identity):
+    """The options of a library in its build's folder, from the file that it was compiled with;
+    None where that is not there or belongs to another build."""
+    try:
+        with open(os.path.join(os.path.dirname(path), "gen", "autoconf.h"), "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    if f" config {hashlib.sha256(text).hexdigest()[:12]} " not in identity:
+        return None
+    return dict(re.findall(r"^#define (CONFIG_\w+) (.*)$", text.decode(), re.MULTILINE))
+
+
+def _label(path):
+    """The folder's name for what the build made there, which is the configuration's; else the
+    file's."""
+    name = os.path.basename(path).split(".so")[0]
+    folder = os.path.basename(os.path.dirname(path))
+    return folder if name == "libhakmem" and folder else name.removeprefix("lib")
+
+
 def open_library(argument):
-    """The library of that path, or the system's for "system". Raises LibraryError if a program
-    cannot be run with it."""
+    """The library of that path, or the one of that name. Raises LibraryError if a program cannot be
+    run with it."""
     if argument == SYSTEM:
         return _system()
-    path = _preloadable_path(argument)
+    path = _preloadable_path(_named(argument) if argument in PEERS else argument)
     said = _probe(["/bin/true"], {"LD_PRELOAD": path, "HAKMEM_VERSION": "1"})
     refused = re.search(r"from LD_PRELOAD cannot be preloaded \(([^)]*)\)", said)
     if refused:
         raise LibraryError(f"{path} cannot be preloaded: {refused[1]}. It must be a shared library "
                            "for this machine, with all that it needs; `ldd` and `file` tell more")
     named = re.search(r"^hakmem .*", said, re.MULTILINE)
-    if named:
-        label, identity = "HAKMEM", named[0]
-    else:
-        name = os.path.basename(path).split(".so")[0]
-        label = name.removeprefix("lib")[:9]
-        identity = _package_version(path) or f"{os.path.basename(path)}, version unknown"
-    library = Library(label, path, identity, _digest(path))
+    identity = named[0] if named else (_package_version(path)
+                                       or f"{os.path.basename(path)}, version unknown")
+    library = Library(argument if argument in PEERS else _label(path), path, identity,
+                      _digest(path), _options(path, identity) if named else None)
     try:
         check_served(library, ["/bin/cat", "/dev/null"], {})
     except NotServed as error:
@@ -163,12 +203,16 @@ def open_library(argument):
     return library
 
 
-def tell_apart(a, b):
-    """Gives two libraries with the same label different ones: the names of their folders (which are
-    those of their configurations), or A and B."""
-    if a.label != b.label:
-        return a, b
-    folders = [os.path.basename(os.path.dirname(library.path or ""))[:9] for library in (a, b)]
-    if not all(folders) or folders[0] == folders[1]:
-        folders = ["A", "B"]
-    return replace(a, label=folders[0]), replace(b, label=folders[1])
+def tell_apart(opened):
+    """Gives each library a label of its own. Those that share one get the name of their folder, or
+    else a number."""
+    result = list(opened)
+    for again in ("folder", "number"):
+        shared = {library.label for library in result
+                  if sum(other.label == library.label for other in result) > 1}
+        for index, library in enumerate(result):
+            folder = os.path.basename(os.path.dirname(library.path or ""))
+            if library.label in shared and (again == "number" or folder):
+                label = folder if again == "folder" else f"{library.label} ({index + 1})"
+                result[index] = replace(library, label=label)
+    return result

@@ -15,15 +15,27 @@ def _first_line(path):
         return NOT_AVAILABLE
 
 
-def _cpu_model():
+def _after(path, key):
+    """What follows the key and a colon in the first line that has it."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
-                if line.startswith("model name"):
+                if line.startswith(key):
                     return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return platform.machine()
+    return None
+
+
+def _memory():
+    total = _after("/proc/meminfo", "MemTotal")
+    return f"{int(total.split()[0]) / 2**20:.1f} GiB" if total else NOT_AVAILABLE
+
+
+def _layout():
+    return {"0": "fixed, the kernel does not vary it", "1": "varied by the kernel, but the heap",
+            "2": "varied by the kernel"}.get(
+                _first_line("/proc/sys/kernel/randomize_va_space"), NOT_AVAILABLE)
 
 
 def describe():
@@ -32,9 +44,11 @@ def describe():
         huge_pages = huge_pages.split("[")[1].split("]")[0]
     return {
         "kernel": f"{platform.system()} {platform.release()}",
-        "cpu": _cpu_model(),
+        "cpu": _after("/proc/cpuinfo", "model name") or platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),  # those that this process may use
+        "memory": _memory(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "huge_pages": huge_pages,
+        "layout": _layout(),
         "load": round(os.getloadavg()[0], 2),
     }

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""What the processor does for one operation: cycles, instructions, branches, cache misses.
+
+From `perf stat` where the kernel has counters, which virtual machines often lack; else, when asked
+for, from cachegrind, which simulates a processor with its first-level cache and a branch predictor.
+A simulation has no cycles, and its misses are those of a simple model: they repeat, but they are
+not this machine's.
+
+Start and end of the program are taken off: a run of the probe, which does next to nothing, is
+counted too, and the difference is divided by the operations between the two. Where operations are
+not known, the figure is that of a whole run.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+
+from .libraries import CLEAN_ENVIRONMENT, command_line, how_it_ended
+
+PERF, SIMULATION = "perf", "cachegrind"
+SECONDS, PROBE_SECONDS = 60, 15  # the time limits of a counted run
+NAMES = ("cycles", "instructions", "branches", "branch_misses", "l1_misses")
+EVENTS = {
+    "cycles": "cycles",
+    "instructions": "instructions",
+    "branches": "branches",
+    "branch-misses": "branch_misses",
+    "L1-dcache-load-misses": "l1_misses",
+}
+
+
+class CountFailed(Exception):
+    """There are no counts; the message says why."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    source: str  # PERF or SIMULATION
+    per: str  # "operation" or "run"
+    values: dict[str, float | None]  # of NAMES; None: not available
+
+    @property
+    def instructions_per_cycle(self):
+        cycles, instructions = self.values["cycles"], self.values["instructions"]
+        return instructions / cycles if cycles and instructions is not None else None
+
+
+def _run(command, environment, limit):
+    shown = command_line(command, {})
+    try:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, errors="replace", timeout=limit)
+    except FileNotFoundError:
+        raise CountFailed(f"{command[0]} is missing") from None
+    except subprocess.TimeoutExpired:
+        raise CountFailed(f"no end within {limit:g} s; to repeat: {shown}") from None
+    if done.returncode:
+        raise CountFailed(f"{how_it_ended(done.returncode, done.stderr)}; to repeat: {shown}")
+    return done.stdout
+
+
+def parse_perf(text):
+    """{name: count} of what `perf stat -x,` wrote; None for what the kernel cannot count."""
+    counts = dict.fromkeys(NAMES)
+    for line in text.splitlines():
+        fields = line.split(",")
+        # An event may carry what it was restricted to: "cycles:u".
+        name = EVENTS.get(fields[2].split(":")[0]) if len(fields) > 2 else None
+        if name and re.fullmatch(r"[0-9.]+", fields[0]):
+            counts[name] = float(fields[0])
+    return counts
+
+
+def parse_cachegrind(text):
+    """{name: count} of a cachegrind file."""
+    names = re.search(r"^events: (.*)$", text, re.MULTILINE)
+    sums = re.search(r"^summary: (.*)$", text, re.MULTILINE)
+    if not names or not sums:
+        raise CountFailed("cachegrind's file has no summary")
+    count = dict(zip(names[1].split(), map(float, sums[1].split())))
+    return {
+        "cycles": None,
+        "instructions": count["Ir"],
+        "branches": count["Bc"] + count["Bi"],
+        "branch_misses": count["Bcm"] + count["Bim"],
+        "l1_misses": count["D1mr"] + count["D1mw"],
+    }
+
+
+def _with_perf(command, settings, limit):
+    with tempfile.TemporaryDirectory(prefix="hakmem-perf-") as folder:
+        file = os.path.join(folder, "out")
+        # The library shall be in the program, not in perf.
+        stdout = _run(["perf", "stat", "-x,", "-o", file, "-e", ",".join(EVENTS), "--",
+                       "/usr/bin/env", *(f"{n}={v}" for n, v in settings.items()), *command],
+                      CLEAN_ENVIRONMENT, limit)
+        with open(file, encoding="utf-8", errors="replace") as text:
+            return parse_perf(text.read()), stdout
+
+
+def _simulated(command, settings, limit):
+    with tempfile.TemporaryDirectory(prefix="hakmem-cachegrind-") as folder:
+        # One file for each process.
+        stdout = _run(["valgrind", "--tool=cachegrind", "--cache-sim=yes", "--branch-sim=yes",
+                       "--trace-children=yes", f"--cachegrind-out-file={folder}/%p", *command],
+                      {**CLEAN_ENVIRONMENT, **settings}, limit)
+        files = [os.path.join(folder, name) for name in os.listdir(folder)]
+        if not files:
+            raise CountFailed(f"cachegrind says nothing of {command[0]}")
+        processes = []
+        for file in files:
+            with open(file, encoding="utf-8", errors="replace") as text:
+                processes.append(parse_cachegrind(text.read()))
+    return {name: None if name == "cycles" else sum(one[name] for one in processes)
+            for name in NAMES}, stdout
+
+
+def _perf_counts():
+    try:
+        counts, _ = _with_perf(["/bin/true"], {}, PROBE_SECONDS)
+    except (CountFailed, OSError):
+        return False
+    return any(value is not None for value in counts.values())
+
+
+def available_source(simulate):
+    """Where counts come from on this machine: PERF, else SIMULATION if it is wanted and there, else
+    None; and why."""
+    if shutil.which("perf") and _perf_counts():
+        return PERF, "perf, this machine's own counters"
+    why = ("this kernel gives no hardware counters" if shutil.which("perf")
+           else "perf is not installed (Debian: linux-perf)")
+    if not simulate:
+        return None, f"{why}; COUNTERS=yes (--counters) simulates them with cachegrind"
+    if not shutil.which("valgrind"):
+        return None, f"{why}, and valgrind is not installed (Debian: valgrind)"
+    return SIMULATION, f"cachegrind, a simulation: {why}"
+
+
+def _operations(stdout):
+    found = re.search(r"\bops=(\d+)", stdout)
+    return int(found[1]) if found else None
+
+
+def count(workload, library, programs, source):
+    """Raises CountFailed."""
+    settings = {**library.environment, **workload.environment}
+    counter = _with_perf if source == PERF else _simulated
+    short, said_short = counter(workload.filled(workload.probe, programs), settings,
+                                PROBE_SECONDS)
+    command = workload.simulated if source == SIMULATION else ()
+    long, said_long = counter(workload.filled(command or workload.command, programs), settings,
+                              SECONDS)
+    before, after = _operations(said_short), _operations(said_long)
+    if before is None or after is None or after <= before:
+        return Counted(source, "run", long)
+    # What happens hardly ever in an operation may happen more often in the short run.
+    return Counted(source, "operation",
+                   {name: None if long[name] is None or short[name] is None
+                    else max(0.0, (long[name] - short[name]) / (after - before)) for name in NAMES})
