@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What `scons ab` makes of A=, B=, PEERS= and SWEEP=: what it builds, what it measures, what it refuses."""
+
+import unittest
+
+import configuration
+import laboratory
+from tree import ROOT, TreeTest
+
+NAMES = ["default", "keep"]
+
+
+def sides(**wishes):
+    env = {"CONFIG": "", "A": "", "B": "", "PEERS": "", "SWEEP": "", **wishes}
+    locate = lambda name: f"configs/{name}_defconfig" if name in NAMES else ""
+    return laboratory.Laboratory(ROOT, NAMES, locate).sides(env)
+
+
+def arguments(**wishes):
+    return [side.argument for side in sides(**wishes)]
+
+
+def options(side):
+    return dict(line.split()[1:] for line in side.config.autoconf.splitlines() if line.startswith("#define"))
+
+
+class Sides(unittest.TestCase):
+    def test_without_a_wish_the_default_is_beside_the_system(self):
+        self.assertEqual(arguments(), ["build/default/libhakmem.so", "system"])
+
+    def test_configurations_by_name(self):
+        self.assertEqual(arguments(A="keep", B="default"), ["build/keep/libhakmem.so", "build/default/libhakmem.so"])
+        self.assertEqual(arguments(A="keep"), ["build/keep/libhakmem.so", "system"])
+        self.assertEqual(arguments(CONFIG="keep"), arguments(A="keep"))
+        self.assertEqual(arguments(CONFIG="default,keep"), arguments(A="default", B="keep"))
+
+    def test_the_same_twice_is_built_once(self):
+        a, b = sides(A="keep", B="keep")
+        self.assertEqual(a, b)
+
+    def test_peers_and_libraries_by_path(self):
+
+        self.assertEqual(arguments(B="keep", PEERS="jemalloc,system"),
+                         ["build/default/libhakmem.so", "build/keep/libhakmem.so", "jemalloc", "system"])
+        path = str(ROOT / "tests" / "lib.so.1")
+        with self.assertRaisesRegex(laboratory.WishError, "there is no such file"):
+            sides(A=path)
+
+    def test_an_option_is_changed_on_the_fly(self):
+        _, side = sides(B="default+CONFIG_CACHE_BYTES=65536+CONFIG_REFILL_BATCH=16")
+        self.assertEqual(side.folder, "build/default+CONFIG_CACHE_BYTES=65536+CONFIG_REFILL_BATCH=16")
+        self.assertEqual(options(side)["CONFIG_CACHE_BYTES"], "65536")
+        self.assertEqual(options(side)["CONFIG_REFILL_BATCH"], "16")
+
+    def test_a_change_replaces_what_the_file_says_of_the_option_and_of_its_choice(self):
+        _, side = sides(B="keep+CONFIG_REMOTE_FREE_RETURN=y")
+        self.assertIn("CONFIG_REMOTE_FREE_RETURN", options(side))
+        self.assertNotIn("CONFIG_REMOTE_FREE_KEEP", options(side))
+        self.assertEqual(side.config.digest, sides()[0].config.digest)
+
+    def test_a_sweep_is_one_side_for_each_value(self):
+        found = sides(A="keep", SWEEP="CONFIG_REFILL_BATCH=8,16,32")
+        self.assertEqual([options(side)["CONFIG_REFILL_BATCH"] for side in found[1:]], ["8", "16", "32"])
+        self.assertEqual(len({side.folder for side in found}), 4)
+        self.assertTrue(all("CONFIG_REMOTE_FREE_KEEP" in options(side) for side in found))
+
+    def test_a_file_gets_a_folder_of_its_own(self):
+        _, side = sides(B="configs/keep_defconfig")
+        self.assertRegex(side.folder, r"^build/keep_defconfig-[0-9a-f]{12}$")
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, expected, **wishes):
+        with self.assertRaises((laboratory.WishError, configuration.ConfigurationError)) as caught:
+            sides(**wishes)
+        self.assertIn(expected, str(caught.exception))
+
+    def test_names_that_are_nothing(self):
+        self.refused("did you mean default?", A="defualt")
+        self.refused("It may be a configuration (default, keep, local), the path", B="nonsense")
+        self.refused("there is no such file", A="no/such/file")
+        self.refused("a peer is one of system, jemalloc", PEERS="keep")
+
+    def test_options_that_are_nothing(self):
+        self.refused("B=default+CONFIG_NONE=1:2: CONFIG_NONE is not an option", B="default+CONFIG_NONE=1")
+        self.refused("because the range is", B="default+CONFIG_CACHE_BYTES=1")
+        self.refused("write +CONFIG_NAME=VALUE", B="default+CONFIG_CACHE_BYTES")
+        self.refused("a change of an option is +CONFIG_NAME=VALUE", B="default+CACHE_BYTES=65536")
+
+    def test_sweeps_that_are_nothing(self):
+        self.refused("SWEEP=CONFIG_X=8,16,32", SWEEP="8,16")
+        self.refused("a sweep changes a configuration", A="system", SWEEP="CONFIG_CACHE_BYTES=65536")
+        self.refused("because the range is", SWEEP="CONFIG_CACHE_BYTES=65536,1")
+
+    def test_three_configurations(self):
+        self.refused("more than two", CONFIG="a,b,c")
+
+
+class Targets(TreeTest):
+    def test_what_is_compared_is_built_by_the_same_command(self):
+        output = self.tree.scons("-n", "ab", "A=keep", "B=default+CONFIG_REFILL_BATCH=16", "PEERS=system",
+                                 "WORKLOADS=pair 64 B,larson", "BUDGET=5s", "COUNTERS=yes")
+        self.assertIn("CC   build/keep/core/os.o", output)
+        self.assertIn("CC   build/default+CONFIG_REFILL_BATCH=16/core/os.o", output)
+        self.assertIn("CC   build/bench/launch.o", output)
+        self.assertNotIn("build/default/", output)
+        self.assertIn("bench/ab.py build/keep/libhakmem.so build/default+CONFIG_REFILL_BATCH=16/libhakmem.so system "
+                      '--only "pair 64 B" --only larson --budget 5s --counters', output)
+
+    def test_a_report_builds_nothing(self):
+        output = self.tree.scons("-n", "ab-report", "RECORD=a b.json")
+        self.assertNotIn("CC ", output)
+        self.assertIn('bench/ab.py --report "a b.json"', output)
+
+    def test_the_test_of_the_laboratory_builds_what_it_slows_down(self):
+        output = self.tree.scons("-n", "ab-selftest")
+        self.assertIn("AR   build/default/libhakmem.a", output)
+        self.assertIn("bench/selftest.py --document doc/laboratory.md build/default/libhakmem.so", output)
+
+    def test_what_cannot_be_is_one_message_and_builds_nothing(self):
+        output = self.tree.scons("ab", "A=defualt", status=2)
+        self.assertIn("scons: nothing was built\nA=defualt: did you mean default?", output)
+        self.assertNotIn("Traceback", output)
+        self.assertIn("worth measuring", self.tree.scons("ab", "SANITIZE=thread", status=2))
