@@ -23,7 +23,7 @@ STYLE = {
     "card": "#0a0008",
 }
 FONT_SIZE = 9.5  # in units of which a plot is NARROW or WIDE inches * 72 wide
-NARROW, WIDE = 4.3, 7.6
+NARROW, WIDE = 3.8, 10.5
 RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 1, 1.02, 1.05, 1.1,
                1.25, 1.5, 2, 3, 5, 10, 20, 50, 100)
 MOST_TICKS = 7
@@ -117,8 +117,9 @@ class Plotter:
             axes.plot(*zip(*curve), color=STYLE[letter.lower()], linewidth=1.6,
                       linestyle="-" if letter == "A" else (0, (4, 1.5)),
                       label=_short(row[letter]["label"]))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(mib for _, curve in curves for _, mib in curve) or 1)
         axes.set_xlim(left=0)
+        axes.locator_params(nbins=5)
         axes.set_xlabel("seconds")
         axes.set_ylabel("MiB")
         axes.grid(axis="y")
@@ -152,7 +153,7 @@ class Plotter:
 
 
 def _small(title):
-    figure, axes = _pyplot().subplots(figsize=(NARROW, 2.5), layout="constrained")
+    figure, axes = _pyplot().subplots(figsize=(NARROW, 2.35), layout="constrained")
     axes.set_title(title, loc="left", pad=18)
     axes.set_axisbelow(True)
     return figure, axes

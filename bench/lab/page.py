@@ -52,7 +52,7 @@ def _further(row):
         measured = row["measures"][measure.name]
         if measured:
             show = present.SHOWN[measure.name]
-            unit = f" {measure.unit}" if measure.unit not in ("", "ns") else ""
+            unit = f" {measure.unit}" if measure.unit not in ("", "ns", "s") else ""
             estimate = measured["estimate"]
             lines.append({"title": measure.title, "A": show(measured["A"]) + unit,
                           "B": show(measured["B"]) + unit,

@@ -197,8 +197,16 @@ def _beside(rows, measures, show, colour):
 MEMORY = (("peak_rss", "peak MiB"), ("rss_seconds", "MiB x seconds"), ("faults", "page faults"),
           ("switches", "context switches"))
 LATENCY = (("p50", "latency: median"), ("p99", "99 %"), ("p999", "99.9 %"), ("max", "worst"))
-SHOWN = {measure.name: duration if measure.unit == "ns" else
-         three_digits if measure.unit else whole for measure in MEASURES}
+
+
+def _shown(measure):
+    """How figures of a measure are written."""
+    if measure.unit == "s":
+        return lambda value: duration(None if value is None else 1e9 * value)
+    return {"ns": duration, "": whole}.get(measure.unit, three_digits)
+
+
+SHOWN = {measure.name: _shown(measure) for measure in MEASURES}
 
 
 def _counters(rows, colour):
@@ -235,8 +243,8 @@ def table(data, colour=False):
         here = [row for row in rows if row["B"]["label"] == other["label"]]
         lines.append("")
         if len(others) > 1:
-            lines.append(_paint(f"{data['A']['label']} (A) beside {other['label']} (B)", BOLD,
-                                colour))
+            title = f"{data['A']['label']} (A) beside {other['label']} (B): {other['identity']}"
+            lines.append(_paint(textwrap.shorten(title, WIDTH, placeholder=" …"), BOLD, colour))
         lines += _times(here, colour)
         lines += _beside(here, MEMORY, SHOWN, colour)
         lines += _beside(here, LATENCY, SHOWN, colour)
