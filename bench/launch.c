@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 enum { USAGE = 2, CANNOT_MEASURE = 125, CANNOT_EXECUTE = 127 };
+enum { HIGHEST_PRIORITY = -20 };
 
 /* Samples are taken every PERIOD nanoseconds. When there is no room for more, every second one is
  * dropped and the period doubles, so that a program of any length fits. */
@@ -200,6 +201,19 @@ static bool parse_cpus(const char *text, cpu_set_t *cpus)
     }
 }
 
+/* So that what else runs on the machine takes less from the figure, for those who may. Linux shares
+ * the processor among sessions first, and only then within one, so that both must be raised. */
+static void raise_priority(void)
+{
+    int session = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+
+    setpriority(PRIO_PROCESS, 0, HIGHEST_PRIORITY);
+    if (session != -1) {
+        dprintf(session, "%d", HIGHEST_PRIORITY);
+        close(session);
+    }
+}
+
 int main(int argc, char **argv)
 {
     char **program = argv + 2, *end;
@@ -249,6 +263,7 @@ int main(int argc, char **argv)
         sigprocmask(SIG_SETMASK, &before, NULL);
         if (pinned && sched_setaffinity(0, sizeof(cpus), &cpus))
             fail(CANNOT_EXECUTE, "the CPUs asked for");
+        raise_priority();
         execvp(*program, program);
         fail(CANNOT_EXECUTE, *program);
     }

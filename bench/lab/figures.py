@@ -104,7 +104,7 @@ class Plotter:
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("time of B / time of A: right of 1, A is faster")
+        axes.set_xlabel("B/A: right of 1, A is faster")
         return self._finished(figure, "ratio of times and its interval, for each workload")
 
     def memory(self, row):

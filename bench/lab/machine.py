@@ -3,6 +3,7 @@
 
 import os
 import platform
+import resource
 
 NOT_AVAILABLE = "not available"
 
@@ -38,6 +39,14 @@ def _layout():
                 _first_line("/proc/sys/kernel/randomize_va_space"), NOT_AVAILABLE)
 
 
+def _priority():
+    """The best nice value that programs can be given, which is what `launch` gives them."""
+    if os.geteuid() == 0:
+        return "highest (nice -20)"
+    lowest = 20 - resource.getrlimit(resource.RLIMIT_NICE)[0]
+    return "highest (nice -20)" if lowest <= -20 else "as usual: only root may raise it"
+
+
 def describe():
     huge_pages = _first_line("/sys/kernel/mm/transparent_hugepage/enabled")
     if "[" in huge_pages:
@@ -50,5 +59,6 @@ def describe():
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "huge_pages": huge_pages,
         "layout": _layout(),
+        "priority": _priority(),
         "load": round(os.getloadavg()[0], 2),
     }

@@ -13,6 +13,7 @@ TEMPLATE = "report.html.j2"
 MACHINE = (("cpu", "processor"), ("cpus", "processors that could be used"), ("memory", "memory"),
            ("kernel", "kernel"), ("governor", "frequency governor"),
            ("huge_pages", "transparent huge pages"), ("layout", "address-space layout"),
+           ("priority", "priority of what was measured"),
            ("load", "load at the start"))
 COUNTERS = (("cycles", "cycles"), ("instructions", "instructions"), ("branches", "branches"),
             ("branch_misses", "branch misses"), ("l1_misses", "L1 misses"))
