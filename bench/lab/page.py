@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import present
 from .figures import Plotter
+from .machine import NOT_AVAILABLE
 from .record import MEASURES, TIME
 
 TEMPLATE = "report.html.j2"
@@ -117,7 +118,7 @@ def html(data):
         data=data, claims=claims, corrected=corrected, started=f"{started:%Y-%m-%d %H:%M}",
         failures=[row for row in data["rows"] if row["failure"]],
         sections=[_section(data, other, plotter) for other in data["others"]],
-        machine=[(title, data["machine"][name]) for name, title in MACHINE])
+        machine=[(title, data["machine"].get(name, NOT_AVAILABLE)) for name, title in MACHINE])
 
 
 def write(data, path):
