@@ -182,7 +182,8 @@ class Builds(TreeTest):
             lines = [
                 f"CONFIG_{symbol.name}={symbol.ranges[0][end].str_value}\n" for symbol in numbers if symbol.visibility
             ]
-            lines += [f"CONFIG_{symbol}=y\n" for symbol in chosen]
+            # Of a choice, an entry that depends on what another choice has left out cannot be had.
+            lines += [f"CONFIG_{choice.selection.name}=y\n" for choice in options.unique_choices if choice.selection]
             lines += [f"CONFIG_CACHE_ADAPTIVE={'yn'[end]}\n"]
             self.tree.write(f"configs/{name}_defconfig", "".join(lines))
         self.tree.scons("CONFIG=least,most")
