@@ -30,6 +30,14 @@ static void *out_of_memory(void)
     return NULL;
 }
 
+/* What caches hold and the back end keeps, so that it can be had for any size: true if some of it went back to
+ * the operating system. */
+static bool give_back(struct hak_heap *heap)
+{
+    frontend_trim(&heap->cache, &heap->shard);
+    return backend_trim(&heap->shard);
+}
+
 static hak_cold void *small_miss(hak_class cls)
 {
     struct hak_heap *heap = hak_heap_mine;
@@ -42,6 +50,10 @@ static hak_cold void *small_miss(hak_class cls)
     block = frontend_alloc(&heap->cache, cls);
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
+    if (unlikely(block == NULL)) {
+        give_back(heap);
+        block = frontend_refill(&heap->cache, &heap->shard, cls);
+    }
     hak_heap_leave(heap);
     return block ? block : out_of_memory();
 }
@@ -65,6 +77,10 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
     } else {
         hak_heap_enter(heap);
         span = backend_large_alloc(size, align);
+        if (unlikely(span.base == NULL)) {
+            give_back(heap);
+            span = backend_large_alloc(size, align);
+        }
         hak_heap_leave(heap);
     }
     *zeroed = span.zeroed;
@@ -285,8 +301,7 @@ hak_export int hak_malloc_trim(size_t pad)
     if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
         return 0;
     hak_heap_enter(heap);
-    frontend_trim(&heap->cache, &heap->shard);
-    trimmed = backend_trim(&heap->shard);
+    trimmed = give_back(heap);
     hak_heap_leave(heap);
     return trimmed;
 }

@@ -10,6 +10,9 @@
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
 #define SHARDS_A_PAGE 1024u
 
+/* So many blocks of a chain are looked at to tell whether they lie together. */
+enum { LOOKS_AT = 4 };
+
 /* A large block is moved by the kernel rather than copied from here on. Below, copying is cheaper: the pages
  * that it leaves behind are used again, while those that a move takes away have to come back one fault each. */
 static const size_t MOVE_BYTES_LEAST = (size_t)1 << 20;
@@ -700,9 +703,27 @@ static void sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
     }
 }
 
+/* Whether a chain is worth keeping as it is: its blocks lie together, as far as the first few tell. One whose
+ * blocks are scattered would be handed out again as scattered, and each costs the program a miss in its caches;
+ * sorted to slabs, the next refill is from one of them. No link is followed out of the granule. */
+static bool worth_keeping(struct hak_chain chain)
+{
+    const struct hak_block *block = chain.head;
+
+    if (enabled(CONFIG_KEEP_SCATTERED))
+        return true;
+    for (int i = 1; i < LOOKS_AT && (size_t)i < chain.count; i++) {
+        const struct hak_block *next = block->next;
+        if (((uintptr_t)next ^ (uintptr_t)block) >> GRANULE_SHIFT != 0)
+            return false;
+        block = next;
+    }
+    return true;
+}
+
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
-    if (!kept_push(shard, cls, chain))
+    if (!worth_keeping(chain) || !kept_push(shard, cls, chain))
         sort(shard, cls, chain);
 }
 

@@ -28,8 +28,11 @@
 
 struct slab;
 
-/* What a shard keeps at hand beside its cache: a half of the heap's budget, the cache has the other. */
-#define KEPT_BYTES_MAX     ((size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_BYTES_MAX)
+/* What a shard keeps at hand beside its cache, which has a half of the heap's budget: little, as what is kept
+ * holds on to its slabs, or all the rest. */
+#define KEPT_BYTES_MAX                                                                             \
+    (enabled(CONFIG_KEEP_SCATTERED) ? (size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_BYTES_MAX          \
+                                    : (size_t)CONFIG_CACHE_BYTES / 16)
 /* A batch of another's blocks goes out when it has so many bytes, or CONFIG_REFILL_BATCH blocks. */
 #define OUTGOING_BYTES     ((size_t)CONFIG_CACHE_BYTES / 256)
 #define OUTGOING_SLOTS     16

@@ -269,7 +269,8 @@ Test(out_of_memory, threads_run_out_together)
     for (int i = 0; i < 4; i++)
         cr_assert_eq(pthread_join(threads[i], NULL), 0);
     fill(MIB);
-    cr_assert_geq(held_bytes, 40 * MIB);
+    /* What the ended threads left in caches, or in the store that threads share, does not stay there. */
+    cr_assert_geq(held_bytes, 60 * MIB);
     empty();
 }
 
