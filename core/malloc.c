@@ -38,6 +38,19 @@ static bool give_back(struct hak_heap *heap)
     return backend_trim(&heap->shard);
 }
 
+/* A function of its own, so that small_miss need not save what only this uses. */
+static hak_cold void *small_last_try(hak_class cls)
+{
+    struct hak_heap *heap = hak_heap_mine;
+    void *block;
+
+    hak_heap_enter(heap);
+    give_back(heap);
+    block = frontend_refill(&heap->cache, &heap->shard, cls);
+    hak_heap_leave(heap);
+    return block ? block : out_of_memory();
+}
+
 static hak_cold void *small_miss(hak_class cls)
 {
     struct hak_heap *heap = hak_heap_mine;
@@ -50,12 +63,8 @@ static hak_cold void *small_miss(hak_class cls)
     block = frontend_alloc(&heap->cache, cls);
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
-    if (unlikely(block == NULL)) {
-        give_back(heap);
-        block = frontend_refill(&heap->cache, &heap->shard, cls);
-    }
     hak_heap_leave(heap);
-    return block ? block : out_of_memory();
+    return likely(block != NULL) ? block : small_last_try(cls);
 }
 
 static inline void *small_alloc(hak_class cls)
