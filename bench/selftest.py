@@ -22,13 +22,13 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import libraries, machine, present, record, runs  # noqa: E402
+from lab import document, libraries, machine, present, record, runs  # noqa: E402
 from lab.comparison import Comparison  # noqa: E402
 from lab.estimate import ENOUGH_PAIRS, estimate  # noqa: E402
 from lab.workloads import Workload  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- scons ab-selftest writes from here -->\n", "<!-- to here -->\n"
+MARK = "scons ab-selftest"
 
 COMPARISONS, FALSE_CLAIMS = 100, 10
 REPORTS, FALSE_HEADLINES = 100, 10
@@ -295,15 +295,6 @@ def report(done, library):
     return lines
 
 
-def write_document(path, lines):
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise CannotTest(f"{path} has not the two marks between which the result goes")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    path.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
-
-
 def main():
     options = arguments()
     try:
@@ -312,8 +303,8 @@ def main():
         lines = report(test.done, test.library)
         print("\n".join(lines))
         if options.document and complete(test.done):
-            write_document(options.document, lines)
-    except (CannotTest, libraries.LibraryError) as error:
+            document.write(options.document, MARK, lines)
+    except (CannotTest, libraries.LibraryError, document.DocumentError) as error:
         print(f"selftest.py: {error}", file=sys.stderr)
         return 2
     return 0 if all(kept for *_, kept in promises(test.done)) or options.share < 1 else 1

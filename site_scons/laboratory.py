@@ -22,8 +22,10 @@ from lab.libraries import PEERS, SYSTEM  # noqa: E402
 sys.path.pop(0)
 
 TARGETS = ("ab", "ab-report", "ab-selftest")
+DEFCONFIGS_REPORT = "defconfigs-report"
 RUNNER = "bench/ab.py"
 SELFTEST = ["bench/selftest.py", "--document", "doc/laboratory.md"]
+DEFCONFIGS = ["bench/defconfigs.py", "--document", "doc/defconfigs.md"]
 LATEST = "build/ab/latest.json"
 LIBRARY = re.compile(r"\.so(\.\d+)*$")
 CHANGE = re.compile(r"(CONFIG_\w+)=(.+)", re.DOTALL)
@@ -174,3 +176,8 @@ def report_action(env):
 def selftest_action(folder: str):
     """The call that tests the laboratory with a build."""
     return words_for_scons(["/usr/bin/python3", *SELFTEST, f"{folder}/libhakmem.so", f"{folder}/libhakmem.a"])
+
+
+def defconfigs_action():
+    """The call that measures what the configurations promise."""
+    return words_for_scons(["/usr/bin/python3", *DEFCONFIGS])

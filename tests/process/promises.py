@@ -65,27 +65,48 @@ def identity(case):
         case.check(not quiet.stderr, f"{setting} prints {quiet.stderr!r}")
 
 
-@test
-def no_system_call_when_warm(case):
-    """A million pairs of malloc and free, and a million random replacements, make no system call."""
+def calls_between_marks(case, source):
+    """[(mark, system calls)] of a program that writes "MARK begin" and "MARK end"."""
     trace = case.folder / "trace"
     strace = [case.tool("strace"), "-f", "-o", trace]
-    result = case.run([case.program("system_calls.c")], before=strace)
-    case.served(result, ["system_calls"])
-    calls = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
-    loops = 0
+    result = case.run([case.program(source)], before=strace)
+    case.served(result, [source.removesuffix(".c")])
+    found = []
     inside = None
-    for call in calls:
+    for line in trace.read_text().splitlines():
+        call = line.split(None, 1)[1]
         mark = re.match(r'write\(1, "(\w+) (begin|end)\\n"', call)
         if mark and mark.group(2) == "begin":
             inside = []
         elif mark:
-            case.check(not inside, f"system calls during the {mark.group(1)}:", "\n".join(inside))
-            loops += 1
+            found.append((mark.group(1), inside))
             inside = None
         elif inside is not None:
             inside.append(call)
-    case.check(loops == 5, f"{loops} loops in the trace, not 5", result.command)
+    return found
+
+
+@test
+def no_system_call_when_warm(case):
+    """A million pairs of malloc and free, and a million random replacements, make no system call."""
+    loops = calls_between_marks(case, "system_calls.c")
+    for mark, calls in loops:
+        case.check(not calls, f"system calls during the {mark}:", "\n".join(calls))
+    case.check(len(loops) == 5, f"{len(loops)} loops in the trace, not 5")
+
+
+@test
+def memory_after_a_pause(case):
+    """What a pause leaves: by default unused memory goes back, and coming again costs system calls; a
+    configuration whose PURGE_DELAY_MS is an hour makes none any more once it is warm."""
+    config = (case.build.folder / "gen" / "config").read_text()
+    delay = int(re.search(r"^CONFIG_PURGE_DELAY_MS=(\d+)$", config, re.MULTILINE)[1])
+    [(_, calls)] = calls_between_marks(case, "pause.c")
+    if delay >= 3600000:
+        case.check(not calls, f"{len(calls)} system calls after the pause:", "\n".join(calls[:20]))
+    elif delay < 800:
+        back = [call for call in calls if re.match("madvise|munmap|mmap", call)]
+        case.check(back, "nothing has gone back in the pause or after it:", "\n".join(calls[:20]))
 
 
 @test

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Tests of what configurations promise, and of the page that says whether they keep it."""
+
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+import defconfigs  # noqa: E402
+from lab import document  # noqa: E402
+
+DOCUMENT = defconfigs.ROOT / "doc" / "defconfigs.md"
+
+
+def row(low, high, workload="pair 64 B", measure="time"):
+    found = {"A": 10.0, "B": 11.0, "unit": "ns", "estimate": {"ratio": (low + high) / 2, "low": low, "high": high}}
+    return {"workload": workload, "measures": {"time": found, measure: found}}
+
+
+class Statements(unittest.TestCase):
+    def said(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "x_defconfig"
+            path.write_text(text, encoding="utf-8")
+            return defconfigs.statements(path)
+
+    def test_promises_and_prices(self):
+        promise, price = self.said("# For all.\n# Better than default: peak_rss of larson 4 threads\n"
+                                   "# At the price of: time of pair 64 B\nCONFIG_X=y\n")
+        self.assertEqual((promise.promise, promise.measure, promise.workload.name),
+                         (True, "peak_rss", "larson 4 threads"))
+        self.assertEqual((price.promise, price.measure, price.workload.name), (False, "time", "pair 64 B"))
+
+    def test_what_is_ill_formed_is_not_skipped(self):
+        for line, expected in (("# Better than default: time", "write `# Better"),
+                               ("# Better than default: speed of pair 64 B", "speed is none of time,"),
+                               ("# At the price of: time of pair 65 B", "no workload 'pair 65 B'")):
+            with self.assertRaisesRegex(defconfigs.CannotMeasure, expected):
+                self.said(f"# For all.\n{line}\n")
+
+
+class Verdicts(unittest.TestCase):
+    promise = defconfigs.Statement(True, "time", None)
+    price = defconfigs.Statement(False, "time", None)
+
+    def test_a_promise_holds_if_the_whole_interval_is_above_1(self):
+        self.assertTrue(defconfigs.kept(self.promise, row(1.01, 1.2)))
+        self.assertFalse(defconfigs.kept(self.promise, row(0.999, 1.2)))
+        self.assertFalse(defconfigs.kept(self.promise, row(0.8, 0.9)))
+
+    def test_a_price_is_no_promise(self):
+        self.assertTrue(defconfigs.kept(self.price, row(0.8, 0.9)))
+
+    def test_in_words(self):
+        self.assertEqual(defconfigs.verdict(self.promise, row(1.19, 1.21)), "1.20 times better")
+        self.assertEqual(defconfigs.verdict(self.promise, row(0.49, 0.51)), "2.00 times worse")
+        self.assertEqual(defconfigs.verdict(self.promise, row(0.9, 1.1)), "not told apart")
+
+    def test_a_measure_that_the_workload_does_not_give(self):
+        with self.assertRaisesRegex(defconfigs.CannotMeasure, "gives no p99"):
+            defconfigs.kept(defconfigs.Statement(True, "p99", None), {**row(1, 2), "measures": {"p99": None}})
+
+
+class ThisTree(unittest.TestCase):
+    def test_each_configuration_but_default_promises_something(self):
+        for name in defconfigs.names():
+            with self.subTest(name):
+                promises = [said for said in defconfigs.statements(defconfigs.file_of(name)) if said.promise]
+                self.assertEqual(bool(promises), name != defconfigs.BASE)
+
+    def test_the_page_has_a_row_for_each_statement(self):
+        rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        for name in defconfigs.names():
+            for said in defconfigs.statements(defconfigs.file_of(name)):
+                begin = f"| {name} | {said.workload.name} | {defconfigs.MEASURES[said.measure]} |"
+                self.assertTrue(any(line.startswith(begin) for line in rows), f"{begin}: scons defconfigs-report")
+
+
+class Document(unittest.TestCase):
+    def test_what_stands_between_the_marks_is_replaced(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "page.md"
+            path.write_text("above\n<!-- x writes from here -->\nold\n<!-- to here -->\nbelow\n")
+            document.write(path, "x", ["new", "lines"])
+            document.write(path, "x", ["newer"])
+            self.assertEqual(path.read_text(), "above\n<!-- x writes from here -->\nnewer\n<!-- to here -->\nbelow\n")
+
+    def test_a_page_without_marks_stays_as_it_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "page.md"
+            path.write_text("text\n")
+            with self.assertRaisesRegex(document.DocumentError, "two marks"):
+                document.write(path, "x", ["new"])
+            self.assertEqual(path.read_text(), "text\n")
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed} passed, {failed} failed")
+    sys.exit(bool(failed))
