@@ -109,6 +109,17 @@ void backend_fork_child(void);
  * sync:  takes HAK_RANK_RUNS if something is due */
 void backend_tick(struct hak_shard *shard);
 
+/* What of that concerns this shard and what all shards share, for an owner who makes no call: the caller
+ * has entered his heap for so long.
+ * pre:   a cold path
+ * post:  true: there is more of it
+ * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS */
+bool backend_upkeep(struct hak_shard *shard);
+
+/* About how many bytes the back end has from the operating system for blocks; 0 where none is ever overdue. Any
+ * thread may ask. */
+size_t backend_footprint(void);
+
 /* Gives back to the operating system all that can be given.
  * pre:   the cache is flushed; a cold path
  * post:  true: some memory went back

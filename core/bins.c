@@ -203,18 +203,19 @@ static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index
 
 /* A class that is used has another head than at the last round. By chance it may have the same; then it
  * is refilled. */
-void hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
+bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
 {
     uint32_t now = os_clock_ms();
 
     if ((uint64_t)(now - bins->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
-        return;
+        return false;
     bins->round_at = now;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         if (bins->bin[i].head == bins->seen[i])
             empty(bins, shard, i);
         bins->seen[i] = bins->bin[i].head;
     }
+    return true;
 }
 
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard)

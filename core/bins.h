@@ -97,8 +97,8 @@ void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void 
                    void *context);
 
 /* Gives the blocks of classes that are not used to the back end, so that they keep no slab alive: within
- * CONFIG_PURGE_DELAY_MS, however often it is called. */
-void hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard);
+ * CONFIG_PURGE_DELAY_MS, however often it is called. Returns whether it was time to look. */
+bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard);
 
 /* Gives all blocks to the back end; limits stay as they have grown. */
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard);

@@ -76,6 +76,12 @@ void frontend_forget(struct hak_cache *cache);
 /* A bounded amount of overdue work. Called on cold paths. */
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard);
 
+/* What of that concerns the store that threads share, for threads that make no calls: with a heap that is
+ * nobody's, whose shard gets the blocks.
+ * pre:   a cold path
+ * post:  true: there is more of it */
+bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard);
+
 /* Gives all blocks, also those of the store that threads share, to the back end.
  * pre:   a cold path
  * post:  the cache holds nothing, and can be used again */

@@ -7,6 +7,7 @@
 #include "core/atomic.h"
 #include "core/lock.h"
 #include "core/os.h"
+#include "core/purger.h"
 
 /* Cold paths between two looks at the clock. */
 enum { TICK_EVERY = 16 };
@@ -20,7 +21,7 @@ const struct hak_heap hak_heap_ended;
 _Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
 
 static struct hak_lock heaps_lock = {.rank = HAK_RANK_HEAPS};
-static struct hak_heap *all;
+static struct hak_heap *all;          /* atomic; those behind it do not change */
 static struct hak_heap *parked_first; /* the heap parked last */
 static char *arena;                   /* what is left of the last mapping of heaps */
 static size_t arena_left;
@@ -62,8 +63,9 @@ static struct hak_heap *heap_new(void)
         return NULL;
     }
     frontend_thread_init(&heap->cache);
+    hak_inside_init(&heap->inside);
     heap->all_next = all;
-    all = heap;
+    atomic_store_release(&all, heap);
     return heap;
 }
 
@@ -95,11 +97,8 @@ static void detach(void *pointer)
     frontend_thread_exit(&heap->cache, &heap->shard);
     backend_thread_exit(&heap->shard);
     heap->armed = false;
-    atomic_fence_release();
-    heap->inside = false;
-    hak_lock(&heaps_lock);
-    park(heap);
-    hak_unlock(&heaps_lock);
+    hak_heap_release(&heap->shard);
+    hak_purger_thread_ends();
 }
 
 /* glibc's lock on the list of streams. fork takes it after the handlers; whoever flushes all streams
@@ -112,6 +111,7 @@ static void fork_prepare(void)
 {
     if (_IO_list_lock)
         _IO_list_lock();
+    hak_purger_fork_prepare();
     hak_lock(&heaps_lock);
     frontend_fork_prepare();
     backend_fork_prepare();
@@ -124,6 +124,7 @@ static void fork_parent(void)
     backend_fork_parent();
     frontend_fork_parent();
     hak_unlock(&heaps_lock);
+    hak_purger_fork_parent();
     if (_IO_list_unlock)
         _IO_list_unlock();
 }
@@ -136,18 +137,26 @@ static void fork_child(void)
     backend_fork_child();
     frontend_fork_child();
     for (struct hak_heap *heap = all; heap; heap = heap->all_next) {
-        if (heap == hak_heap_mine || heap->parked || heap->inside)
+        if (heap == hak_heap_mine || heap->parked || hak_is_inside(&heap->inside))
             continue;
         frontend_forget(&heap->cache);
         park(heap);
     }
     hak_unlock(&heaps_lock);
+    hak_purger_fork_child();
 }
+
+static bool handlers_registered;
 
 /* Before main, so that no other thread is inside a lock by then. */
 __attribute__((constructor)) static void register_fork(void)
 {
-    pthread_atfork(fork_prepare, fork_parent, fork_child);
+    handlers_registered = pthread_atfork(fork_prepare, fork_parent, fork_child) == 0;
+}
+
+bool hak_heap_knows_fork(void)
+{
+    return handlers_registered && !hak_lock_is_forking();
 }
 
 /* Has the thread's end detach its heap. The heap is in TLS by now, as this may allocate; what cannot
@@ -158,21 +167,29 @@ static void arm(struct hak_heap *heap)
         heap->armed = pthread_setspecific(exit_key, heap) == 0;
 }
 
-struct hak_heap *hak_heap_attach(void)
+struct hak_heap *hak_heap_take(void)
 {
-    static bool first = true;
-
     hak_lock(&heaps_lock);
     struct hak_heap *heap = parked_first ? unpark(&parked_first) : heap_new();
-    bool is_first = heap && first;
-    if (is_first)
-        first = false;
     hak_unlock(&heaps_lock);
+    return heap;
+}
+
+struct hak_heap *hak_heap_all(void)
+{
+    return atomic_load_acquire(&all);
+}
+
+struct hak_heap *hak_heap_attach(void)
+{
+    static bool key_wanted;
+    struct hak_heap *heap = hak_heap_take();
+
     if (heap == NULL)
         return NULL;
     heap->borrowed = hak_heap_mine == &hak_heap_ended;
     hak_heap_mine = heap;
-    if (is_first)
+    if (!__atomic_exchange_n(&key_wanted, true, __ATOMIC_RELAXED))
         atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
     if (!heap->borrowed)
         arm(heap);
@@ -181,20 +198,31 @@ struct hak_heap *hak_heap_attach(void)
 
 void hak_heap_enter(struct hak_heap *heap)
 {
-    heap->inside = true;
-    atomic_fence_release();
+    hak_inside_enter(&heap->inside);
+}
+
+/* Arming may allocate, so it comes after the cold path. */
+static hak_cold void leave_with_tick(struct hak_heap *heap)
+{
+    frontend_tick(&heap->cache, &heap->shard);
+    backend_tick(&heap->shard);
+    hak_inside_tick(&heap->inside);
+    hak_inside_leave(&heap->inside);
+    hak_purger_note();
+    if (heap->borrowed)
+        detach(heap);
+    else if (unlikely(!heap->armed))
+        arm(heap);
 }
 
 void hak_heap_leave(struct hak_heap *heap)
 {
     if (unlikely(++heap->cold_paths % TICK_EVERY == 0)) {
-        frontend_tick(&heap->cache, &heap->shard);
-        backend_tick(&heap->shard);
-        if (unlikely(!heap->armed && !heap->borrowed))
-            arm(heap);
+        leave_with_tick(heap);
+        return;
     }
-    atomic_fence_release();
-    heap->inside = false;
+    hak_inside_leave(&heap->inside);
+    hak_purger_note();
     if (unlikely(heap->borrowed))
         detach(heap);
 }
@@ -222,8 +250,7 @@ void hak_heap_release(struct hak_shard *shard)
 {
     struct hak_heap *heap = hak_container_of(shard, struct hak_heap, shard);
 
-    atomic_fence_release();
-    heap->inside = false;
+    hak_inside_leave(&heap->inside);
     hak_lock(&heaps_lock);
     park(heap);
     hak_unlock(&heaps_lock);

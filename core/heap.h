@@ -16,15 +16,16 @@
  * that heap's owner until it releases it.
  *
  * invariant: a heap is attached to one thread, or parked, or claimed by one thread, or frozen
- * invariant: `inside` is set while a thread is in a cold path of a heap that it owns
+ * invariant: `inside` is taken while a thread is in a cold path of a heap that it owns
  *
- * fork: in the child the heaps of threads that are gone are parked if `inside` is clear, though what
+ * fork: in the child the heaps of threads that are gone are parked if `inside` is free, though what
  * their caches held is lost; the others may be half-changed and are frozen: their blocks can be read
  * and freed, but nobody owns them any more. */
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H
 
 #include "core/frontend.h"
+#include "core/inside.h"
 
 struct hak_heap {
     struct hak_shard shard; /* first: its first line is what free reads */
@@ -34,12 +35,13 @@ struct hak_heap {
     uint32_t cold_paths; /* counts, to tick now and then */
     bool armed;          /* the thread's end will detach it */
     bool borrowed;       /* the thread has ended: the end of this cold path detaches it */
-    bool inside;         /* in a cold path; read by fork */
+
+    struct hak_inside inside; /* in a cold path; read by fork */
 
     /* under HAK_RANK_HEAPS */
     bool parked;
     struct hak_heap *parked_next;
-    struct hak_heap *all_next;
+    struct hak_heap *all_next; /* constant */
 };
 
 /* What a thread has before its first heap, and after its last; both are empty. */
@@ -58,6 +60,16 @@ static inline bool hak_heap_is_empty(const struct hak_heap *heap)
 /* Gives the calling thread a heap: a parked one, or a new one. NULL: out of memory; the thread still
  * has the empty heap. */
 struct hak_heap *hak_heap_attach(void) hak_cold;
+
+/* A heap that is attached to no thread: a parked one, or a new one. It is the caller's until he attaches it or
+ * releases its shard. NULL: out of memory. */
+struct hak_heap *hak_heap_take(void);
+
+/* The first of all heaps, to be followed by `all_next`. */
+struct hak_heap *hak_heap_all(void);
+
+/* Whether the handlers of fork are in place, and this thread does not just run them. */
+bool hak_heap_knows_fork(void);
 
 /* Opens and closes a cold path of this thread's heap. Leaving does overdue work now and then. */
 void hak_heap_enter(struct hak_heap *heap);

@@ -66,7 +66,7 @@ void hak_lock_forking(bool forking)
     atomic_store_relaxed(&forker, forking ? pthread_self() : 0);
 }
 
-static bool is_forking(void)
+bool hak_lock_is_forking(void)
 {
     pthread_t thread = atomic_load_relaxed(&forker);
 
@@ -75,7 +75,7 @@ static bool is_forking(void)
 
 static void take(struct hak_lock *lock, unsigned nested)
 {
-    if (is_forking())
+    if (hak_lock_is_forking())
         return;
     if (unlikely(!take_free(lock)))
         lock_contended(lock);
@@ -94,7 +94,7 @@ void hak_lock_nested(struct hak_lock *lock)
 
 bool hak_lock_try(struct hak_lock *lock)
 {
-    if (is_forking())
+    if (hak_lock_is_forking())
         return true;
     if (!take_free(lock))
         return false;
@@ -104,7 +104,7 @@ bool hak_lock_try(struct hak_lock *lock)
 
 void hak_unlock(struct hak_lock *lock)
 {
-    if (is_forking())
+    if (hak_lock_is_forking())
         return;
     note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))

@@ -9,10 +9,12 @@
 #include "core/types.h"
 
 enum hak_rank {
-    HAK_RANK_HEAPS = 1, /* the list of heaps, and which are parked */
-    HAK_RANK_STORE = 2, /* a front end's store of blocks that threads share */
-    HAK_RANK_SLABS = 3, /* a back end's slabs of one class, where threads share them */
-    HAK_RANK_RUNS = 4,  /* the back end's memory shared by all threads */
+    HAK_RANK_PURGE = 1,  /* what the purge thread is at, if there is one */
+    HAK_RANK_INSIDE = 2, /* a heap, for the length of a cold path, if there is a purge thread */
+    HAK_RANK_HEAPS = 3,  /* the list of heaps, and which are parked */
+    HAK_RANK_STORE = 4,  /* a front end's store of blocks that threads share */
+    HAK_RANK_SLABS = 5,  /* a back end's slabs of one class, where threads share them */
+    HAK_RANK_RUNS = 6,   /* the back end's memory shared by all threads */
 };
 
 /* 0 free, 1 taken, 2 taken and somebody may sleep */
@@ -25,6 +27,9 @@ struct hak_lock {
  * releasing them does nothing. So other libraries' fork handlers, which may run after ours have taken
  * the locks, can allocate. */
 void hak_lock_forking(bool forking);
+
+/* Whether the calling thread is between the two. */
+bool hak_lock_is_forking(void);
 
 void hak_lock(struct hak_lock *lock);
 

@@ -14,8 +14,8 @@
  * are leaves: what is not a hit is tail-called. */
 #include <hakmem/hakmem.h>
 
-#include "core/heap.h"
 #include "core/os.h"
+#include "core/purger.h"
 
 #include <errno.h>
 #include <string.h>
@@ -64,6 +64,7 @@ static hak_cold void *small_miss(hak_class cls)
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
     hak_heap_leave(heap);
+    hak_purger_want(heap);
     return likely(block != NULL) ? block : small_last_try(cls);
 }
 
@@ -91,6 +92,7 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
             span = backend_large_alloc(size, align);
         }
         hak_heap_leave(heap);
+        hak_purger_want(heap);
     }
     *zeroed = span.zeroed;
     return span.base ? span.base : out_of_memory();
@@ -204,6 +206,7 @@ static hak_cold void free_other(void *block)
         return;
     if (hak_heap_is_empty(heap)) {
         backend_free(NULL, block, "free()");
+        hak_purger_note();
         return;
     }
     hak_heap_enter(heap);

@@ -28,9 +28,9 @@ static struct range *bins[KINDS][BINS];
 static struct range *oldest, *youngest; /* ends of the list of dirty ranges by age */
 static size_t dirty_granules;           /* read as a hint without the lock */
 static size_t clean_granules;
-static size_t mapped_granules;
-static size_t mappings;       /* what ours may cost, see mapping.h */
-static size_t mappings_limit; /* the kernel's; 0: not asked yet */
+static size_t mapped_granules; /* likewise */
+static size_t mappings;        /* what ours may cost, see mapping.h */
+static size_t mappings_limit;  /* the kernel's; 0: not asked yet */
 
 void mapping_lock(void)
 {
@@ -45,6 +45,11 @@ void mapping_unlock(void)
 bool mapping_dirty(void)
 {
     return atomic_load_relaxed(&dirty_granules) > 0;
+}
+
+size_t mapping_bytes(void)
+{
+    return atomic_load_relaxed(&mapped_granules) << GRANULE_SHIFT;
 }
 
 /* ── free ranges ─────────────────────────────────────────────────────────────────────────────── */
@@ -260,7 +265,7 @@ static bool enter(size_t first, size_t granules)
     if (!page_map_cover(first, first + granules - 1))
         return false;
     mappings += 1 - neighbours(first, granules);
-    mapped_granules += granules;
+    atomic_store_relaxed(&mapped_granules, mapped_granules + granules);
     struct range *range = page_map_range(first);
     range->first = first;
     range->granules = (uint32_t)granules;
@@ -274,7 +279,7 @@ static void leave(size_t first, size_t granules)
 {
     tag_ends(first, granules, TAG_NONE);
     mappings -= 1 - neighbours(first, granules);
-    mapped_granules -= granules;
+    atomic_store_relaxed(&mapped_granules, mapped_granules - granules);
 }
 
 /* Maps granules as a taken range. The lock is not held meanwhile. */
@@ -381,8 +386,9 @@ bool mapping_release_due(uint32_t now)
     mapping_lock();
     while (released < TICK_GRANULES && is_due(now))
         released += release_oldest(TICK_GRANULES - released);
+    bool more = is_due(now);
     mapping_unlock();
-    return released > 0;
+    return more;
 }
 
 /* Unmaps the clean ranges, each tried once. */

@@ -44,10 +44,14 @@ bool mapping_extend(struct range *range, size_t granules);
  * NULL: not possible, nothing has changed. */
 struct range *mapping_move(struct range *range, size_t granules);
 
-/* Unmaps dirty ranges: those that are due at `now`, a bounded number of bytes; all, and the clean ones.
- * Returns whether any were. */
+/* Unmaps dirty ranges that are due at `now`, a bounded number of bytes. Returns whether there are more. */
 bool mapping_release_due(uint32_t now);
+
+/* Unmaps all dirty ranges and the clean ones. Returns whether any were. */
 bool mapping_release_all(void);
+
+/* Bytes that are mapped. Any thread may ask. */
+size_t mapping_bytes(void);
 
 /* Whether there is anything due some time; a hint. */
 bool mapping_dirty(void);

@@ -4,13 +4,11 @@
 
 #include "backends/mmap_only/mapping.h"
 #include "core/lock.h"
+#include "core/page_set.h"
 #include "core/os.h"
 
 /* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
 #define CUT_BYTES ((size_t)4096)
-
-/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
-enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
 
 /* Blocks that come back are sorted to so many slabs before the class's lock is taken for them. */
 enum { GROUPS_MOST = 32 };
@@ -21,10 +19,17 @@ static const size_t MOVE_GRANULES_LEAST = ((size_t)256 << 10) >> GRANULE_SHIFT;
 _Static_assert(enabled(CONFIG_REMOTE_FREE_KEEP),
                "no slab has an owner to whom a block could return");
 
+_Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
+
 /* The slabs of a class that have something to give. */
 struct shared_class {
     _Alignas(HAK_CACHE_LINE) struct hak_lock lock;
-    struct range *open;
+    struct range *filled; /* with free blocks */
+    struct range *blank;  /* with nothing but pages to cut */
+
+    /* A round of upkeep visits every slab that is filled. */
+    uint32_t round_at;        /* when the last one began; relaxed reads without the lock */
+    struct range *round_slab; /* the next one; relaxed reads without the lock */
 };
 
 static struct shared_class classes[HAK_CLASSES] = {
@@ -55,6 +60,11 @@ static unsigned tag_of(const void *pointer)
 static hak_class class_of(unsigned tag)
 {
     return (uint32_t)(tag - CODE_CLASS);
+}
+
+static struct hak_block *block_at(const struct hak_slab_shape *shape, uint32_t index)
+{
+    return (struct hak_block *)(void *)(shape->base + (size_t)index * shape->block_size);
 }
 
 static char *slab_base(const struct range *slab)
@@ -95,40 +105,53 @@ static struct hak_grid grid_of(const struct range *slab)
     return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
 }
 
+static bool has_something(const struct range *slab)
+{
+    return slab->free || slab->blank_blocks > 0 || slab->cut < slab->capacity;
+}
+
+/* On the list where it belongs, if on any. */
 static void list(struct shared_class *shared, struct range *slab)
 {
-    slab->next = shared->open;
+    struct range **first = slab->free ? &shared->filled : &shared->blank;
+
+    if (!has_something(slab))
+        return;
+    slab->next = *first;
     slab->previous = NULL;
-    if (shared->open)
-        shared->open->previous = slab;
-    shared->open = slab;
+    if (*first)
+        (*first)->previous = slab;
+    *first = slab;
     slab->listed = true;
 }
 
 static void unlist(struct shared_class *shared, struct range *slab)
 {
+    if (shared->round_slab == slab)
+        atomic_store_relaxed(&shared->round_slab, slab->next);
     if (slab->next)
         slab->next->previous = slab->previous;
-    *(slab->previous ? &slab->previous->next : &shared->open) = slab->next;
+    if (slab->previous)
+        slab->previous->next = slab->next;
+    else
+        *(shared->filled == slab ? &shared->filled : &shared->blank) = slab->next;
     slab->listed = false;
 }
 
-static size_t slab_granules(size_t block_size)
-{
-    size_t granules = 1;
+/* os_clock_ms of the last tick, as near as slabs need it; relaxed atomic. */
+static uint32_t clock_ticked;
 
-    for (;; granules++) {
-        size_t size = granules << GRANULE_SHIFT;
-        if (size / block_size >= BLOCKS_LEAST && size % block_size <= size / WASTE_PART)
-            return granules;
-    }
+/* Free blocks of the slab come or go. */
+static void touch(struct range *slab)
+{
+    slab->touched_at = atomic_load_relaxed(&clock_ticked) | 1;
 }
 
 /* A slab that is not listed yet. */
 static struct range *slab_new(hak_class cls)
 {
     size_t block_size = hak_class_size(cls);
-    size_t granules = slab_granules(block_size);
+    size_t granules = hak_slab_granules(block_size);
     size_t align = block_size & -block_size;
     bool zeroed;
     struct range *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
@@ -138,10 +161,14 @@ static struct range *slab_new(hak_class cls)
         return NULL;
     slab->free = NULL;
     slab->used = slab->cut = 0;
-    slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
+    slab->capacity = (uint16_t)((granules << GRANULE_SHIFT) / block_size);
     slab->block_size = (uint32_t)block_size;
+    slab->blank_blocks = 0;
+    slab->listed = slab->purged = false;
+    touch(slab);
     for (uint32_t i = 0; i < granules; i++) {
-        page_map_range(slab->first + i)->distance = i;
+        page_map_range(slab->first + i)->distance = (uint16_t)i;
+        page_map_range(slab->first + i)->blank = 0;
         page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
     }
     return slab;
@@ -166,7 +193,7 @@ static void delete_slabs(struct range *slab)
 /* What one look at the shared slabs gives. */
 struct taken {
     struct hak_chain chain; /* free blocks */
-    char *fresh;            /* else: blocks never used, not linked yet */
+    char *fresh;            /* else: blocks never used or blank, not linked yet */
     size_t fresh_count;
     const struct hak_block *broken; /* a free block whose link leads off the grid */
 };
@@ -176,7 +203,7 @@ static void take_free(struct range *slab, size_t max, struct taken *taken)
 {
     struct hak_block *head = slab->free;
     struct hak_block *last = head;
-    size_t free = slab->cut - slab->used;
+    size_t free = slab->cut - slab->used - slab->blank_blocks;
     size_t wanted = max - taken->chain.count;
     size_t count = 1;
 
@@ -197,6 +224,31 @@ static void take_free(struct range *slab, size_t max, struct taken *taken)
     taken->chain = (struct hak_chain){head, taken->chain.count + count};
 }
 
+static struct hak_slab_shape shape_of(const struct range *slab)
+{
+    return (struct hak_slab_shape){slab_base(slab), slab->block_size, slab->capacity, slab->cut};
+}
+
+/* All blocks that begin in one blank page: it may be more than a refill wants. */
+static void take_blank(struct range *slab, struct taken *taken)
+{
+    struct hak_slab_shape shape = shape_of(slab);
+    struct range *granule = slab;
+    size_t page = 0;
+
+    while (granule->blank == 0) {
+        page += hak_pages_of_granule();
+        granule = page_map_range(slab->first + page / hak_pages_of_granule());
+    }
+    page += (size_t)__builtin_ctz(granule->blank);
+    granule->blank &= (uint16_t)(granule->blank - 1);
+    uint32_t first = hak_first_in_page(&shape, page);
+    taken->fresh = shape.base + (size_t)first * shape.block_size;
+    taken->fresh_count = hak_first_in_page(&shape, page + 1) - first;
+    slab->blank_blocks -= (uint16_t)taken->fresh_count;
+    slab->used += (uint32_t)taken->fresh_count;
+}
+
 /* Up to a page's worth of blocks that were never used. */
 static void take_fresh(struct range *slab, size_t max, struct taken *taken)
 {
@@ -212,23 +264,30 @@ static void take_fresh(struct range *slab, size_t max, struct taken *taken)
     slab->used += (uint32_t)count;
 }
 
-/* Free blocks of as many slabs as it takes; where there are none, fresh ones. */
+/* Free blocks of as many slabs as it takes; where there are none, blank or fresh ones. */
 static struct taken take(struct shared_class *shared, size_t max)
 {
     struct taken taken = {{NULL, 0}, NULL, 0, NULL};
     struct range *slab;
 
-    while ((slab = shared->open) != NULL && taken.chain.count < max && taken.fresh_count == 0 &&
-           taken.broken == NULL) {
+    while ((slab = shared->filled) != NULL && taken.chain.count < max && taken.broken == NULL) {
+        take_free(slab, max, &taken);
+        touch(slab);
         if (slab->free)
-            take_free(slab, max, &taken);
-        else if (taken.chain.count == 0)
-            take_fresh(slab, max, &taken);
-        if (slab->used == slab->capacity)
-            unlist(shared, slab);
-        else
             break;
+        unlist(shared, slab);
+        list(shared, slab);
     }
+    slab = shared->blank;
+    if (taken.chain.count > 0 || taken.broken || slab == NULL)
+        return taken;
+    if (slab->blank_blocks > 0)
+        take_blank(slab, &taken);
+    else
+        take_fresh(slab, max, &taken);
+    touch(slab);
+    if (!has_something(slab))
+        unlist(shared, slab);
     return taken;
 }
 
@@ -284,6 +343,20 @@ struct group {
     uint32_t count;
 };
 
+/* A slab has got free blocks; `had` says whether it had some. An empty one goes from its list to *empty. One that
+ * is being purged is on none, and not empty. */
+static void relist(struct shared_class *shared, struct range *slab, bool had, struct range **empty)
+{
+    if (slab->listed && (!had || slab->used == 0))
+        unlist(shared, slab);
+    if (slab->used == 0) {
+        slab->next = *empty;
+        *empty = slab;
+    } else if (!slab->listed && !slab->purged) {
+        list(shared, slab);
+    }
+}
+
 /* Gives a group back to its slab; an empty slab goes from the list to *empty. */
 static bool give(struct shared_class *shared, const struct group *group, struct range **empty)
 {
@@ -291,16 +364,12 @@ static bool give(struct shared_class *shared, const struct group *group, struct 
 
     if (unlikely(slab->used < group->count))
         return false;
-    group->last->next = slab->free;
+    struct hak_block *free = slab->free;
+    group->last->next = free;
     slab->free = group->head;
     slab->used -= group->count;
-    if (!slab->listed)
-        list(shared, slab);
-    if (slab->used == 0) {
-        unlist(shared, slab);
-        slab->next = *empty;
-        *empty = slab;
-    }
+    touch(slab);
+    relist(shared, slab, free != NULL, empty);
     return true;
 }
 
@@ -422,6 +491,19 @@ static void kept_sort_all(struct hak_shard *shard)
             sort(hak_class_at(i), kept_pop(shard, hak_class_at(i), HAK_PACKED_MAX));
 }
 
+/* A blank page may have had more blocks than are wanted. */
+static struct hak_chain shortened(struct hak_shard *shard, hak_class cls, struct hak_chain chain,
+                                  size_t max)
+{
+    struct hak_block *last = chain.head;
+
+    for (size_t i = 1; i < max; i++)
+        last = last->next;
+    backend_return_chain(shard, cls, (struct hak_chain){last->next, chain.count - max});
+    last->next = NULL;
+    return (struct hak_chain){chain.head, max};
+}
+
 /* ── the contract: small blocks ──────────────────────────────────────────────────────────────── */
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
@@ -439,7 +521,7 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     }
     if (chain.count == 0) /* another thread may have freed some meanwhile */
         chain = take_shared(cls, max);
-    return chain;
+    return chain.count > max ? shortened(shard, cls, chain, max) : chain;
 }
 
 size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
@@ -613,6 +695,196 @@ void backend_fork_child(void)
     backend_fork_parent();
 }
 
+/* ── upkeep ──────────────────────────────────────────────────────────────────────────────────── */
+
+/* Slabs that have not been touched for so long, in milliseconds, are purged by the next round, and rounds begin as
+ * often. What is kept goes to its slabs as often, too. */
+enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
+
+/* What one tick does of a round, so that no malloc waits long: classes and slabs looked at, slabs whose free
+ * blocks are walked. */
+enum { CLASSES_MOST = 8, LOOKS_MOST = 256, WALKS_MOST = 16 };
+
+static bool is_past(uint32_t since, uint32_t now)
+{
+    return (uint64_t)(now - since) + 1 > ROUND_MS;
+}
+
+/* The next slab of a round whose pages may go, taken off its list; its free blocks are the caller's. NULL: there
+ * is none among those that were looked at.
+ * pre: the class's lock is held */
+static struct range *detach(struct shared_class *shared, uint32_t now, unsigned *looks)
+{
+    struct range *slab;
+
+    while ((slab = shared->round_slab) != NULL && *looks > 0) {
+        --*looks;
+        atomic_store_relaxed(&shared->round_slab, slab->next);
+        if (slab->touched_at == 0 || !is_past(slab->touched_at, now))
+            continue;
+        slab->touched_at = 0;
+        if ((size_t)(slab->cut - slab->used - slab->blank_blocks) * slab->block_size <
+            os_page_size())
+            continue;
+        unlist(shared, slab);
+        slab->purged = true;
+        return slab;
+    }
+    return NULL;
+}
+
+/* Marks the blocks of a chain. Its links lead through memory of the program's, so they are checked. */
+static void add_chain(const struct range *slab, const struct hak_slab_shape *shape,
+                      struct hak_chain chain, struct hak_block_set *set)
+{
+    for (const struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
+        hak_block_set_add(shape, set, block);
+        if (chain.count > 1 && unlikely(!on_grid(slab, block->next)))
+            hak_fatal_pointer("malloc()", block, BAD_LINK);
+        block = block->next;
+    }
+}
+
+static bool is_blank(const struct range *slab, size_t page)
+{
+    const struct range *granule = page_map_range(slab->first + page / hak_pages_of_granule());
+
+    return granule->blank >> page % hak_pages_of_granule() & 1;
+}
+
+static void add_blank(const struct range *slab, const struct hak_slab_shape *shape,
+                      struct hak_block_set *set)
+{
+    for (size_t page = 0; slab->blank_blocks > 0 && page < hak_pages_cut(shape); page++)
+        for (uint32_t i = hak_first_in_page(shape, page);
+             is_blank(slab, page) && i < hak_first_in_page(shape, page + 1); i++)
+            hak_set_add(set->words, i);
+}
+
+static void set_blank(struct range *slab, size_t page)
+{
+    page_map_range(slab->first + page / hak_pages_of_granule())->blank |=
+        (uint16_t)(1u << page % hak_pages_of_granule());
+}
+
+/* Links the blocks of a set that begin in pages of another set's complement, in order of address, and gives them
+ * back; those that begin in the others are blank from now on. */
+static void attach(struct shared_class *shared, struct range *slab, uint32_t count,
+                   const struct hak_block_set *blocks, const struct hak_page_set *going)
+{
+    struct hak_slab_shape shape = shape_of(slab);
+    struct hak_chain chain = {NULL, 0};
+    struct hak_block *last = NULL;
+    struct range *empty = NULL;
+
+    for (size_t page = hak_pages_cut(&shape); page-- > 0;) {
+        if (is_blank(slab, page) || hak_set_has(going->words, page))
+            continue;
+        uint32_t first = hak_first_in_page(&shape, page);
+        for (uint32_t i = hak_first_in_page(&shape, page + 1); i-- > first;) {
+            if (!hak_set_has(blocks->words, i))
+                continue;
+            struct hak_block *block = block_at(&shape, i);
+            block->next = chain.head;
+            last = last ? last : block;
+            chain = (struct hak_chain){block, chain.count + 1};
+        }
+    }
+    hak_lock(&shared->lock);
+    for (size_t page = 0; page < hak_pages_cut(&shape); page++)
+        if (hak_set_has(going->words, page) && !is_blank(slab, page) &&
+            hak_first_in_page(&shape, page) < hak_first_in_page(&shape, page + 1))
+            set_blank(slab, page);
+    slab->blank_blocks += (uint16_t)(count - chain.count);
+    slab->used -= count;
+    slab->purged = false;
+    if (chain.count > 0) {
+        last->next = slab->free;
+        slab->free = chain.head;
+    }
+    relist(shared, slab, false, &empty);
+    hak_unlock(&shared->lock);
+    delete_slabs(empty);
+}
+
+/* Purges the free pages of a slab that has been taken off its list. pre: the lock is not held */
+static void purge(struct shared_class *shared, struct range *slab, struct hak_chain free)
+{
+    struct hak_slab_shape shape = shape_of(slab);
+    struct hak_block_set blocks;
+
+    hak_block_set_clear(&shape, &blocks);
+    add_chain(slab, &shape, free, &blocks);
+    add_blank(slab, &shape, &blocks);
+    struct hak_page_set going = hak_free_pages(&shape, &blocks);
+    hak_purge_pages(&shape, &going);
+    attach(shared, slab, (uint32_t)free.count, &blocks, &going);
+}
+
+/* Begins a round of a class if one is due, and goes on with it. Returns whether it is over. */
+static bool round_go_on(struct shared_class *shared, uint32_t now, unsigned *looks, unsigned *walks)
+{
+    struct range *slab;
+
+    if (!is_past(atomic_load_relaxed(&shared->round_at), now) &&
+        atomic_load_relaxed(&shared->round_slab) == NULL)
+        return true;
+    hak_lock(&shared->lock);
+    if (shared->round_slab == NULL && is_past(shared->round_at, now)) {
+        atomic_store_relaxed(&shared->round_at, now);
+        atomic_store_relaxed(&shared->round_slab, shared->filled);
+    }
+    while (*walks > 0 && (slab = detach(shared, now, looks)) != NULL) {
+        --*walks;
+        struct hak_chain free = {slab->free, slab->cut - slab->used - slab->blank_blocks};
+        slab->free = NULL;
+        slab->used += (uint32_t)free.count;
+        hak_unlock(&shared->lock);
+        purge(shared, slab, free);
+        hak_lock(&shared->lock);
+    }
+    bool over = shared->round_slab == NULL;
+    hak_unlock(&shared->lock);
+    return over;
+}
+
+/* The class that the next tick looks at; relaxed atomic. */
+static unsigned round_class;
+
+/* Rounds of a few classes. Returns whether there is more to do. */
+static bool tend_classes(uint32_t now, unsigned classes_most)
+{
+    unsigned index = atomic_load_relaxed(&round_class);
+    unsigned looks = LOOKS_MOST;
+    unsigned walks = WALKS_MOST;
+    bool over = true;
+
+    for (unsigned i = 0; i < classes_most && over; i++) {
+        over = round_go_on(&classes[index], now, &looks, &walks);
+        index = over ? (index + 1) % HAK_CLASSES : index;
+    }
+    atomic_store_relaxed(&round_class, index);
+    return !over;
+}
+
+static void tend_kept(struct hak_shard *shard, uint32_t now)
+{
+    if (is_past(shard->kept_since, now)) {
+        shard->kept_since = now;
+        kept_sort_all(shard);
+    }
+}
+
+bool backend_upkeep(struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+    bool more = mapping_dirty() && mapping_release_due(now);
+
+    atomic_store_relaxed(&clock_ticked, now);
+    tend_kept(shard, now);
+    return tend_classes(now, HAK_CLASSES) || more;
+}
+
 void backend_tick(struct hak_shard *shard)
 {
     uint32_t now = os_clock_ms();
@@ -620,9 +892,17 @@ void backend_tick(struct hak_shard *shard)
     if (now == shard->ticked_at)
         return;
     shard->ticked_at = now;
+    atomic_store_relaxed(&clock_ticked, now);
     if (mapping_dirty())
         mapping_release_due(now);
+    tend_kept(shard, now);
+    tend_classes(now, CLASSES_MOST);
     hak_assert_expensive(backend_valid(shard));
+}
+
+size_t backend_footprint(void)
+{
+    return mapping_bytes();
 }
 
 bool backend_trim(struct hak_shard *shard)
@@ -641,27 +921,41 @@ bool backend_trim(struct hak_shard *shard)
 
 static bool slab_valid(const struct range *slab, hak_class cls)
 {
+    struct hak_slab_shape shape = shape_of(slab);
     size_t count = 0;
-    size_t free = slab->cut - slab->used;
+    size_t free = slab->cut - slab->used - slab->blank_blocks;
+    size_t blank = 0;
 
+    for (size_t page = 0; page < hak_pages_cut(&shape); page++)
+        if (is_blank(slab, page))
+            blank += hak_first_in_page(&shape, page + 1) - hak_first_in_page(&shape, page);
     for (const struct hak_block *block = slab->free; count < free; block = block->next, count++)
         if (block == NULL || !on_grid(slab, block))
             return false;
     return slab->used > 0 && slab->used <= slab->cut && slab->cut <= slab->capacity &&
-           slab->used < slab->capacity && slab->listed && slab->block_size == hak_class_size(cls) &&
-           class_of(page_map_tag(slab->first)) == cls;
+           (free > 0) == (slab->free != NULL) && blank == slab->blank_blocks &&
+           has_something(slab) && slab->listed && !slab->purged &&
+           slab->block_size == hak_class_size(cls) && class_of(page_map_tag(slab->first)) == cls;
+}
+
+static bool list_valid(const struct range *first, hak_class cls, bool filled)
+{
+    const struct range *previous = NULL;
+    bool valid = true;
+
+    for (const struct range *slab = first; slab && valid; slab = slab->next) {
+        valid =
+            slab->previous == previous && slab_valid(slab, cls) && (slab->free != NULL) == filled;
+        previous = slab;
+    }
+    return valid;
 }
 
 static bool class_valid(hak_class cls)
 {
-    const struct range *previous = NULL;
-    bool valid = true;
     struct shared_class *shared = lock_class(cls);
+    bool valid = list_valid(shared->filled, cls, true) && list_valid(shared->blank, cls, false);
 
-    for (const struct range *slab = shared->open; slab && valid; slab = slab->next) {
-        valid = slab->previous == previous && slab_valid(slab, cls);
-        previous = slab;
-    }
     hak_unlock(&shared->lock);
     return valid;
 }

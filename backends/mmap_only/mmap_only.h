@@ -3,7 +3,8 @@
  *
  *   shard ──── class[i].kept ─► chain ─► chain     what came back of late, for this thread's next refill
  *
- *   class[i]   lock, open ─► slab ─► slab ─► ∅     shared: slabs of the class with something to give
+ *   class[i]   lock, filled ─► slab ─► slab ─► ∅   shared: slabs of the class with free blocks,
+ *                    blank  ─► slab ─► ∅           and those with nothing but pages to cut
  *
  *   ranges     slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
  *                                                  (mapping.h); which granule is what says page_map.h
@@ -12,8 +13,15 @@
  * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot
  * serve takes the lock of its class, for a batch.
  *
- * invariant: every slab on class[i].open has the class's tag, and listed set
- * invariant: length(slab->free) + used == cut <= capacity; a slab with used == 0 is given back
+ * Any thread's tick purges free pages of partly live slabs. It takes a slab off its list and has the free
+ * blocks, which then count as used, to itself; without the lock it purges the pages that only they
+ * overlap, and then gives the blocks back: those that begin in such a page are *blank*, to be cut again.
+ * Slabs with other free blocks are used first.
+ *
+ * invariant: every slab on a list of class[i] has the class's tag, and listed set
+ * invariant: a slab is on `filled` if and only if it is listed and has free blocks
+ * invariant: length(slab->free) + blank_blocks + used == cut <= capacity
+ * invariant: a slab with used == 0 is given back; cut does not change while there are blank blocks
  * invariant: kept_bytes == bytes in all kept chains <= KEPT_BYTES_MAX
  *
  * best case:  few threads, tight memory, sandboxes that count addresses; memory that goes from thread
@@ -38,6 +46,7 @@ struct hak_shard {
     size_t kept_bytes;
     unsigned victim; /* index of the class whose kept chains give way next */
     uint32_t ticked_at;
+    uint32_t kept_since; /* what is kept came after this */
     struct hak_chain_stack kept[HAK_CLASSES];
 };
 

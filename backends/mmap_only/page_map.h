@@ -48,8 +48,8 @@ struct range {
     struct range *previous;
     union {
         struct {                    /* a slab, under its class's lock */
-            struct hak_block *free; /* `cut - used` blocks */
-            uint32_t used;          /* live, in caches, or kept by shards */
+            struct hak_block *free; /* the others of those that were cut, but for blank ones */
+            uint32_t used;          /* live, in caches, kept by shards, or with who purges */
             uint32_t cut;           /* blocks [0, cut) have been given out at least once */
         };
         struct { /* a free range that is dirty */
@@ -57,16 +57,26 @@ struct range {
             struct range *older;
         };
     };
-    size_t first;        /* its first granule */
-    uint32_t granules;   /* length */
-    uint32_t freed_at;   /* os_clock_ms; when the oldest part of a dirty range was freed */
-    uint32_t capacity;   /* blocks; constant while it is a slab */
-    uint32_t block_size; /* bytes; likewise */
-    uint32_t distance;   /* granules back to the first of its slab; at every granule of a slab */
-    bool listed;         /* a slab on its class's list */
-    bool dirty;          /* a free range whose pages hold memory */
-    bool zeroed;         /* a free range that is not dirty and reads as zeros */
-    bool moved; /* a large block that the kernel has moved: its mapping joins no neighbour */
+    size_t first;      /* its first granule */
+    uint32_t granules; /* length */
+    union {
+        uint32_t touched_at; /* a slab: os_clock_ms when free blocks last came or went, | 1; 0: its
+                                pages are settled */
+        uint32_t freed_at;   /* a dirty range: when the oldest part of it was freed */
+    };
+    uint32_t block_size;   /* bytes; constant while it is a slab */
+    uint16_t capacity;     /* blocks; likewise */
+    uint16_t blank_blocks; /* that begin in blank pages of the slab */
+    uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
+    uint16_t distance; /* granules back to the first of its slab; at every granule of a slab */
+    bool listed;       /* a slab on one of its class's lists */
+    union {
+        bool
+            purged; /* a slab taken off its list, whose free blocks somebody has to purge their pages */
+        bool dirty; /* a free range whose pages hold memory */
+    };
+    bool zeroed; /* a free range that is not dirty and reads as zeros */
+    bool moved;  /* a large block that the kernel has moved: its mapping joins no neighbour */
 };
 
 struct leaf {

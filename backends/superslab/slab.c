@@ -5,20 +5,6 @@
 /* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
 #define CUT_BYTES ((size_t)4096)
 
-/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
-enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
-
-size_t slab_granules(size_t block_size)
-{
-    size_t granules = 1;
-
-    for (;; granules++) {
-        size_t size = granules << GRANULE_SHIFT;
-        if (size / block_size >= BLOCKS_LEAST && size % block_size <= size / WASTE_PART)
-            return granules;
-    }
-}
-
 static void close_loose(struct slab *slab)
 {
     hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
@@ -115,53 +101,19 @@ struct hak_chain slab_take_closed(struct slab *slab, size_t max)
 
 /* ── pages ───────────────────────────────────────────────────────────────────────────────────── */
 
-/* The smallest page that any machine has; a granule's 16 bits suffice. */
-#define PAGE_LEAST ((size_t)4096)
-
-/* A set of blocks of one slab, or of its pages; slabs of several granules have few blocks. */
-#define BLOCKS_MOST (GRANULE_SIZE / CONFIG_MIN_BLOCK)
-#define PAGES_MOST                                                                                 \
-    ((BLOCKS_LEAST << CONFIG_SMALL_MAX_LOG2) / PAGE_LEAST * 2 + GRANULE_SIZE / PAGE_LEAST)
-
-struct block_set {
-    uint64_t words[BLOCKS_MOST / 64];
-};
-
-struct page_set {
-    uint64_t words[(PAGES_MOST + 63) / 64];
-};
-
-static void set_add(uint64_t *words, size_t member)
+static struct hak_slab_shape shape_of(const struct slab *slab)
 {
-    words[member / 64] |= (uint64_t)1 << member % 64;
+    return (struct hak_slab_shape){slab_base(slab), slab->block_size, slab->capacity, slab->cut};
 }
 
-static bool set_has(const uint64_t *words, size_t member)
+static size_t pages_of(const struct slab *slab)
 {
-    return words[member / 64] >> member % 64 & 1;
-}
-
-static size_t pages_of_granule(void)
-{
-    return GRANULE_SIZE / os_page_size();
+    return slab->run_granules * hak_pages_of_granule();
 }
 
 static bool is_blank(const struct slab *slab, size_t page)
 {
-    return slab[page / pages_of_granule()].blank >> page % pages_of_granule() & 1;
-}
-
-/* The first block that begins at or after the start of a page, of those that were ever cut. */
-static uint32_t first_in(const struct slab *slab, size_t page)
-{
-    size_t first = (page * os_page_size() + slab->block_size - 1) / slab->block_size;
-
-    return first < slab->cut ? (uint32_t)first : slab->cut;
-}
-
-static uint32_t index_of(const struct slab *slab, const void *block)
-{
-    return (uint32_t)((const char *)block - slab_base(slab)) / slab->block_size;
+    return slab[page / hak_pages_of_granule()].blank >> page % hak_pages_of_granule() & 1;
 }
 
 static struct hak_block *block_at(const struct slab *slab, uint32_t index)
@@ -169,48 +121,33 @@ static struct hak_block *block_at(const struct slab *slab, uint32_t index)
     return (struct hak_block *)(void *)(slab_base(slab) + (size_t)index * slab->block_size);
 }
 
-static void add_chain(const struct slab *slab, struct hak_chain chain, struct block_set *set)
+static void add_chain(const struct slab *slab, const struct hak_slab_shape *shape,
+                      struct hak_chain chain, struct hak_block_set *set)
 {
     for (struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
-        set_add(set->words, index_of(slab, block));
+        hak_block_set_add(shape, set, block);
         if (chain.count > 1)
             block = slab_next(slab, block);
     }
 }
 
-/* The blocks that nobody has: in lists, in blank pages, or never cut. */
-static void free_blocks(const struct slab *slab, struct block_set *set)
+/* The blocks that nobody has: in lists or in blank pages. */
+static void free_blocks(const struct slab *slab, const struct hak_slab_shape *shape,
+                        struct hak_block_set *set)
 {
-    size_t pages = (size_t)slab->run_granules * pages_of_granule();
-
-    for (size_t i = 0; i < (slab->capacity + 63u) / 64; i++)
-        set->words[i] = 0;
-    add_chain(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);
+    hak_block_set_clear(shape, set);
+    add_chain(slab, shape, (struct hak_chain){slab->loose, slab->loose_count}, set);
     for (hak_packed_chain packed = slab->closed.top; packed;) {
         struct hak_chain chain = hak_chain_unpack(packed);
         if (unlikely(!slab_on_grid(slab, chain.head)))
             hak_fatal_pointer("malloc()", chain.head, SLAB_BAD_LINK);
         packed = ((struct hak_chain_head *)chain.head)->below;
-        add_chain(slab, chain, set);
+        add_chain(slab, shape, chain, set);
     }
-    for (size_t page = 0; slab->blank_pages > 0 && page < pages; page++)
-        for (uint32_t i = first_in(slab, page);
-             is_blank(slab, page) && i < first_in(slab, page + 1); i++)
-            set_add(set->words, i);
-    for (uint32_t i = slab->cut; i < slab->capacity; i++)
-        set_add(set->words, i);
-}
-
-/* Whether every block that overlaps the page is free. */
-static bool is_free_page(const struct slab *slab, const struct block_set *set, size_t page)
-{
-    size_t bytes = os_page_size();
-    size_t end = ((page + 1) * bytes - 1) / slab->block_size;
-
-    for (size_t i = page * bytes / slab->block_size; i <= end && i < slab->capacity; i++)
-        if (!set_has(set->words, i))
-            return false;
-    return true;
+    for (size_t page = 0; slab->blank_pages > 0 && page < pages_of(slab); page++)
+        for (uint32_t i = hak_first_in_page(shape, page);
+             is_blank(slab, page) && i < hak_first_in_page(shape, page + 1); i++)
+            hak_set_add(set->words, i);
 }
 
 static void link_free(struct slab *slab, hak_class cls, struct hak_chain *chain,
@@ -223,13 +160,13 @@ static void link_free(struct slab *slab, hak_class cls, struct hak_chain *chain,
 
 /* Links those blocks of [first, end) that are in the set, in order of address, as free ones. */
 static void link_range(struct slab *slab, hak_class cls, uint32_t first, uint32_t end,
-                       const struct block_set *set)
+                       const struct hak_block_set *set)
 {
     struct hak_chain chain = {NULL, 0};
     struct hak_block *last = NULL;
 
     for (uint32_t i = end; i-- > first;) {
-        if (set && !set_has(set->words, i))
+        if (set && !hak_set_has(set->words, i))
             continue;
         struct hak_block *block = block_at(slab, i);
         block->next = chain.head;
@@ -243,80 +180,60 @@ static void link_range(struct slab *slab, hak_class cls, uint32_t first, uint32_
 
 void slab_recut(struct slab *slab, hak_class cls)
 {
+    struct hak_slab_shape shape = shape_of(slab);
     struct slab *granule = slab;
 
     while (granule->blank == 0)
         granule++;
     size_t page =
-        (size_t)(granule - slab) * pages_of_granule() + (size_t)__builtin_ctz(granule->blank);
+        (size_t)(granule - slab) * hak_pages_of_granule() + (size_t)__builtin_ctz(granule->blank);
     granule->blank &= (uint16_t)(granule->blank - 1);
     slab->blank_pages--;
-    link_range(slab, cls, first_in(slab, page), first_in(slab, page + 1), NULL);
-}
-
-/* Purges the pages of the set in runs. Returns how many calls that took. What is refused stays in
- * memory, and is cut again all the same. */
-static unsigned purge(const struct slab *slab, const struct page_set *set, size_t pages)
-{
-    unsigned calls = 0;
-
-    for (size_t page = 0; page < pages; page++) {
-        size_t first = page;
-        while (page < pages && set_has(set->words, page))
-            page++;
-        if (page > first) {
-            os_purge(slab_base(slab) + first * os_page_size(), (page - first) * os_page_size());
-            calls++;
-        }
-    }
-    return calls;
+    link_range(slab, cls, hak_first_in_page(&shape, page), hak_first_in_page(&shape, page + 1),
+               NULL);
 }
 
 unsigned slab_purge_pages(struct slab *slab, hak_class cls)
 {
-    size_t bytes = os_page_size();
-    size_t pages = ((size_t)slab->cut * slab->block_size + bytes - 1) / bytes;
-    struct block_set blocks;
-    struct page_set going = {{0}};
+    struct hak_slab_shape shape = shape_of(slab);
+    size_t pages = hak_pages_cut(&shape);
+    struct hak_block_set blocks;
     bool any = false;
 
-    if ((size_t)(slab->cut - slab->used) * slab->block_size < bytes)
+    if ((size_t)(slab->cut - slab->used) * slab->block_size < os_page_size())
         return 0;
-    hak_assert(slab->capacity <= BLOCKS_MOST && pages <= PAGES_MOST);
-    free_blocks(slab, &blocks);
-    for (size_t page = 0; page < pages; page++) {
-        if (!is_free_page(slab, &blocks, page))
-            continue;
-        set_add(going.words, page);
-        any = any || !is_blank(slab, page);
-    }
+    free_blocks(slab, &shape, &blocks);
+    struct hak_page_set going = hak_free_pages(&shape, &blocks);
+    for (size_t page = 0; page < pages && !any; page++)
+        any = hak_set_has(going.words, page) && !is_blank(slab, page);
     if (!any)
         return 0;
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
     slab->loose_count = 0;
     for (size_t page = pages; page-- > 0;) {
-        uint32_t first = first_in(slab, page);
-        uint32_t end = first_in(slab, page + 1);
+        uint32_t first = hak_first_in_page(&shape, page);
+        uint32_t end = hak_first_in_page(&shape, page + 1);
         if (is_blank(slab, page))
             continue;
-        if (!set_has(going.words, page)) {
+        if (!hak_set_has(going.words, page)) {
             link_range(slab, cls, first, end, &blocks);
         } else if (first < end) {
-            slab[page / pages_of_granule()].blank |= (uint16_t)(1u << page % pages_of_granule());
+            slab[page / hak_pages_of_granule()].blank |=
+                (uint16_t)(1u << page % hak_pages_of_granule());
             slab->blank_pages++;
         }
     }
-    return purge(slab, &going, pages);
+    return hak_purge_pages(&shape, &going);
 }
 
 size_t slab_blank_blocks(const struct slab *slab)
 {
-    size_t pages = (size_t)slab->run_granules * pages_of_granule();
+    struct hak_slab_shape shape = shape_of(slab);
     size_t blocks = 0;
 
-    for (size_t page = 0; page < pages; page++)
+    for (size_t page = 0; page < pages_of(slab); page++)
         if (is_blank(slab, page))
-            blocks += first_in(slab, page + 1) - first_in(slab, page);
+            blocks += hak_first_in_page(&shape, page + 1) - hak_first_in_page(&shape, page);
     return blocks;
 }

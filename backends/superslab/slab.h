@@ -58,6 +58,7 @@
 #include "backends/superslab/window.h"
 #include "core/block_grid.h"
 #include "core/block_list.h"
+#include "core/page_set.h"
 
 #define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
 #define REMOTE_BUSY        2u /* somebody purges its pages */
@@ -107,6 +108,7 @@ struct slab {
     uint16_t distance; /* granules back to the first of its slab */
 };
 
+_Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
 
 #define SLAB_BAD_LINK "a free block was written to"
@@ -140,9 +142,6 @@ static inline struct hak_block *slab_next(const struct slab *slab, const struct 
 }
 
 /* The rest is the owner's. */
-
-/* Granules that a slab of blocks of this size has. */
-size_t slab_granules(size_t block_size);
 
 /* The last of the first `count` blocks of a chain. */
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count);

@@ -169,7 +169,7 @@ static void touch(const struct hak_shard *shard, struct slab *slab)
 static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
 {
     size_t block_size = hak_class_size(cls);
-    size_t granules = slab_granules(block_size);
+    size_t granules = hak_slab_granules(block_size);
     bool zeroed;
     size_t align = block_size & -block_size;
     uint32_t run = run_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
@@ -893,6 +893,11 @@ void *backend_move(void *pointer, size_t size)
     return granule_address(to);
 }
 
+size_t backend_footprint(void)
+{
+    return window_bytes();
+}
+
 /* ── life of a shard ─────────────────────────────────────────────────────────────────────────── */
 
 void backend_thread_exit(struct hak_shard *shard)
@@ -978,23 +983,39 @@ static bool round_step(struct hak_shard *shard, uint32_t now, uint32_t least, un
     return true;
 }
 
+/* Begins a round if one is due, and goes on with it. Returns whether there is more to do. */
+static bool round_go_on(struct hak_shard *shard, uint32_t now)
+{
+    unsigned purged = 0;
+
+    shard->ticked_at = now;
+    if (is_round_due(shard, now))
+        round_start(shard, now);
+    return !round_step(shard, now, ROUND_MS, &purged);
+}
+
 /* The slabs of a thread that has ended: what others have freed of them comes back here. One heap at a
  * time; each round of this shard looks at all. */
 static void look_after_ended(struct hak_shard *shard, uint32_t now)
 {
     struct hak_shard *claimed = hak_heap_claim(shard->claims++);
-    unsigned purged = 0;
 
     if (claimed == NULL) {
         shard->claims = UINT_MAX; /* until the next round */
         return;
     }
-    claimed->ticked_at = now;
-    if (is_round_due(claimed, now))
-        round_start(claimed, now);
-    if (!round_step(claimed, now, ROUND_MS, &purged))
+    if (round_go_on(claimed, now))
         shard->behind = true;
     hak_heap_release(claimed);
+}
+
+/* No sign of life: whether the owner sleeps is still to be seen. */
+bool backend_upkeep(struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+    bool more = run_dirty() && run_purge_due(now);
+
+    return round_go_on(shard, now) || more;
 }
 
 void backend_tick(struct hak_shard *shard)

@@ -2,6 +2,7 @@
 #include "backends/superslab/window.h"
 
 #include "backends/superslab/slab.h"
+#include "core/atomic.h"
 
 struct window window;
 
@@ -13,9 +14,10 @@ enum { PLACES_MOST = 4096 };
 
 /* One bit for each superslab: committed, or skipped because somebody else has the place. */
 static uint64_t *committed;
-static uint64_t *skipped; /* NULL unless sparse */
-static size_t superslabs; /* in the window */
-static size_t first_free; /* no superslab below is free */
+static uint64_t *skipped;      /* NULL unless sparse */
+static size_t superslabs;      /* in the window */
+static size_t first_free;      /* no superslab below is free */
+static size_t committed_count; /* relaxed atomic */
 
 /* One bit for each page of tags: it and the slabs that it describes are writable. */
 static uint64_t *described;
@@ -215,6 +217,16 @@ static size_t find_free(size_t start, size_t count)
     return superslabs;
 }
 
+static void count_committed(size_t change)
+{
+    atomic_store_relaxed(&committed_count, committed_count + change);
+}
+
+size_t window_bytes(void)
+{
+    return atomic_load_relaxed(&committed_count) * SUPERSLAB_SIZE;
+}
+
 bool window_commit(size_t count, uint32_t *granule)
 {
     size_t start = first_free;
@@ -228,6 +240,7 @@ bool window_commit(size_t count, uint32_t *granule)
                 set_bit(committed, i);
             while (first_free < superslabs && !is_free(first_free))
                 first_free++;
+            count_committed(count);
             *granule = (uint32_t)(at * SUPERSLAB_GRANULES);
             return true;
         }
@@ -252,6 +265,7 @@ bool window_uncommit(uint32_t granule, size_t count)
         os_no_huge_pages(base, count * SUPERSLAB_SIZE);
     for (size_t i = first; i < first + count; i++)
         clear_bit(committed, i);
+    count_committed(-count);
     if (first < first_free)
         first_free = first;
     return true;

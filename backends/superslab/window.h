@@ -56,6 +56,9 @@ bool window_uncommit(uint32_t granule, size_t count);
 /* Whether the granule's superslab is committed: its entry in `slabs` may be touched. */
 bool window_committed(size_t granule);
 
+/* Bytes in committed superslabs. Any thread may ask. */
+size_t window_bytes(void);
+
 static inline void *granule_address(uint32_t granule)
 {
     return (void *)(window.base + ((uintptr_t)granule << GRANULE_SHIFT));

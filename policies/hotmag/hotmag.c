@@ -169,18 +169,36 @@ void frontend_thread_init(struct hak_cache *cache)
     hak_bins_init(&cache->bins, HOTMAG_BYTES_MAX - init_arrays(cache));
 }
 
+static void empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+{
+    struct hotmag_array *array = hotmag_array_of(cache, cls);
+    uint32_t count = held(array);
+
+    if (count > 0)
+        give_back(cache, shard, cls, slots_of(cache, array), count);
+    set_held(array, 0);
+}
+
 static void empty(struct hak_cache *cache, struct hak_shard *shard)
 {
-    for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        if (!hotmag_is_hot(hak_class_at(i)))
-            continue;
-        struct hotmag_array *array = &cache->array[i];
-        uint32_t count = held(array);
-        if (count > 0)
-            give_back(cache, shard, hak_class_at(i), slots_of(cache, array), count);
-        set_held(array, 0);
-    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        if (hotmag_is_hot(hak_class_at(i)))
+            empty_array(cache, shard, hak_class_at(i));
     hak_bins_empty(&cache->bins, shard);
+}
+
+/* As the bins do: an array that is used has another block on top than at the last round. By chance it may have
+ * the same; then it is refilled. */
+static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        if (!hotmag_is_hot(cls))
+            continue;
+        if (*hotmag_slot_at(cache, cache->array[i].last) == cache->seen[i])
+            empty_array(cache, shard, cls);
+        cache->seen[i] = *hotmag_slot_at(cache, cache->array[i].last);
+    }
 }
 
 void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
@@ -196,8 +214,17 @@ void frontend_forget(struct hak_cache *cache)
 
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
-    hak_bins_tick(&cache->bins, shard);
+    if (hak_bins_tick(&cache->bins, shard))
+        empty_unused(cache, shard);
     hak_assert_expensive(frontend_valid(cache));
+}
+
+/* Nothing is shared. */
+bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
+{
+    (void)cache;
+    (void)shard;
+    return false;
 }
 
 void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)

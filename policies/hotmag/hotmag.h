@@ -62,6 +62,8 @@ struct hak_cache {
     /* Indexed by place among the hot classes. */
     void *slot[HOTMAG_COUNT ? HOTMAG_COUNT : 1][CONFIG_HOTMAG_SLOTS + 1];
     struct hak_bins bins; /* its traffic counts hot classes too */
+    /* Last blocks of the arrays at the last round of upkeep; only compared. */
+    const void *seen[HOTMAG_END ? HOTMAG_END : 1];
 };
 
 /* A constant when all classes are hot or none; one comparison when the hot ones are the smallest. */

@@ -386,8 +386,15 @@ struct magazine *depot_reap(uint32_t now, hak_class *cls)
         atomic_store_relaxed(&depot.reaped, at);
         if (full)
             return full;
+        if (at == 0)
+            break;
     }
     return NULL;
+}
+
+bool depot_reaped_all(void)
+{
+    return atomic_load_relaxed(&depot.reaped) == 0;
 }
 
 void depot_drop_empty(hak_class cls)

@@ -103,9 +103,12 @@ struct magazine *depot_take_empty(struct depot_shard *home, hak_class cls);
 
 void depot_give_empty(struct depot_shard *home, hak_class cls, struct magazine *empty);
 
-/* Ends intervals that are over, a few cells at a call. Returns a full magazine that was not needed in
- * one; NULL: there is none for now. */
+/* Ends intervals that are over, a few cells at a call and none beyond the last. Returns a full magazine that was
+ * not needed in one; NULL: there is none for now. */
 struct magazine *depot_reap(uint32_t now, hak_class *cls);
+
+/* Whether depot_reap has just looked at the last cell. */
+bool depot_reaped_all(void);
 
 /* Frees the memory of a magazine for others, of whatever class. */
 void depot_drop(struct magazine *magazine) hak_cold;

@@ -280,19 +280,58 @@ void frontend_forget(struct hak_cache *cache)
     }
 }
 
-void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
+static const void *top_of(const struct magazine_bin *bin)
+{
+    return bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
+}
+
+/* Gives the blocks of classes that are not used to the slabs; not to the depot, where they would lie for as long
+ * again. The magazines stay. A class that is used has another block on top than at the last round; by chance
+ * it may have the same, and then it is refilled. */
+static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        struct magazine_bin *bin = magazine_bin_of(cache, cls);
+        struct magazine_previous *previous = &cache->previous[i];
+        if (top_of(bin) == cache->seen[i]) {
+            if (bin->count > 0)
+                give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
+            bin->count = 0;
+            if (previous->full)
+                give_back(cache, shard, cls, previous->magazine->rounds,
+                          previous->magazine->capacity);
+            previous->full = false;
+        }
+        cache->seen[i] = top_of(bin);
+    }
+}
+
+bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
 {
     uint32_t now = os_clock_ms();
     struct magazine *full;
     hak_class cls;
 
-    if (now == cache->ticked_at)
-        return;
-    cache->ticked_at = now;
     for (int i = 0; i < REAP_FULL && (full = depot_reap(now, &cls)) != NULL; i++) {
         give_back(cache, shard, cls, full->rounds, full->capacity);
         depot_drop(full);
     }
+    return !depot_reaped_all();
+}
+
+void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
+{
+    uint32_t now = os_clock_ms();
+
+    if (now == cache->ticked_at)
+        return;
+    cache->ticked_at = now;
+    if ((uint64_t)(now - cache->round_at) + 1 > CONFIG_PURGE_DELAY_MS / 2) {
+        cache->round_at = now;
+        empty_unused(cache, shard);
+    }
+    frontend_upkeep(cache, shard);
     hak_assert_expensive(frontend_valid(cache));
 }
 

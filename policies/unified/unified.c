@@ -49,6 +49,14 @@ void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
     hak_assert_expensive(frontend_valid(cache));
 }
 
+/* Nothing is shared. */
+bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
+{
+    (void)cache;
+    (void)shard;
+    return false;
+}
+
 void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
 {
     hak_bins_empty(&cache->bins, shard);

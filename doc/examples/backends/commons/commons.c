@@ -386,6 +386,17 @@ void backend_tick(struct hak_shard *shard)
     hak_assert_expensive(backend_valid(shard));
 }
 
+bool backend_upkeep(struct hak_shard *shard)
+{
+    (void)shard;
+    return false;
+}
+
+size_t backend_footprint(void)
+{
+    return 0;
+}
+
 bool backend_trim(struct hak_shard *shard)
 {
     (void)shard;

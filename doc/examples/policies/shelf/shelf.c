@@ -91,7 +91,14 @@ void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
     hak_assert_expensive(frontend_valid(cache));
 }
 
-/* No store that threads share, so no locks. */
+/* No store that threads share, so nothing to do for others, and no locks. */
+bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
+{
+    (void)cache;
+    (void)shard;
+    return false;
+}
+
 void frontend_fork_prepare(void)
 {
 }

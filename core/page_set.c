@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/page_set.h"
+
+size_t hak_slab_granules(size_t block_size)
+{
+    size_t granules = 1;
+
+    for (;; granules++) {
+        size_t size = granules * HAK_SLAB_GRANULE;
+        if (size / block_size >= HAK_SLAB_BLOCKS_LEAST &&
+            size % block_size <= size / HAK_SLAB_WASTE_PART)
+            return granules;
+    }
+}
+
+size_t hak_pages_cut(const struct hak_slab_shape *slab)
+{
+    return ((size_t)slab->cut * slab->block_size + os_page_size() - 1) / os_page_size();
+}
+
+uint32_t hak_first_in_page(const struct hak_slab_shape *slab, size_t page)
+{
+    size_t first = (page * os_page_size() + slab->block_size - 1) / slab->block_size;
+
+    return first < slab->cut ? (uint32_t)first : slab->cut;
+}
+
+void hak_block_set_clear(const struct hak_slab_shape *slab, struct hak_block_set *set)
+{
+    hak_assert(slab->capacity <= HAK_SLAB_BLOCKS_MOST);
+    for (size_t i = 0; i < (slab->capacity + 63u) / 64; i++)
+        set->words[i] = 0;
+}
+
+/* Whether every block that overlaps the page is free. */
+static bool is_free_page(const struct hak_slab_shape *slab, const struct hak_block_set *free,
+                         size_t page)
+{
+    size_t bytes = os_page_size();
+    size_t end = ((page + 1) * bytes - 1) / slab->block_size;
+
+    for (size_t i = page * bytes / slab->block_size; i <= end && i < slab->cut; i++)
+        if (!hak_set_has(free->words, i))
+            return false;
+    return true;
+}
+
+struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
+                                   const struct hak_block_set *free)
+{
+    struct hak_page_set pages = {{0}};
+    size_t end = hak_pages_cut(slab);
+
+    hak_assert(end <= HAK_SLAB_PAGES_MOST);
+    for (size_t page = 0; page < end; page++)
+        if (is_free_page(slab, free, page))
+            hak_set_add(pages.words, page);
+    return pages;
+}
+
+unsigned hak_purge_pages(const struct hak_slab_shape *slab, const struct hak_page_set *set)
+{
+    size_t end = hak_pages_cut(slab);
+    unsigned calls = 0;
+
+    for (size_t page = 0; page < end; page++) {
+        size_t first = page;
+        while (page < end && hak_set_has(set->words, page))
+            page++;
+        if (page > first) {
+            os_purge(slab->base + first * os_page_size(), (page - first) * os_page_size());
+            calls++;
+        }
+    }
+    return calls;
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory comes back: within the configured delay as long as any thread makes slow-path calls, and with the purge
+ * thread when none does. Built twice, with that thread and without. */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/heap.h"
+#include "core/os.h"
+#include "tests/contract/support.h"
+
+static const size_t MIB = (size_t)1 << 20;
+
+TestSuite(decay, .timeout = 120);
+
+/* What lies in a cache is let go after one delay, what is kept at hand or in a store for all after another, and the
+ * slab that it kept alive becomes due after a third. */
+enum { BOUND_MS = 3 * CONFIG_PURGE_DELAY_MS + 100 };
+
+static bool is_patient(void)
+{
+    return CONFIG_PURGE_DELAY_MS > 2000; /* nobody waits so long in a test */
+}
+
+static size_t start;
+
+static size_t since_start(void)
+{
+    size_t now = resident_bytes();
+
+    return now > start ? now - start : 0;
+}
+
+#define left_at_most(bytes)                                                                        \
+    do {                                                                                           \
+        size_t left_ = since_start();                                                              \
+        cr_assert_leq(left_, bytes, "%zu KiB are left, of %zu", left_ >> 10,                       \
+                      (size_t)(bytes) >> 10);                                                      \
+    } while (0)
+
+/* Slow-path calls for so long, a few at a time. They leave nothing behind. */
+static void call_for(uint32_t ms)
+{
+    uint32_t began = os_clock_ms();
+
+    do {
+        void *large[40];
+        for (int i = 0; i < 40; i++)
+            require((large[i] = hak_malloc(HAK_SMALL_MAX + 1)) != NULL);
+        for (int i = 0; i < 40; i++)
+            hak_free(large[i]);
+        usleep(2000);
+    } while (os_clock_ms() - began < ms);
+}
+
+static void sleep_for(uint32_t ms)
+{
+    usleep(ms * 1000);
+}
+
+/* ── a heap that was full ────────────────────────────────────────────────────────────────────── */
+
+enum { BLOCKS = 100000 };
+
+static void **blocks;
+
+/* Of many sizes, most of them small; the array itself is none of the allocator's. */
+static void fill(void)
+{
+    uint64_t random = 88172645463325252u;
+
+    if (blocks == NULL)
+        require((blocks = os_map(BLOCKS * sizeof(*blocks))) != NULL);
+    memset(blocks, 0, BLOCKS * sizeof(*blocks));
+    start = resident_bytes();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        size_t size = i % 1000 == 0 ? 50000 : 16 + random_below(&random, i % 50 == 0 ? 8000 : 800);
+        require((blocks[i] = hak_malloc(size)) != NULL);
+        memset(blocks[i], 1, size);
+    }
+}
+
+static void shuffle(void)
+{
+    uint64_t random = 1;
+
+    for (size_t i = BLOCKS; i-- > 1;) {
+        size_t other = random_below(&random, i + 1);
+        void *block = blocks[i];
+        blocks[i] = blocks[other];
+        blocks[other] = block;
+    }
+}
+
+/* All but one of so many. */
+static void free_but(size_t kept)
+{
+    for (size_t i = 0; i < BLOCKS; i++)
+        if (i % kept != 0) {
+            hak_free(blocks[i]);
+            blocks[i] = NULL;
+        }
+}
+
+static void free_all(void)
+{
+    for (size_t i = 0; i < BLOCKS; i++)
+        hak_free(blocks[i]);
+}
+
+Test(decay, what_a_thread_has_freed_goes_while_it_goes_on)
+{
+    if (is_patient())
+        return;
+    for (int round = 0; round < 2; round++) {
+        fill();
+        shuffle();
+        free_all();
+        call_for(BOUND_MS);
+        left_at_most(4 * MIB);
+    }
+}
+
+/* A page stays for each block that lives on, two at a border of pages; and a large block as it is. */
+Test(decay, whole_pages_between_live_blocks_go)
+{
+    size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
+
+    if (is_patient() || os_page_size() != 4096)
+        return;
+    fill();
+    free_but(200);
+    call_for(BOUND_MS);
+    left_at_most(left + 4 * MIB);
+    free_all();
+    call_for(BOUND_MS);
+    left_at_most(4 * MIB);
+}
+
+/* ── one thread frees, another calls ─────────────────────────────────────────────────────────── */
+
+static pthread_barrier_t freed;
+static pthread_barrier_t measured;
+
+static void *free_and_sleep(void *unused)
+{
+    fill();
+    free_all();
+    pthread_barrier_wait(&freed);
+    pthread_barrier_wait(&measured);
+    return unused;
+}
+
+static void *fill_and_sleep(void *unused)
+{
+    fill();
+    pthread_barrier_wait(&freed);
+    pthread_barrier_wait(&measured);
+    return unused;
+}
+
+static pthread_t start_thread(void *(*function)(void *))
+{
+    pthread_t thread;
+
+    pthread_barrier_init(&freed, NULL, 2);
+    pthread_barrier_init(&measured, NULL, 2);
+    cr_assert_eq(pthread_create(&thread, NULL, function, NULL), 0);
+    pthread_barrier_wait(&freed);
+    return thread;
+}
+
+static void end_thread(pthread_t thread)
+{
+    pthread_barrier_wait(&measured);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The sleeper's cache stays, and with it the slabs that its blocks lie in. */
+Test(decay, what_a_thread_has_freed_goes_while_it_sleeps_and_another_calls)
+{
+    if (is_patient())
+        return;
+    hak_free(hak_malloc(1));
+    pthread_t thread = start_thread(free_and_sleep);
+    call_for(BOUND_MS);
+    left_at_most(16 * MIB);
+    end_thread(thread);
+}
+
+Test(decay, what_another_frees_of_a_sleepers_goes)
+{
+    if (is_patient())
+        return;
+    hak_free(hak_malloc(1));
+    pthread_t thread = start_thread(fill_and_sleep);
+    free_all();
+    call_for(BOUND_MS);
+    left_at_most(4 * MIB);
+    end_thread(thread);
+}
+
+static void *just_fill(void *unused)
+{
+    fill();
+    return unused;
+}
+
+Test(decay, what_is_freed_of_a_thread_that_has_ended_goes)
+{
+    if (is_patient())
+        return;
+    hak_free(hak_malloc(1));
+    on_new_thread(just_fill, NULL);
+    free_all();
+    call_for(BOUND_MS);
+    left_at_most(4 * MIB);
+}
+
+/* ── a change of phase ───────────────────────────────────────────────────────────────────────── */
+
+enum { SMALL_BLOCKS = 400000, LARGER_BYTES = 259 << 20, LARGER_MOST = LARGER_BYTES / 500 };
+
+Test(decay, a_change_of_phase_leaves_little_behind)
+{
+    uint64_t random = 88172645463325252u;
+    size_t bytes = 0;
+    size_t count = 0;
+
+    if (is_patient() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER))
+        return;
+    void **small = os_map(SMALL_BLOCKS * sizeof(*small));
+    void **larger = os_map(LARGER_MOST * sizeof(*larger));
+    cr_assert(small && larger);
+    memset(small, 1, SMALL_BLOCKS * sizeof(*small));
+    memset(larger, 1, LARGER_MOST * sizeof(*larger));
+    start = resident_bytes();
+    for (size_t i = 0; i < SMALL_BLOCKS; i++) {
+        size_t size = 16 + random_below(&random, 500);
+        memset(small[i] = hak_malloc(size), 1, size);
+    }
+    size_t full = since_start();
+    for (size_t i = 0; i < SMALL_BLOCKS; i++)
+        if (random_below(&random, 10) > 0) {
+            hak_free(small[i]);
+            small[i] = NULL;
+        }
+    call_for(1500);
+    size_t thinned = since_start();
+    while (bytes < LARGER_BYTES && count < LARGER_MOST) {
+        size_t size = 500 + random_below(&random, 500);
+        memset(larger[count++] = hak_malloc(size), 1, size);
+        bytes += size;
+    }
+    size_t refilled = since_start();
+    for (size_t i = 0; i < SMALL_BLOCKS; i++)
+        hak_free(small[i]);
+    for (size_t i = 0; i < count; i++)
+        hak_free(larger[i]);
+    call_for(1500);
+    cr_log_info("full %zu, thinned out %zu, refilled %zu, freed %zu MiB", full / MIB, thinned / MIB,
+                refilled / MIB, since_start() / MIB);
+    cr_assert_leq(full, 115 * MIB);
+    cr_assert_leq(thinned, 84 * MIB);
+    cr_assert_leq(refilled, 355 * MIB);
+    left_at_most(25 * MIB);
+}
+
+/* ── all threads sleep ───────────────────────────────────────────────────────────────────────── */
+
+/* The threads of this process, by their names. */
+static size_t count_threads(const char *name, char *path, size_t path_size)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    size_t count = 0;
+
+    cr_assert_not_null(tasks);
+    while ((entry = readdir(tasks)) != NULL) {
+        char file[300];
+        char text[64] = "";
+        snprintf(file, sizeof(file), "/proc/self/task/%s/comm", entry->d_name);
+        FILE *comm = fopen(file, "r");
+        if (comm == NULL)
+            continue;
+        if (fgets(text, sizeof(text), comm) && strncmp(text, name, strlen(name)) == 0) {
+            count++;
+            snprintf(path, path_size, "/proc/self/task/%.20s/status", entry->d_name);
+        }
+        fclose(comm);
+    }
+    closedir(tasks);
+    return count;
+}
+
+/* A line of the purge thread's status, after the colon; 0: there is no such thread. */
+static unsigned long long status_of_purger(const char *key, int base)
+{
+    char path[300];
+    char line[200];
+    unsigned long long value = 0;
+
+    if (count_threads("hakmem-purge", path, sizeof(path)) == 0)
+        return 0;
+    FILE *status = fopen(path, "r");
+    cr_assert_not_null(status);
+    while (fgets(line, sizeof(line), status))
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtoull(line + strlen(key) + 1, NULL, base);
+    fclose(status);
+    return value;
+}
+
+static bool has_purger(void)
+{
+    char path[300];
+
+    return count_threads("hakmem-purge", path, sizeof(path)) > 0;
+}
+
+Test(decay, a_process_that_sleeps_gives_back_with_the_purge_thread_and_keeps_without)
+{
+    if (is_patient())
+        return;
+    fill();
+    shuffle();
+    free_all();
+    size_t before = since_start();
+    sleep_for(BOUND_MS);
+    if (enabled(CONFIG_PURGE_THREAD)) {
+        left_at_most(4 * MIB);
+    } else {
+        cr_assert_eq(since_start(), before);
+        cr_assert_geq(before, 4 * MIB);
+    }
+    require_valid_heap();
+}
+
+Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
+{
+    size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
+
+    if (is_patient() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD))
+        return;
+    pthread_t thread = start_thread(fill_and_sleep);
+    free_but(200);
+    sleep_for(BOUND_MS);
+    left_at_most(left + 4 * MIB);
+    free_all();
+    sleep_for(BOUND_MS);
+    left_at_most(4 * MIB);
+    end_thread(thread);
+}
+
+Test(decay, the_purge_thread_starts_late_and_gets_no_signals)
+{
+    for (int i = 0; i < 1000; i++)
+        hak_free(hak_malloc(100));
+    cr_assert(!has_purger());
+    fill();
+    cr_assert_eq(has_purger(), enabled(CONFIG_PURGE_THREAD));
+    if (enabled(CONFIG_PURGE_THREAD))
+        cr_assert_eq(status_of_purger("SigBlk", 16) & 0x7ffbfeff & ~(1ull << 31),
+                     0x7ffbfeff & ~(1ull << 31));
+    free_all();
+}
+
+Test(decay, the_purge_thread_of_an_idle_process_does_not_wake_up)
+{
+    if (is_patient() || !enabled(CONFIG_PURGE_THREAD))
+        return;
+    fill();
+    free_all();
+    sleep_for(6 * CONFIG_PURGE_DELAY_MS + 200);
+    unsigned long long woken = status_of_purger("voluntary_ctxt_switches", 10);
+    cr_assert_gt(woken, 0);
+    sleep_for(1000);
+    cr_assert_eq(status_of_purger("voluntary_ctxt_switches", 10), woken);
+    fill();
+    free_all();
+    sleep_for(BOUND_MS);
+    cr_assert_gt(status_of_purger("voluntary_ctxt_switches", 10), woken);
+    left_at_most(4 * MIB);
+}
+
+static int in_child(void)
+{
+    require(!has_purger());
+    free_all();
+    size_t before = resident_bytes();
+    fill();
+    require(has_purger() == enabled(CONFIG_PURGE_THREAD));
+    free_all();
+    sleep_for(BOUND_MS);
+    require(!enabled(CONFIG_PURGE_THREAD) || resident_bytes() + 16 * MIB <= before);
+    require_valid_heap();
+    return 0;
+}
+
+Test(decay, a_child_of_fork_gets_a_purge_thread_of_its_own)
+{
+    int status;
+
+    if (is_patient())
+        return;
+    fill();
+    pid_t child = fork();
+    if (child == 0)
+        _exit(in_child());
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    free_all();
+}
+
+/* ── the purge thread among others ───────────────────────────────────────────────────────────── */
+
+static bool over; /* atomic */
+
+/* Works and sleeps by turns, so that the purge thread finds its heap now in use and now not. */
+static void *come_and_go(void *argument)
+{
+    static void *slots[4][2000];
+    void **mine = slots[(size_t)argument];
+    void **others = slots[((size_t)argument + 1) % 4];
+    uint64_t random = (uint64_t)(size_t)argument;
+
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        for (size_t i = 0; i < 5000; i++) {
+            size_t at = random_below(&random, 2000);
+            void **slot = random_below(&random, 4) ? &mine[at] : &others[at];
+            unsigned char *block = hak_malloc(random_size(&random, 40000));
+            require(block != NULL);
+            hak_free(__atomic_exchange_n(slot, block, __ATOMIC_ACQ_REL));
+        }
+        usleep((useconds_t)random_below(&random, 2 * CONFIG_PURGE_DELAY_MS * 1000));
+    }
+    require_valid_heap();
+    return NULL;
+}
+
+Test(decay, threads_that_come_and_go_are_not_disturbed)
+{
+    pthread_t threads[4];
+
+    if (is_patient())
+        return;
+    fill();
+    for (size_t i = 0; i < 4; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, (void *)i), 0);
+    for (int i = 0; i < 8; i++) {
+        int status;
+        sleep_for(CONFIG_PURGE_DELAY_MS / 2);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(in_child());
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert_eq(status, 0);
+    }
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < 4; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+}
