@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/compiler.h"
 #include "tests/contract/exercise.h"
 #include "tests/contract/support.h"
 
@@ -114,6 +115,46 @@ int main(void)
 
 #else
 
+enum { SLEEPERS = 8, SLOTS = 2000, NAPS = 5 };
+
+static void *slots[SLEEPERS][SLOTS]; /* atomic */
+
+/* Works and sleeps by turns, with blocks that others have put in its slots, so that a purge thread finds heaps now
+ * in use and now not. */
+static void *work_and_sleep(void *argument)
+{
+    size_t number = (size_t)argument;
+    uint64_t random = number;
+
+    for (int nap = 0; nap < NAPS; nap++) {
+        for (size_t i = 0; i < 3 * SLOTS; i++) {
+            size_t owner = (number + random_below(&random, 2)) % SLEEPERS;
+            size_t size = random_size(&random, 40000);
+            unsigned char *block = hak_malloc(size);
+            require(block != NULL);
+            pattern_fill(block, size, number);
+            require(pattern_holds(block, size, block, number));
+            hak_free(__atomic_exchange_n(&slots[owner][random_below(&random, SLOTS)], block,
+                                         __ATOMIC_ACQ_REL));
+        }
+        usleep((useconds_t)random_below(&random, 1200000));
+    }
+    return NULL;
+}
+
+static void run_sleepers(void)
+{
+    pthread_t threads[SLEEPERS];
+
+    for (size_t i = 0; i < SLEEPERS; i++)
+        require(pthread_create(&threads[i], NULL, work_and_sleep, (void *)i) == 0);
+    for (size_t i = 0; i < SLEEPERS; i++)
+        require(pthread_join(threads[i], NULL) == 0);
+    for (size_t i = 0; i < SLEEPERS; i++)
+        for (size_t slot = 0; slot < SLOTS; slot++)
+            hak_free(slots[i][slot]);
+}
+
 int main(int count, char **arguments)
 {
     unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 0) : 4000;
@@ -123,6 +164,8 @@ int main(int count, char **arguments)
                                     .lives = 8,
                                     .steps = steps,
                                     .size_most = (size_t)1 << 20});
+    if (enabled(CONFIG_PURGE_THREAD))
+        run_sleepers();
     puts("stress: done");
     return 0;
 }

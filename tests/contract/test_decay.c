@@ -418,6 +418,42 @@ Test(decay, a_child_of_fork_gets_a_purge_thread_of_its_own)
     free_all();
 }
 
+static void *outlive_main(void *unused)
+{
+    hak_free(hak_malloc(100));
+    sleep_for(300);
+    return unused;
+}
+
+/* By pthread_exit, as POSIX has it: the process ends with status 0 when its last thread does, and the purge thread
+ * is not one that counts. */
+_Noreturn static void leave_main(void)
+{
+    pthread_t thread;
+
+    free_all();
+    fill();
+    require(has_purger() == enabled(CONFIG_PURGE_THREAD));
+    require(pthread_create(&thread, NULL, outlive_main, NULL) == 0);
+    pthread_exit(NULL);
+}
+
+Test(decay, the_purge_thread_keeps_no_process_alive)
+{
+    int status = -1; /* as of none that has exited */
+
+    fill();
+    pid_t child = fork();
+    if (child == 0)
+        leave_main();
+    sleep_for(150);
+    cr_assert_eq(waitpid(child, &status, WNOHANG), 0, "another thread lives on");
+    for (int i = 0; i < 100 && waitpid(child, &status, WNOHANG) == 0; i++)
+        sleep_for(50);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    free_all();
+}
+
 /* ── the purge thread among others ───────────────────────────────────────────────────────────── */
 
 static bool over; /* atomic */
