@@ -173,19 +173,22 @@ static void *live(void *unused)
     return unused;
 }
 
-static bool create(size_t stack_bytes)
+/* Returns an error number. */
+static int create(size_t stack_bytes)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    bool done = false;
+    int error = pthread_attr_init(&attributes);
 
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    if (pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
-        (stack_bytes == 0 || pthread_attr_setstacksize(&attributes, stack_bytes) == 0))
-        done = pthread_create(&thread, &attributes, live, NULL) == 0;
+    if (error)
+        return error;
+    error = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (error == 0 && stack_bytes > 0)
+        error = pthread_attr_setstacksize(&attributes, stack_bytes);
+    if (error == 0)
+        error = pthread_create(&thread, &attributes, live, NULL);
     pthread_attr_destroy(&attributes);
-    return done;
+    return error;
 }
 
 /* Making a thread allocates: that the thread counts as started keeps this from being done twice. */
@@ -205,8 +208,11 @@ void hak_purger_start(const struct hak_heap *heap)
         return;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &program_mask);
-    /* A program with many thread-local variables needs more stack: then as much as it gives its own. */
-    if (!create(STACK_BYTES) && !create(0)) {
+    int error = create(STACK_BYTES);
+    if (error ==
+        EINVAL) /* too little for the program's thread-local variables: as much as its own have */
+        error = create(0);
+    if (error) {
         atomic_store_relaxed(&calls_left, CALLS_TO_RETRY);
         atomic_store_relaxed(&hak_purger_started, false);
     }

@@ -187,11 +187,19 @@ static bool is_empty(const struct magazine_list *list)
     return atomic_load_relaxed(&list->top) == NULL;
 }
 
+/* What a shard may hold now. */
+static size_t share_most(void)
+{
+    return least_of(__atomic_load_n(&depot.room, __ATOMIC_SEQ_CST) / CONFIG_DEPOT_SHARDS,
+                    DEPOT_SHARE);
+}
+
 /* Both are called under the lock of a cell of that shard: whoever holds all locks finds what the
- * invariant says. false: that were more than the shard may hold. */
+ * invariant says. false: that were more than the shard may hold. Who takes room away either is seen here or
+ * sees what is added, and takes it out again. */
 static bool share_add(struct depot_shard *shard, size_t bytes)
 {
-    if (likely(__atomic_add_fetch(&shard->bytes, bytes, __ATOMIC_RELAXED) <= DEPOT_SHARE))
+    if (likely(__atomic_add_fetch(&shard->bytes, bytes, __ATOMIC_SEQ_CST) <= share_most()))
         return true;
     __atomic_fetch_sub(&shard->bytes, bytes, __ATOMIC_RELAXED);
     return false;
@@ -280,6 +288,26 @@ struct magazine *depot_give_full(struct depot_shard *home, hak_class cls, struct
     struct magazine *empty = give_full_to(home, cls, full);
 
     return likely(empty != full) ? empty : give_full_elsewhere(home, cls, full);
+}
+
+void depot_change_room(size_t bytes)
+{
+    __atomic_fetch_add(&depot.room, bytes, __ATOMIC_SEQ_CST);
+}
+
+struct magazine *depot_take_surplus(hak_class *cls)
+{
+    for (struct depot_shard *shard = depot.shards; shard < shards_end; shard++) {
+        if (likely(__atomic_load_n(&shard->bytes, __ATOMIC_SEQ_CST) <= share_most()))
+            continue;
+        for (unsigned i = HAK_CLASSES; i-- > 0;) { /* the largest first */
+            *cls = hak_class_at(i);
+            struct magazine *full = take_full_of(shard, *cls, NULL);
+            if (full)
+                return full;
+        }
+    }
+    return NULL;
 }
 
 static struct magazine *take_empty_of(struct depot_shard *shard, hak_class cls)

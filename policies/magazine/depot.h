@@ -22,6 +22,8 @@
  * invariant: a magazine on a full list has capacity blocks of its cell's class
  * invariant: count == length of the list, least <= count
  * invariant: bytes == bytes of all blocks on the full lists of that shard <= DEPOT_SHARE
+ * invariant: bytes in all shards <= room == sum over threads of MAGAZINE_BUDGET - what their own may hold,
+ *            so that the depot fits into what threads may cache and do not
  * invariant: depot_rounds(class) <= depot_rounds_most(class)
  */
 #ifndef HAK_POLICIES_MAGAZINE_DEPOT_H
@@ -72,7 +74,9 @@ struct depot {
     struct depot_shard shards[CONFIG_DEPOT_SHARDS];
     uint32_t rounds[HAK_CLASSES]; /* Synchronization: relaxed atomic; only grows */
     uint32_t homes;               /* given out so far. Synchronization: relaxed atomic */
-    uint32_t reaped;              /* where the reaper is. Synchronization: relaxed atomic */
+    size_t
+        room; /* bytes that threads leave to the depot. Synchronization: sequentially consistent */
+    uint32_t reaped; /* where the reaper is. Synchronization: relaxed atomic */
 };
 
 extern struct depot depot;
@@ -97,6 +101,11 @@ struct magazine *depot_take_full(struct depot_shard *home, hak_class cls, struct
 /* Takes a full magazine for an empty one, or for NULL if none lies beside. Returns `full` itself when the
  * depot holds all that it may; nothing has changed. */
 struct magazine *depot_give_full(struct depot_shard *home, hak_class cls, struct magazine *full);
+
+/* Threads leave more room to the depot, or less (a negative number of bytes, as it were). After that full magazines
+ * are taken as long as there are too many, and their blocks given back. NULL: there are not. */
+void depot_change_room(size_t bytes);
+struct magazine *depot_take_surplus(hak_class *cls);
 
 /* An empty magazine, made if there is none. NULL: out of memory. */
 struct magazine *depot_take_empty(struct depot_shard *home, hak_class cls);

@@ -26,12 +26,32 @@ static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 
 /* ── what a class may have ───────────────────────────────────────────────────────────────────── */
 
+/* What a cache leaves to the depot; one that may hold nothing is no thread's. */
+static size_t room_of(const struct hak_cache *cache)
+{
+    return cache->granted > 0 ? MAGAZINE_BUDGET - cache->granted : 0;
+}
+
 static void set_limit(struct hak_cache *cache, hak_class cls, uint32_t limit)
 {
     uint32_t *now = &cache->limit[hak_class_index(cls)];
+    size_t room = room_of(cache);
 
     cache->granted += 2 * ((size_t)limit - *now) * hak_class_size(cls);
     *now = limit;
+    depot_change_room(room_of(cache) - room);
+}
+
+/* Gives back what the depot holds beyond what threads leave to it. */
+static void give_surplus(struct hak_cache *cache, struct hak_shard *shard)
+{
+    struct magazine *full;
+    hak_class cls;
+
+    while ((full = depot_take_surplus(&cls)) != NULL) {
+        give_back(cache, shard, cls, full->rounds, full->capacity);
+        depot_drop(full);
+    }
 }
 
 /* A magazine leaves the cache: a full one to the depot if that takes it, else block by block. */
@@ -76,6 +96,7 @@ static hak_cold void grant(struct hak_cache *cache, struct hak_shard *shard, hak
         cache->victim = (cache->victim + 1) % HAK_CLASSES;
     }
     set_limit(cache, cls, limit);
+    give_surplus(cache, shard);
 }
 
 /* Every magazine comes in here. Another thread may just have made them larger. */
@@ -268,15 +289,21 @@ void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         release_class(cache, shard, hak_class_at(i));
+    give_surplus(cache, shard);
 }
 
 /* Magazines come and go on cold paths only; what a hit changes, and a fork may see half-changed, is
- * a round and the count. So the magazines stay. */
+ * a round and the count. So the magazines are whole. */
 void frontend_forget(struct hak_cache *cache)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        cache->bin[i].count = 0;
-        cache->previous[i].full = false;
+        struct magazine *held[] = {cache->bin[i].loaded, cache->previous[i].magazine};
+        for (int n = 0; n < 2; n++)
+            if (held[n])
+                depot_drop(held[n]);
+        cache->bin[i] = (struct magazine_bin){NULL, 0, 0};
+        cache->previous[i] = (struct magazine_previous){NULL, false};
+        set_limit(cache, hak_class_at(i), 0);
     }
 }
 
@@ -313,6 +340,7 @@ bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
     struct magazine *full;
     hak_class cls;
 
+    give_surplus(cache, shard); /* after a fork has ended threads */
     for (int i = 0; i < REAP_FULL && (full = depot_reap(now, &cls)) != NULL; i++) {
         give_back(cache, shard, cls, full->rounds, full->capacity);
         depot_drop(full);

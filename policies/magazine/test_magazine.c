@@ -69,12 +69,23 @@ static size_t handed_out(hak_class cls)
            frontend_held(NULL, cls);
 }
 
+static size_t given_room;
+
 static void cr_assert_sound(void)
 {
     cr_assert(frontend_valid(&cache));
     cr_assert(frontend_valid(&other));
     cr_assert_leq(held_bytes(&cache), MAGAZINE_BUDGET);
     cr_assert_leq(depot_bytes(), (size_t)CONFIG_DEPOT_BYTES);
+    cr_assert_leq(depot_bytes(), depot.room);
+    cr_assert_leq(cache.granted + other.granted + depot.room, 2 * MAGAZINE_BUDGET + given_room);
+}
+
+/* As if there were other threads, which hold nothing. */
+static void give_room(void)
+{
+    given_room = CONFIG_DEPOT_BYTES;
+    depot_change_room(given_room);
 }
 
 static void count_block(void *block, void *count)
@@ -311,9 +322,33 @@ Test(magazine, the_depot_holds_no_more_than_its_bound)
     }
     /* every shard takes what it may, and the rest is back in the slabs */
     size_t magazine = depot_rounds(cls) * (size_t)1024;
-    if (depot_rounds(cls) > 0 && DEPOT_SHARE > magazine && CONFIG_DEPOT_BYTES < 50000 * 1024)
-        cr_assert_gt(depot_bytes(), CONFIG_DEPOT_SHARDS * (DEPOT_SHARE - magazine));
+    size_t share = depot.room / CONFIG_DEPOT_SHARDS;
+    share = share < DEPOT_SHARE ? share : DEPOT_SHARE;
+    if (depot_rounds(cls) > 0 && share > magazine && share * CONFIG_DEPOT_SHARDS < 50000 * 1024)
+        cr_assert_gt(depot_bytes(), CONFIG_DEPOT_SHARDS * (share - magazine));
     cr_assert_eq(handed_out(cls), 0);
+}
+
+Test(magazine, the_depot_shrinks_when_threads_need_their_room_or_end)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        push_through(&cache, hak_class_at(i), 5000);
+        push_through(&other, hak_class_at(i), 5000);
+        cr_assert_sound();
+    }
+    size_t before = depot_bytes();
+    frontend_thread_exit(&other, &shard);
+    cr_assert_eq(other.granted, 0);
+    cr_assert_sound();
+    cr_assert_leq(depot_bytes() + cache.granted, MAGAZINE_BUDGET);
+    cr_assert_leq(depot_bytes(), before);
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        push_through(&cache, hak_class_at(i), 300);
+        cr_assert_leq(depot_bytes() + cache.granted, MAGAZINE_BUDGET);
+    }
+    frontend_thread_exit(&cache, &shard);
+    cr_assert_eq(depot_bytes(), 0);
+    cr_assert_eq(shard.given, shard.returned);
 }
 
 Test(magazine, trim_gives_back_what_any_shard_holds)
@@ -334,6 +369,7 @@ Test(magazine, thread_exit_leaves_full_magazines_to_others)
     hak_class cls = hak_class_of(64);
     uint32_t rounds = depot_rounds(cls);
 
+    give_room();
     push_through(&cache, cls, 2 * (size_t)rounds + 1);
     size_t before = frontend_held(NULL, cls);
     frontend_thread_exit(&cache, &shard);
@@ -372,6 +408,7 @@ Test(magazine, the_depot_is_reaped_to_the_fewest_that_it_had)
 
     if (rounds == 0 || DEPOT_SHARE < MANY * rounds * (size_t)64)
         cr_skip("no room for so many magazines");
+    give_room();
     push_through(&cache, cls, (MANY + 2) * (size_t)rounds);
     size_t before = cell->full.count;
     cr_assert_geq(before, MANY - 1);
@@ -692,6 +729,8 @@ Test(magazine, a_forked_child_forgets_what_a_gone_thread_held)
     frontend_forget(&cache);
     cr_assert_eq(held_bytes(&cache), 0);
     cr_assert_eq(frontend_held(NULL, cls), in_depot);
+    cr_assert_eq(cache.granted, 0);
+    frontend_upkeep(&other, &shard); /* what that thread had room for goes back */
     cr_assert_sound();
     push_through(&cache, cls, 1000);
     cr_assert_sound();
@@ -796,6 +835,7 @@ Test(magazine, threads_hand_magazines_round)
 
     if (rounds == 0 || CIRCLING * rounds * 16 > DEPOT_SHARE)
         cr_skip("the depot is too small");
+    give_room();
     for (size_t i = 0; i < CIRCLING; i++) {
         struct magazine *full = depot_take_empty(cache.home, cls);
         for (size_t n = 0; n < rounds; n++)

@@ -23,11 +23,14 @@
  *           complete, purges as above, and puts every slab back on the queue of its owner.
  *   park    a thread that ends parks its heap. A new thread, or one that wants a parked heap's slabs,
  *           takes it from the parked ones under the lock and is its only holder until it parks it.
- *   fork    stops all threads but one at any instant. The child parks the heaps of the dead that are
+ *   borrow  the purge thread, of which there is one at most, marks a heap `inside` by CAS while nobody else is in a
+ *           cold path of it, and has it to itself until it takes the mark away; a holder who comes back too
+ *           soon waits for that. It may be a parked heap; who takes that meanwhile waits likewise.
+ *   fork    waits until nothing is borrowed, then stops all threads but one at any instant. The child parks the heaps of the dead that are
  *           not `inside` a cold path; the rest are frozen: nobody holds them ever again.
  *
  * Processes: WORKERS threads that come and go, each time with any parked heap of HEAPS; FREERS threads
- * that free and have no heap; a Collector when all have ended. When to do what is policy, so each
+ * that free and have no heap; a Purger that borrows; a Collector when all have ended. When to do what is policy, so each
  * choice is left to chance. A block in a cache or on its way is charged out like a live one: all are
  * LIVE here, and any thread may free any of them.
  *
@@ -43,7 +46,7 @@
  *   I6  a page is purged only while all its blocks are on the remote stack           purge
  *   I7  used and the free list agree with where the blocks are                       leave
  *   I8  in the end every slab comes home; after a fork, all but those of LOST        Collector
- *   I9  nobody ever waits for another thread                                (invalid end states)
+ *   I9  nobody waits for another thread but for one that borrows            (invalid end states)
  *
  * BREAK_x makes one deliberate mistake, which the checker must find; they are listed in `run`.
  */
@@ -71,6 +74,10 @@
 #endif
 #ifndef FORK
 #define FORK 0                 /* 1: worker 1 may fork, once */
+#endif
+
+#ifndef BORROW
+#define BORROW 0               /* 1: there is a purge thread */
 #endif
 
 #define MAX_HEAPS 3
@@ -106,8 +113,9 @@ byte next[(MAX_SLABS + 1) * MAX_BLOCKS];
 bit parked[MAX_HEAPS + 1];
 bit pooled[MAX_SLABS + 1];
 
-/* Written by a heap's holder, read in the child of a fork. */
+/* Written by who is in a cold path of the heap, read in the child of a fork. */
 bit inside[MAX_HEAPS + 1];
+bit borrowing;                 /* what fork waits for */
 
 /* Ghosts, which only assertions, the choice of a block to free, and fork look at. */
 mtype = { UNCUT, FREE, LIVE, HELD, REMOTE };
@@ -115,6 +123,7 @@ mtype at[(MAX_SLABS + 1) * MAX_BLOCKS];
 #define AT(s, b)  at[(s) * MAX_BLOCKS + (b)]
 byte writer[MAX_SLABS + 1];    /* the thread that is at the slab's private fields */
 byte holder[MAX_HEAPS + 1];    /* the thread that holds the heap; 0: parked or frozen */
+byte borrower[MAX_HEAPS + 1];  /* the purge thread, while it is in the heap */
 bit on_queue[MAX_SLABS + 1];   /* or in the hands of the one who took the queue, not yet visited */
 bit frozen[MAX_HEAPS + 1];
 byte threads;                  /* not yet ended */
@@ -125,12 +134,16 @@ byte survivor;                 /* after a fork, the only thread that lives */
 #define move_block(s, b, from, to) \
 	assert(AT(s, b) == from); AT(s, b) = to
 
+/* Nobody has the heap from its holder. */
+#define at_hand(h)  (!BORROW || !inside[h])
+
 /* Opens and closes a stretch of work on private fields; in between, the others run. */
+#define has(h)  (borrower[h] == 0 && holder[h] == _pid || borrower[h] == _pid)
 #define enter(s) \
-	assert(writer[s] == 0 && holder[OWNER(tag[s])] == _pid); \
+	assert(writer[s] == 0 && has(OWNER(tag[s]))); \
 	writer[s] = _pid
 #define leave(s) \
-	assert(writer[s] == _pid && holder[OWNER(tag[s])] == _pid); \
+	assert(writer[s] == _pid && has(OWNER(tag[s]))); \
 	assert(avail[s] == (AT(s, 0) == FREE) + 2 * (AT(s, 1) == FREE)); \
 	assert(used[s] + (AT(s, 0) == FREE) + (AT(s, 1) == FREE) == CLASS(tag[s])); \
 	writer[s] = 0
@@ -150,7 +163,7 @@ byte survivor;                 /* after a fork, the only thread that lives */
 inline take_heap(h)
 {
 	d_step {
-		assert(parked[h] && holder[h] == 0 && !inside[h]);
+		assert(parked[h] && holder[h] == 0 && (BORROW || !inside[h]));
 		parked[h] = 0;
 		holder[h] = _pid
 	}
@@ -413,7 +426,7 @@ inline look_after(h)
 
 inline free_local(s, b, n)
 {
-	d_step { enter(s); inside[h] = 1 }
+	atomic { at_hand(h) -> enter(s); inside[h] = 1 }
 	d_step {
 		move_block(s, b, HELD, FREE);
 		avail[s] = avail[s] | (1 << b);
@@ -523,8 +536,8 @@ proctype Worker()
 	   do
 	   :: atomic {                          /* a block of one of its slabs */
 		if
-		:: OWNER(tag[1]) == h && avail[1] != 0 -> s = 1
-		:: OWNER(tag[2]) == h && avail[2] != 0 -> s = 2
+		:: at_hand(h) && OWNER(tag[1]) == h && avail[1] != 0 -> s = 1
+		:: at_hand(h) && OWNER(tag[2]) == h && avail[2] != 0 -> s = 2
 		fi;
 		enter(s);
 		inside[h] = 1
@@ -541,8 +554,8 @@ proctype Worker()
 
 	   :: atomic {                          /* a slab from the pool */
 		if
-		:: pooled[1] -> s = 1
-		:: pooled[2] -> s = 2
+		:: at_hand(h) && pooled[1] -> s = 1
+		:: at_hand(h) && pooled[2] -> s = 2
 		fi;
 		pooled[s] = 0;
 		inside[h] = 1;
@@ -572,19 +585,18 @@ proctype Worker()
 	      o = OWNER(tag[s]);
 	      if
 	      :: o == h -> o = 0; free_local(s, b, n)
-	      :: o = 0; inside[h] = 1; free_remote(s, b, n); inside[h] = 0
+	      :: o = 0; atomic { at_hand(h) -> inside[h] = 1 }; free_remote(s, b, n); inside[h] = 0
 	      fi
 
-	   :: queue[h] != 0 ->                  /* a look at the queue */
-	      inside[h] = 1;
+	   :: atomic { queue[h] != 0 && at_hand(h) -> inside[h] = 1 }  /* a look at the queue */
 	      drain(h);
 	      inside[h] = 0
 
 	   :: atomic {                          /* the queue of another heap */
 		if
-		:: SLEEPER && queue[1] != 0 && h != 1 -> p = 1
-		:: SLEEPER && queue[2] != 0 && h != 2 -> p = 2
-		:: SLEEPER && queue[3] != 0 && h != 3 -> p = 3
+		:: SLEEPER && at_hand(h) && queue[1] != 0 && h != 1 -> p = 1
+		:: SLEEPER && at_hand(h) && queue[2] != 0 && h != 2 -> p = 2
+		:: SLEEPER && at_hand(h) && queue[3] != 0 && h != 3 -> p = 3
 		fi;
 		inside[h] = 1
 	      }
@@ -593,15 +605,15 @@ proctype Worker()
 
 	   :: atomic {                          /* the slabs of a parked heap */
 		if
-		:: parked[1] -> p = 1
-		:: parked[2] -> p = 2
-		:: parked[3] -> p = 3
+		:: at_hand(h) && parked[1] -> p = 1
+		:: at_hand(h) && parked[2] -> p = 2
+		:: at_hand(h) && parked[3] -> p = 3
 		fi;
 		take_heap(p);
 		inside[h] = 1
 	      }
 #ifndef BREAK_OPEN_CLAIM
-	      inside[p] = 1;
+	      atomic { at_hand(p) -> inside[p] = 1 }
 #endif
 	      if
 	      :: queue[p] != 0 -> drain(p)
@@ -620,7 +632,7 @@ proctype Worker()
 	      park_heap(p);
 	      atomic { p = 0; inside[h] = 0 }
 
-	   :: atomic { FORK && _pid == 1 && survivor == 0 ->
+	   :: atomic { FORK && _pid == 1 && survivor == 0 && !borrowing ->
 		survivor = _pid;
 		p = 1;
 		do
@@ -639,7 +651,7 @@ proctype Worker()
 
 	   :: break
 	   od;
-	   inside[h] = 1;                       /* the thread ends */
+	   atomic { at_hand(h) -> inside[h] = 1 }  /* the thread ends */
 #ifdef BREAK_EARLY_PARK
 	   park_heap(h);
 	   drain(h);
@@ -663,6 +675,52 @@ proctype Freer()
 	do
 	:: atomic { pick_live(s, b, n) }
 	   free_remote(s, b, n)
+	:: break
+	od
+	} unless { DEAD };
+	threads--
+}
+
+proctype Purger()
+{
+	byte h, s, b, w, list;
+
+	{
+	do
+	:: atomic {
+		if
+#ifdef BREAK_BLIND_BORROW
+		:: HEAPS >= 1 && !frozen[1] -> h = 1
+		:: HEAPS >= 2 && !frozen[2] -> h = 2
+#else
+		:: HEAPS >= 1 && !inside[1] -> h = 1
+		:: HEAPS >= 2 && !inside[2] -> h = 2
+#endif
+		fi;
+		inside[h] = 1;
+		borrowing = 1;
+		borrower[h] = _pid
+	   }
+	   if
+	   :: queue[h] != 0 -> drain(h)
+	   :: true
+	   fi;
+	   atomic {                             /* free pages of a slab go back */
+		if
+		:: OWNER(tag[1]) == h -> s = 1; enter(s)
+		:: OWNER(tag[2]) == h -> s = 2; enter(s)
+		:: true
+		fi
+	   }
+	   d_step {
+		if
+		:: s != 0 -> leave(s); s = 0
+		:: else
+		fi;
+		borrower[h] = 0;
+		inside[h] = 0
+	   }
+	   atomic { borrowing = 0; h = 0 }
 	:: break
 	od
 	} unless { DEAD };
@@ -730,7 +788,7 @@ init
 			i++
 		:: else -> break
 		od;
-		threads = WORKERS + FREERS;
+		threads = WORKERS + FREERS + BORROW;
 		i = 0;
 		do
 		:: i < WORKERS -> run Worker(); i++
@@ -740,7 +798,11 @@ init
 		do
 		:: i < FREERS -> run Freer(); i++
 		:: else -> i = 0; break
-		od
+		od;
+		if
+		:: BORROW -> run Purger()
+		:: else
+		fi
 	}
 	threads == 0;
 	run Collector()
