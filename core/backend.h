@@ -88,6 +88,10 @@ bool backend_resize(void *pointer, size_t size);
  * sync:  takes HAK_RANK_RUNS */
 void *backend_move(void *pointer, size_t size);
 
+/* Bytes of free blocks that the back end keeps at hand for this shard: they are part of CONFIG_CACHE_BYTES.
+ * owner: the shard's owner */
+size_t backend_kept(const struct hak_shard *shard);
+
 /* Prepares a zero-filled shard for use by this thread; once for each heap, not for each thread.
  * post:  false: out of memory, the shard is as it was
  * sync:  takes HAK_RANK_RUNS */

@@ -900,6 +900,11 @@ void backend_tick(struct hak_shard *shard)
     hak_assert_expensive(backend_valid(shard));
 }
 
+size_t backend_kept(const struct hak_shard *shard)
+{
+    return shard->kept_bytes;
+}
+
 size_t backend_footprint(void)
 {
     return mapping_bytes();

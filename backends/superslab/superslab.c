@@ -893,6 +893,16 @@ void *backend_move(void *pointer, size_t size)
     return granule_address(to);
 }
 
+size_t backend_kept(const struct hak_shard *shard)
+{
+    size_t bytes = shard->kept_bytes;
+
+    for (int i = 0; i < OUTGOING_SLOTS; i++)
+        if (shard->outgoing[i].slab)
+            bytes += shard->outgoing[i].chain.count * shard->outgoing[i].slab->block_size;
+    return bytes;
+}
+
 size_t backend_footprint(void)
 {
     return window_bytes();

@@ -265,7 +265,9 @@ Test(out_of_memory, threads_run_out_together)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10);
     /* libc's malloc, which is beside ours here, would reserve 64 MiB for the thread that starts a purge thread. */
+#ifdef M_ARENA_MAX
     mallopt(M_ARENA_MAX, 1);
+#endif
     allow(100 * MIB);
     for (int i = 0; i < 4; i++)
         cr_assert_eq(pthread_create(&threads[i], &attributes, fill_on_thread, NULL), 0);

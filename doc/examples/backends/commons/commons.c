@@ -397,6 +397,12 @@ size_t backend_footprint(void)
     return 0;
 }
 
+size_t backend_kept(const struct hak_shard *shard)
+{
+    (void)shard;
+    return 0;
+}
+
 bool backend_trim(struct hak_shard *shard)
 {
     (void)shard;
