@@ -12,7 +12,7 @@
 #include "core/atomic.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
-enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4 };
+enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPSE = 25 };
 
 static const int ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS;
 
@@ -118,13 +118,18 @@ bool os_unmap(void *base, size_t size)
     return done;
 }
 
-bool os_purge(void *base, size_t size)
+static bool advise(void *base, size_t size, int advice)
 {
     int saved = errno;
-    bool done = madvise(base, size, MADV_DONTNEED) == 0;
+    bool done = madvise(base, size, advice) == 0;
 
     errno = saved;
     return done;
+}
+
+bool os_purge(void *base, size_t size)
+{
+    return advise(base, size, MADV_DONTNEED);
 }
 
 /* -1 until probed */
@@ -148,10 +153,41 @@ bool os_purge_zeroes(void)
 
 void os_no_huge_pages(void *base, size_t size)
 {
+    advise(base, size, MADV_NOHUGEPAGE);
+}
+
+void os_advise_huge_pages(void *base, size_t size)
+{
+    advise(base, size, enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+bool os_collapse(void *base, size_t size)
+{
+    bool done = advise(base, size, MADV_HUGEPAGE) && advise(base, size, OS_COLLAPSE);
+
+    os_no_huge_pages(base, size);
+    return done;
+}
+
+/* The kernel splits a huge page of which only a part is said to be cold. */
+void os_split_huge_page(void *page)
+{
+    advise(page, os_page_size(), OS_COLD);
+}
+
+size_t os_resident_pages(void *base, size_t size)
+{
+    unsigned char pages[512];
+    size_t count = size / os_page_size();
+    size_t resident = 0;
     int saved = errno;
 
-    madvise(base, size, MADV_NOHUGEPAGE);
+    if (count > sizeof(pages) || mincore(base, size, pages) != 0)
+        count = 0;
     errno = saved;
+    for (size_t i = 0; i < count; i++)
+        resident += pages[i] & 1;
+    return resident;
 }
 
 /* Kernels before 6.17 cannot move a range of several mappings, and say so only when they have unmapped

@@ -52,6 +52,19 @@ bool os_purge_zeroes(void);
 /* Asks for no huge pages in a range, whatever the system's mode. Advice: failure is no error. */
 void os_no_huge_pages(void *base, size_t size);
 
+/* For memory that blocks lie in: asks for huge pages with CONFIG_HUGE_PAGES_ALWAYS, else for none. */
+void os_advise_huge_pages(void *base, size_t size);
+
+/* Makes huge pages of a range of them, whose contents stay; from then on none are made by themselves. false: the
+ * kernel (before 6.1) cannot, or has none. */
+bool os_collapse(void *base, size_t size);
+
+/* Splits the huge page in which a page lies, so that a part of it can be given back. Advice. */
+void os_split_huge_page(void *page);
+
+/* How many pages of a range of at most 512 are in memory; 0 where the kernel does not tell. */
+size_t os_resident_pages(void *base, size_t size);
+
 /* Moves the pages of [from, from+size) onto [to, to+size), both mapped; `from` stays mapped and reads
  * as zeros. false: the kernel cannot, and `from` is as it was; `to` may have been unmapped. */
 bool os_move(void *from, void *to, size_t size);

@@ -69,6 +69,7 @@ class Configuration:
     places: "dict[str, Path]"  # where these two folders lie: "policies/NAME" → folder
     override: bool  # libc's names are exported
     purge_thread: bool  # there is one
+    superslabs: bool  # the back end can have huge pages where they are full, and has not
     autoconf: str  # text of gen/autoconf.h
     text: str  # text of gen/config: the whole as a .config
     digest: str  # names the configuration: equal options, equal digest
@@ -143,6 +144,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
         purge_thread=options.syms["PURGE_THREAD"].str_value == "y",
+        superslabs=options.syms["SLABS_IN_SUPERSLABS"].str_value == "y" and options.syms["HUGE_PAGES_NEVER"].str_value == "y",
         autoconf=autoconf,
         text=text_of(options.write_config, "# Generated.\n"),
         digest=hashlib.sha256(autoconf.encode()).hexdigest()[:12],

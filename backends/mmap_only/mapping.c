@@ -292,7 +292,7 @@ static struct range *map_fresh(size_t granules, size_t align)
     mapping_unlock();
     void *base = os_map_aligned(granules << GRANULE_SHIFT, align << GRANULE_SHIFT);
     if (base)
-        os_no_huge_pages(base, granules << GRANULE_SHIFT);
+        os_advise_huge_pages(base, granules << GRANULE_SHIFT);
     mapping_lock();
     if (base == NULL)
         return NULL;
@@ -309,6 +309,15 @@ static bool may_unmap(const struct range *range)
     return may_split() || neighbours(range->first, range->granules) < 2;
 }
 
+/* Huge pages that a range shares with others are split, so that its part of them goes back. */
+static void split_ends(size_t first, size_t granules)
+{
+    if (!enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return;
+    os_split_huge_page(granule_address(first));
+    os_split_huge_page(granule_address(first + granules - 1));
+}
+
 /* Unmaps a taken range, the lock not being held meanwhile; if that cannot be, purges it and makes it a
  * clean free range. Returns whether it is gone. */
 static bool give_back(struct range *range)
@@ -320,6 +329,7 @@ static bool give_back(struct range *range)
     if (may_unmap(range)) {
         leave(first, granules);
         mapping_unlock();
+        split_ends(first, granules);
         bool gone = os_unmap(granule_address(first), granules << GRANULE_SHIFT);
         mapping_lock();
         if (gone) {
@@ -329,11 +339,12 @@ static bool give_back(struct range *range)
         enter(first, granules); /* whose leaves are there */
     }
     mapping_unlock();
+    split_ends(first, granules);
     /* What was moved gets fresh memory over it, which melts with its neighbours again. If that is refused,
      * nobody knows what lies there: it stays taken. */
     bool renewed = moved && os_map_over(granule_address(first), granules << GRANULE_SHIFT);
     if (renewed)
-        os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
+        os_advise_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
     bool purged = renewed || os_purge(granule_address(first), granules << GRANULE_SHIFT);
     bool zeroed = renewed || (purged && os_purge_zeroes());
     mapping_lock();

@@ -826,6 +826,9 @@ static bool round_go_on(struct shared_class *shared, uint32_t now, unsigned *loo
 {
     struct range *slab;
 
+    /* Single pages of huge ones stay. */
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return true;
     if (!is_past(atomic_load_relaxed(&shared->round_at), now) &&
         atomic_load_relaxed(&shared->round_slab) == NULL)
         return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/run.h"
 
+#include "backends/superslab/dense.h"
 #include "backends/superslab/slab.h"
 #include "core/atomic.h"
 #include "core/lock.h"
@@ -309,6 +310,7 @@ static size_t purge_oldest(size_t most)
     granules = granules < most ? granules : most;
     carve(run, 0, granules);
     run_unlock();
+    dense_split(run, granules);
     bool purged = os_purge(granule_address(run), granules << GRANULE_SHIFT);
     bool zeroed = purged && os_purge_zeroes();
     run_lock();
@@ -372,6 +374,7 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
     if (run != NO_RUN) {
         *zeroed = window.slabs[run].state == RUN_CLEAN && window.slabs[run].zeroed;
         run = carve(run, align_offset(run, align), granules);
+        dense_given(run, granules);
     }
     run_unlock();
     return run;
@@ -380,6 +383,7 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
 void run_free(uint32_t first, size_t granules, bool clean)
 {
     run_lock();
+    dense_returned(first, granules);
     uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
     if (clean)
         give_back(run);
@@ -398,6 +402,7 @@ bool run_extend(uint32_t first, size_t granules)
     if (next != NO_RUN && window.slabs[next].state >= RUN_DIRTY &&
         window.slabs[next].run_granules >= granules - length) {
         carve(next, 0, granules - length);
+        dense_given(next, granules - length);
         mark(first, granules, RUN_USED);
         extended = true;
     }

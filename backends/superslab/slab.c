@@ -2,6 +2,8 @@
 /* The free blocks of one slab. Everything here is done by the slab's owner. */
 #include "backends/superslab/slab.h"
 
+#include "backends/superslab/dense.h"
+
 /* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
 #define CUT_BYTES ((size_t)4096)
 
@@ -193,20 +195,31 @@ void slab_recut(struct slab *slab, hak_class cls)
                NULL);
 }
 
+/* Fewer pages than this are not worth a purge: in a huge page, a quarter of the slab. Where all are huge, a slab's
+ * pages go only with the slab. */
+static size_t pages_worthwhile(const struct slab *slab)
+{
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return SIZE_MAX;
+    return dense_is_huge((uint32_t)(slab - window.slabs), slab->run_granules) ? pages_of(slab) / 4
+                                                                              : 1;
+}
+
 unsigned slab_purge_pages(struct slab *slab, hak_class cls)
 {
     struct hak_slab_shape shape = shape_of(slab);
     size_t pages = hak_pages_cut(&shape);
     struct hak_block_set blocks;
-    bool any = false;
+    size_t worthwhile = pages_worthwhile(slab);
+    size_t gained = 0;
 
-    if ((size_t)(slab->cut - slab->used) * slab->block_size < os_page_size())
+    if ((size_t)(slab->cut - slab->used) * slab->block_size / os_page_size() < worthwhile)
         return 0;
     free_blocks(slab, &shape, &blocks);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);
-    for (size_t page = 0; page < pages && !any; page++)
-        any = hak_set_has(going.words, page) && !is_blank(slab, page);
-    if (!any)
+    for (size_t page = 0; page < pages && gained < worthwhile; page++)
+        gained += hak_set_has(going.words, page) && !is_blank(slab, page);
+    if (gained < worthwhile)
         return 0;
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
@@ -224,6 +237,7 @@ unsigned slab_purge_pages(struct slab *slab, hak_class cls)
             slab->blank_pages++;
         }
     }
+    dense_split((uint32_t)(slab - window.slabs), slab->run_granules);
     return hak_purge_pages(&shape, &going);
 }
 

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 
+#include "backends/superslab/dense.h"
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 
@@ -318,6 +319,7 @@ static void count_complete(ptrdiff_t granules)
 /* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
 static void purge_for_owner(struct slab *slab, uint64_t word)
 {
+    dense_split((uint32_t)(slab - window.slabs), slab->run_granules);
     bool purged =
         os_purge_zeroes() && os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
 
@@ -788,7 +790,7 @@ static bool renew(uint32_t first, size_t granules)
 {
     if (!os_map_over(granule_address(first), granules << GRANULE_SHIFT))
         return false;
-    os_no_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
+    os_advise_huge_pages(granule_address(first), granules << GRANULE_SHIFT);
     return true;
 }
 
@@ -1025,6 +1027,7 @@ bool backend_upkeep(struct hak_shard *shard)
     uint32_t now = os_clock_ms();
     bool more = run_dirty() && run_purge_due(now);
 
+    dense_tick(now);
     return round_go_on(shard, now) || more;
 }
 
@@ -1037,6 +1040,7 @@ void backend_tick(struct hak_shard *shard)
         return;
     shard->ticked_at = now;
     atomic_store_relaxed(&shard->seen_at, now);
+    dense_tick(now);
     shard->behind = run_dirty() && run_purge_due(now);
     if (is_round_due(shard, now)) {
         round_start(shard, now);

@@ -128,7 +128,8 @@ Test(superslab, a_returned_array_is_handed_out_again_in_its_order)
     cr_assert(backend_valid(shard));
 }
 
-Test(superslab, fresh_blocks_of_an_array_are_not_touched)
+Test(superslab, fresh_blocks_of_an_array_are_not_touched,
+     .disabled = enabled(CONFIG_HUGE_PAGES_ALWAYS))
 {
     hak_class cls = hak_class_of(4096);
     void *blocks[8];

@@ -71,6 +71,8 @@ static bool map_arrays(size_t granules)
             os_unmap(tags, tags_size);
         return false;
     }
+    os_no_huge_pages(tags, tags_size);
+    os_no_huge_pages(slabs, slabs_size + 2 * os_page_size());
     window.tags = tags;
     window.slabs = (struct slab *)(void *)(slabs + os_page_size());
     window.granules = granules;
@@ -93,7 +95,7 @@ static bool reserve(unsigned log2)
         return false;
     }
     window.base = ((uintptr_t)space + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
-    os_no_huge_pages((void *)window.base, size);
+    os_advise_huge_pages((void *)window.base, size);
     return true;
 }
 
@@ -181,7 +183,7 @@ static bool commit_at(size_t superslab, size_t count)
         return os_commit(base, count * SUPERSLAB_SIZE);
     if (!os_map_at(base, count * SUPERSLAB_SIZE))
         return false;
-    os_no_huge_pages(base, count * SUPERSLAB_SIZE);
+    os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
     return true;
 }
 
@@ -262,7 +264,7 @@ bool window_uncommit(uint32_t granule, size_t count)
                         : os_decommit(base, count * SUPERSLAB_SIZE)))
         return false;
     if (!window.sparse)
-        os_no_huge_pages(base, count * SUPERSLAB_SIZE);
+        os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
     for (size_t i = first; i < first + count; i++)
         clear_bit(committed, i);
     count_committed(-count);

@@ -132,7 +132,7 @@ Test(decay, whole_pages_between_live_blocks_go)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_patient() || os_page_size() != 4096)
+    if (is_patient() || os_page_size() != 4096 || enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     fill();
     free_but(200);
@@ -233,7 +233,8 @@ Test(decay, a_change_of_phase_leaves_little_behind)
     size_t bytes = 0;
     size_t count = 0;
 
-    if (is_patient() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER))
+    if (is_patient() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
+        enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     void **small = os_map(SMALL_BLOCKS * sizeof(*small));
     void **larger = os_map(LARGER_MOST * sizeof(*larger));
@@ -346,7 +347,8 @@ Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_patient() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD))
+    if (is_patient() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD) ||
+        enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     pthread_t thread = start_thread(fill_and_sleep);
     free_but(200);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* No huge pages unless they are asked for, also where the system gives them to everybody. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/os.h"
+#include "tests/contract/support.h"
+
+static const char MODE[] = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+TestSuite(huge_pages, .timeout = 60);
+
+enum { BLOCKS = 100000, LARGE_BLOCKS = 20 };
+
+static const size_t MIB = (size_t)1 << 20;
+
+static void *blocks[BLOCKS + LARGE_BLOCKS];
+
+static bool has_block(unsigned long from, unsigned long to)
+{
+    for (size_t i = 0; i < BLOCKS + LARGE_BLOCKS; i++)
+        if ((uintptr_t)blocks[i] >= from && (uintptr_t)blocks[i] < to)
+            return true;
+    return false;
+}
+
+/* Bytes in huge pages of mappings that blocks lie in. */
+static size_t huge_bytes(void)
+{
+    char line[300];
+    size_t kilobytes = 0;
+    bool ours = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+
+    require(maps != NULL);
+    while (fgets(line, sizeof(line), maps)) {
+        unsigned long from;
+        unsigned long to;
+        unsigned long value;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            ours = has_block(from, to);
+        else if (ours && sscanf(line, "AnonHugePages: %lu kB", &value) == 1)
+            kilobytes += value;
+    }
+    fclose(maps);
+    return kilobytes << 10;
+}
+
+static bool get_mode(char *text, size_t size)
+{
+    int file = open(MODE, O_RDONLY);
+    ssize_t length = file < 0 ? 0 : read(file, text, size - 1);
+
+    if (file >= 0)
+        close(file);
+    text[length > 0 ? length : 0] = '\0';
+    return length > 0;
+}
+
+static bool set_mode(const char *mode)
+{
+    int file = open(MODE, O_WRONLY);
+    bool done = file >= 0 && write(file, mode, strlen(mode)) == (ssize_t)strlen(mode);
+
+    if (file >= 0)
+        close(file);
+    return done;
+}
+
+/* With and without huge pages of the system's own beside ours, to see that there are some to be had. */
+static int fill_and_look(void)
+{
+    char *beside = os_map_aligned(4 * MIB, 2 * MIB);
+
+    require(beside != NULL);
+    memset(beside, 1, 4 * MIB);
+    blocks[0] = beside;
+    require(huge_bytes() > 0);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        require((blocks[i] = hak_malloc(500)) != NULL);
+        memset(blocks[i], 1, 500);
+    }
+    for (size_t i = BLOCKS; i < BLOCKS + LARGE_BLOCKS; i++) {
+        require((blocks[i] = hak_malloc(5 * MIB)) != NULL);
+        memset(blocks[i], 1, 5 * MIB);
+    }
+    require((huge_bytes() > 0) == enabled(CONFIG_HUGE_PAGES_ALWAYS));
+    for (size_t i = 0; i < BLOCKS + LARGE_BLOCKS; i++)
+        hak_free(blocks[i]);
+    return 0;
+}
+
+Test(huge_pages, there_are_none_where_the_system_gives_them_to_all_unless_configured)
+{
+    char mode[100];
+    int status = -1;
+
+    if (os_page_size() != 4096 || !get_mode(mode, sizeof(mode)) || !set_mode("always"))
+        cr_skip_test("the mode of this system cannot be set to `always`");
+    pid_t child = fork();
+    if (child == 0)
+        _exit(fill_and_look());
+    waitpid(child, &status, 0);
+    cr_assert(set_mode(strstr(mode, "[always]")  ? "always"
+                       : strstr(mode, "[never]") ? "never"
+                                                 : "madvise"));
+    cr_assert_eq(status, 0);
+}
