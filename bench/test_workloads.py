@@ -31,6 +31,7 @@ SHORT = {
     "aligned": "3000 64 9 1 --latency=500",
     "batch": "10 100",
     "calloc": "2000 32 12 1 --latency=500",
+    "chase": "3000 1000 0 1",
     "false_sharing": "2 500 10 8 1",
     "fragmentation": "3000 1 1",
     "large": "30 3 1048576 1 --latency=20",
