@@ -52,3 +52,17 @@ class OnlyWhatWasChosen(unittest.TestCase):
                 self.assertTrue(any("symbol" in line for line in found), f"no symbol of {name}")
                 self.assertTrue(any("text" in line for line in found), f"no text of {name}")
                 self.assertTrue(plugins.traces(self.without_debug("libhakmem.so", "--strip-all"), rest, [folder]))
+
+
+class PurgeThread(unittest.TestCase):
+    """It is in the library if and only if it was chosen."""
+
+    def test_there_or_not(self):
+        chosen = "#define CONFIG_PURGE_THREAD 1\n" in (BUILD / "gen/autoconf.h").read_text()
+        for name in ("libhakmem.so", "libhakmem.a"):
+            library = BUILD / name
+            symbols = subprocess.run(["nm", library], stdout=subprocess.PIPE, text=True, check=True).stdout
+            with self.subTest(name):
+                self.assertEqual("hak_purger" in symbols, chosen)
+                self.assertEqual("pthread_create" in symbols, chosen)
+                self.assertEqual(b"hakmem-purge" in library.read_bytes(), chosen)
