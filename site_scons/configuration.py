@@ -143,12 +143,16 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         backend=chosen["BACKEND"].name,
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
-        purge_thread=options.syms["PURGE_THREAD"].str_value == "y",
-        superslabs=options.syms["SLABS_IN_SUPERSLABS"].str_value == "y" and options.syms["HUGE_PAGES_NEVER"].str_value == "y",
+        purge_thread=is_set(options, "PURGE_THREAD"),
+        superslabs=is_set(options, "SLABS_IN_SUPERSLABS") and is_set(options, "HUGE_PAGES_NEVER"),
         autoconf=autoconf,
         text=text_of(options.write_config, "# Generated.\n"),
         digest=hashlib.sha256(autoconf.encode()).hexdigest()[:12],
     )
+
+
+def is_set(options: kconfiglib.Kconfig, name: str) -> bool:
+    return name in options.syms and options.syms[name].str_value == "y"
 
 
 def read(file: Path, shown: str) -> "list[Asked]":

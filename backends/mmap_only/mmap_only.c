@@ -327,9 +327,11 @@ static struct hak_chain take_new(hak_class cls, size_t max)
 
     if (slab == NULL)
         return (struct hak_chain){NULL, 0};
+    struct taken taken = {{NULL, 0}, NULL, 0, NULL};
     struct shared_class *shared = lock_class(cls);
+    take_fresh(slab, max,
+               &taken); /* of this one, whatever has come meanwhile: it must not be empty */
     list(shared, slab);
-    struct taken taken = take(shared, max);
     hak_unlock(&shared->lock);
     return chain_of(taken, cls);
 }

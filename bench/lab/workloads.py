@@ -161,7 +161,7 @@ WORKLOADS = (
            simulated="200000 512 9 12345"),
     _built("chase", "chase", "5000000 3000000 1500 12345", "1 2 0",
            "a walk at random through 3 million blocks of 64-127 B", default=False,
-           tags=("memory",),
+           tags=("large",),
            simulated="100000 100000 0 12345"),
     _built("producers 2:2", "producer_consumer", "2000000 64 1024 2 2", "128",
            "two threads allocate blocks of 64 B, two others free them", default=False,

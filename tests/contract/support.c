@@ -155,8 +155,12 @@ size_t mapped_bytes(void)
 
 void require_valid_heap(void)
 {
-    if (hak_heap_is_empty(hak_heap_mine))
+    struct hak_heap *heap = hak_heap_mine;
+
+    if (hak_heap_is_empty(heap))
         return;
-    require(frontend_valid(&hak_heap_mine->cache));
-    require(backend_valid(&hak_heap_mine->shard));
+    hak_inside_enter(&heap->inside); /* a purge thread may be at the shard */
+    require(frontend_valid(&heap->cache));
+    require(backend_valid(&heap->shard));
+    hak_inside_leave(&heap->inside);
 }

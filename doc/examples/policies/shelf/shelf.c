@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "core/os.h"
+
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct shelf *shelf = &cache->shelves[hak_class_index(cls)];
@@ -86,8 +88,17 @@ void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
-    (void)shard;
-    (void)cache;
+    uint32_t now = os_clock_ms();
+
+    if ((uint64_t)(now - cache->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
+        return;
+    cache->round_at = now;
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        struct shelf *shelf = &cache->shelves[i];
+        if (shelf->count > 0 && shelf->slot[shelf->count - 1] == shelf->seen)
+            give(cache, shard, hak_class_at(i), shelf->count);
+        shelf->seen = shelf->count > 0 ? shelf->slot[shelf->count - 1] : NULL;
+    }
     hak_assert_expensive(frontend_valid(cache));
 }
 

@@ -27,12 +27,14 @@
 struct shelf {
     uint32_t count;    /* blocks on the shelf */
     uint32_t capacity; /* most of them; 0 in the empty heap */
+    const void *seen;  /* on top at the last round of upkeep; only compared */
     void *slot[CONFIG_SHELF_SLOTS];
 };
 
 struct hak_cache {
     struct shelf shelves[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
+    uint32_t round_at; /* os_clock_ms of that round */
 };
 
 static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
