@@ -27,4 +27,32 @@
 /* Orders the stores before it before those after it, as fork's snapshot of another thread sees them. */
 #define atomic_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 
+#define atomic_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+
+/* Between the two, what this thread reads of others' objects may be half-changed, and it knows that: for
+ * ThreadSanitizer, which would report it. */
+#if defined(__SANITIZE_THREAD__)
+#define HAK_SANITIZES_THREADS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAK_SANITIZES_THREADS 1
+#endif
+#endif
+
+#ifdef HAK_SANITIZES_THREADS
+#ifdef __cplusplus
+extern "C" {
+#endif
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#ifdef __cplusplus
+}
+#endif
+#define atomic_begin_racy_reads() AnnotateIgnoreReadsBegin(__FILE__, __LINE__)
+#define atomic_end_racy_reads()   AnnotateIgnoreReadsEnd(__FILE__, __LINE__)
+#else
+#define atomic_begin_racy_reads() ((void)0)
+#define atomic_end_racy_reads()   ((void)0)
+#endif
+
 #endif

@@ -130,6 +130,59 @@ size_t backend_footprint(void);
  * owner: the shard's owner */
 bool backend_trim(struct hak_shard *shard);
 
+/* What follows is called for statistics and for walks over all blocks, with all locks held (hak_heap_stop,
+ * heap.h): what threads share stands still. A thread that hits its cache, or is in a cold path of its own
+ * heap, goes on meanwhile: what it owns is read as it is, and may be half-changed. So a link is followed only
+ * to where backend_is_block allows it, and no further than the counts say; what comes out is then about right,
+ * and core notices that it is no more. */
+enum hak_region_kind {
+    HAK_REGION_SLAB,
+    HAK_REGION_LARGE, /* a large block */
+    HAK_REGION_DIRTY, /* free, and still holds memory */
+    HAK_REGION_CLEAN, /* free, and holds none */
+};
+
+/* Neighbouring addresses that the back end has for blocks. */
+struct hak_region {
+    enum hak_region_kind kind;
+    char *base;
+    size_t size; /* bytes */
+
+    /* of a slab */
+    hak_class cls;
+    uint32_t capacity; /* blocks that fit in */
+    uint32_t cut;      /* blocks [0, cut) have been used at some time, the others never */
+    uint32_t free;     /* of those cut, blocks that are back in the slab, whoever freed them */
+    size_t purged;     /* bytes of pages within it that went back to the operating system */
+};
+
+/* Calls `visit` for every region, in order of address.
+ * pre:   all locks are held; `visit` neither allocates nor frees */
+void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context);
+
+/* Adds the numbers of the free blocks of a slab, as region->free counts them, to a set of bits.
+ * pre:   all locks are held; a region of kind SLAB; HAK_SLAB_BLOCKS_MOST bits */
+void backend_free_blocks(const struct hak_region *slab, uint64_t *set);
+
+/* Calls `visit` for each block that the shard keeps at hand, others' blocks on their way to them included.
+ * pre:   all locks are held
+ * post:  where `visit` returned false, the rest of that chain was left out */
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context);
+
+/* The class of the small block that begins at this address, free or not; HAK_CLASS_NONE: none does.
+ * pre:   all locks are held; any address at all */
+hak_class backend_is_block(const void *address);
+
+/* Whether the address lies in what the back end has from the operating system for blocks.
+ * pre:   any address at all
+ * sync:  none; what other threads just map or unmap may be seen or not */
+bool backend_has(const void *address);
+
+/* Bytes that the back end uses for what it knows of blocks.
+ * pre:   all locks are held */
+size_t backend_metadata(void);
+
 /* Whether the shard satisfies the invariants that the back end's header states. Walks it.
  * owner: the shard's owner */
 bool backend_valid(const struct hak_shard *shard);

@@ -163,14 +163,16 @@ size_t hak_bins_held(const struct hak_bins *bins, hak_class cls)
     return length(&bins->bin[index]) + bins->spare[index].count;
 }
 
-void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void *context),
+void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void *context),
                    void *context)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        for (struct hak_block *block = bins->bin[i].head; block; block = block->next)
-            visit(block, context);
-        for (struct hak_block *block = bins->spare[i].head; block; block = block->next)
-            visit(block, context);
+        struct hak_block *block = bins->bin[i].head;
+        while (block && visit(block, context))
+            block = block->next;
+        block = bins->spare[i].head;
+        while (block && visit(block, context))
+            block = block->next;
     }
 }
 

@@ -93,7 +93,7 @@ void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class 
 void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cls, void *block);
 
 size_t hak_bins_held(const struct hak_bins *bins, hak_class cls);
-void hak_bins_walk(const struct hak_bins *bins, void (*visit)(void *block, void *context),
+void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void *context),
                    void *context);
 
 /* Gives the blocks of classes that are not used to the back end, so that they keep no slab alive: within

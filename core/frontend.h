@@ -48,13 +48,17 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block);
 
 /* How many blocks of the class the cache holds; with cache NULL, the store that threads share.
+ * owner: anybody
  * sync:  with NULL, takes HAK_RANK_STORE */
 size_t frontend_held(const struct hak_cache *cache, hak_class cls);
 
 /* Calls `visit` for each block that the cache holds; with cache NULL, the store that threads share.
  * pre:   `visit` neither allocates nor frees
+ * post:  where `visit` returned false, the rest of that list was left out, and its links were not read: the
+ *        cache is another thread's, who is just using it
+ * owner: anybody, as frontend_held; who is not the owner gets what was true of late
  * sync:  with NULL, takes HAK_RANK_STORE */
-void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context);
 
 /* What has moved between this cache and the back end, of one class.

@@ -107,10 +107,8 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
-static void fork_prepare(void)
+void hak_heap_stop(void)
 {
-    if (_IO_list_lock)
-        _IO_list_lock();
     hak_purger_fork_prepare();
     hak_lock(&heaps_lock);
     frontend_fork_prepare();
@@ -118,13 +116,25 @@ static void fork_prepare(void)
     hak_lock_forking(true);
 }
 
-static void fork_parent(void)
+void hak_heap_resume(void)
 {
     hak_lock_forking(false);
     backend_fork_parent();
     frontend_fork_parent();
     hak_unlock(&heaps_lock);
     hak_purger_fork_parent();
+}
+
+static void fork_prepare(void)
+{
+    if (_IO_list_lock)
+        _IO_list_lock();
+    hak_heap_stop();
+}
+
+static void fork_parent(void)
+{
+    hak_heap_resume();
     if (_IO_list_unlock)
         _IO_list_unlock();
 }
@@ -217,7 +227,8 @@ static hak_cold void leave_with_tick(struct hak_heap *heap)
 
 void hak_heap_leave(struct hak_heap *heap)
 {
-    if (unlikely(++heap->cold_paths % TICK_EVERY == 0)) {
+    atomic_store_relaxed(&heap->cold_paths, heap->cold_paths + 1);
+    if (unlikely(heap->cold_paths % TICK_EVERY == 0)) {
         leave_with_tick(heap);
         return;
     }

@@ -32,7 +32,7 @@ struct hak_heap {
     struct hak_cache cache;
 
     /* the owner's */
-    uint32_t cold_paths; /* counts, to tick now and then */
+    uint32_t cold_paths; /* atomic; counts, to tick now and then */
     bool armed;          /* the thread's end will detach it */
     bool borrowed;       /* the thread has ended: the end of this cold path detaches it */
 
@@ -67,6 +67,12 @@ struct hak_heap *hak_heap_take(void);
 
 /* The first of all heaps, to be followed by `all_next`. */
 struct hak_heap *hak_heap_all(void);
+
+/* Takes all locks, in the order of their ranks, and releases them: what threads share stands still in between,
+ * for fork and for statistics. The thread that has stopped the heaps may call what takes those locks; it
+ * must not be stopping them already (hak_lock_is_forking). */
+void hak_heap_stop(void);
+void hak_heap_resume(void);
 
 /* Whether the handlers of fork are in place, and this thread does not just run them. */
 bool hak_heap_knows_fork(void);

@@ -48,7 +48,7 @@ static inline void hak_inside_tick(struct hak_inside *inside)
 #else
 
 struct hak_inside {
-    bool taken;
+    bool taken; /* atomic */
 };
 
 static inline void hak_inside_init(struct hak_inside *inside)
@@ -58,19 +58,19 @@ static inline void hak_inside_init(struct hak_inside *inside)
 
 static inline void hak_inside_enter(struct hak_inside *inside)
 {
-    inside->taken = true;
+    atomic_store_relaxed(&inside->taken, true);
     atomic_fence_release();
 }
 
 static inline void hak_inside_leave(struct hak_inside *inside)
 {
     atomic_fence_release();
-    inside->taken = false;
+    atomic_store_relaxed(&inside->taken, false);
 }
 
 static inline bool hak_is_inside(const struct hak_inside *inside)
 {
-    return inside->taken;
+    return atomic_load_relaxed(&inside->taken);
 }
 
 static inline void hak_inside_tick(struct hak_inside *inside)

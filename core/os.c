@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -291,12 +292,78 @@ uint32_t os_clock_ms(void)
     return (uint32_t)now.tv_sec * 1000u + (uint32_t)(now.tv_nsec / 1000000);
 }
 
-void os_write_error(const char *text, size_t length)
+/* A number in the base given; *at is left behind it. */
+static uintptr_t number_at(const char **at, unsigned base)
+{
+    uintptr_t number = 0;
+
+    for (;; ++*at) {
+        unsigned digit = (unsigned char)**at;
+        if (digit >= '0' && digit <= '9')
+            digit -= '0';
+        else if (digit >= 'a' && digit <= 'f')
+            digit -= 'a' - 10;
+        else
+            return number;
+        if (digit >= base)
+            return number;
+        number = number * base + digit;
+    }
+}
+
+/* Takes one line of smaps: of a mapping's first line the addresses, of AnonHugePages the kilobytes. */
+static size_t huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t), bool *is_ours)
+{
+    static const char NAME[] = "AnonHugePages:";
+    const char *at = line;
+
+    if (strncmp(line, NAME, sizeof(NAME) - 1) == 0) {
+        for (at += sizeof(NAME) - 1; *at == ' ';)
+            at++;
+        return *is_ours ? number_at(&at, 10) << 10 : 0;
+    }
+    uintptr_t from = number_at(&at, 16);
+    if (at > line && *at == '-') {
+        at++;
+        *is_ours = ours(from, number_at(&at, 16));
+    }
+    return 0;
+}
+
+size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
+{
+    int saved = errno;
+    int file = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+    char text[2048];
+    char line[64]; /* the beginning of one, which is what matters */
+    size_t length = 0;
+    size_t bytes = 0;
+    bool is_ours = false;
+    ssize_t got;
+
+    while (file >= 0 && (got = read(file, text, sizeof(text))) > 0)
+        for (ssize_t i = 0; i < got; i++) {
+            if (text[i] != '\n') {
+                line[length] = text[i];
+                length += length < sizeof(line) - 1;
+                continue;
+            }
+            line[length] = '\0';
+            bytes += huge_of_line(line, ours, &is_ours);
+            length = 0;
+        }
+    if (file >= 0)
+        close(file);
+    errno = saved;
+    return bytes;
+}
+
+void os_write(int file, const char *text, size_t length)
 {
     int saved = errno;
 
     while (length > 0) {
-        ssize_t written = write(STDERR_FILENO, text, length);
+        ssize_t written = write(file, text, length);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
@@ -305,4 +372,9 @@ void os_write_error(const char *text, size_t length)
         length -= (size_t)written;
     }
     errno = saved;
+}
+
+void os_write_error(const char *text, size_t length)
+{
+    os_write(STDERR_FILENO, text, length);
 }

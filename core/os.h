@@ -94,6 +94,13 @@ bool os_charges_committed(void);
 /* Milliseconds of a monotonic clock that costs no system call; coarse (a few ms). Wraps. */
 uint32_t os_clock_ms(void);
 
+/* Bytes of this process's memory in transparent huge pages, of those mappings for which `ours` says true. 0 where
+ * the kernel does not tell. */
+size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to));
+
+/* Writes to a file descriptor as much as it takes. */
+void os_write(int file, const char *text, size_t length);
+
 /* Writes to stderr, as one write(2) where the kernel takes it whole. */
 void os_write_error(const char *text, size_t length);
 

@@ -754,13 +754,12 @@ static bool is_blank(const struct range *slab, size_t page)
     return granule->blank >> page % hak_pages_of_granule() & 1;
 }
 
-static void add_blank(const struct range *slab, const struct hak_slab_shape *shape,
-                      struct hak_block_set *set)
+static void add_blank(const struct range *slab, const struct hak_slab_shape *shape, uint64_t *set)
 {
     for (size_t page = 0; slab->blank_blocks > 0 && page < hak_pages_cut(shape); page++)
         for (uint32_t i = hak_first_in_page(shape, page);
              is_blank(slab, page) && i < hak_first_in_page(shape, page + 1); i++)
-            hak_set_add(set->words, i);
+            hak_set_add(set, i);
 }
 
 static void set_blank(struct range *slab, size_t page)
@@ -817,7 +816,7 @@ static void purge(struct shared_class *shared, struct range *slab, struct hak_ch
 
     hak_block_set_clear(&shape, &blocks);
     add_chain(slab, &shape, free, &blocks);
-    add_blank(slab, &shape, &blocks);
+    add_blank(slab, &shape, blocks.words);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);
     hak_purge_pages(&shape, &going);
     attach(shared, slab, (uint32_t)free.count, &blocks, &going);
@@ -927,6 +926,107 @@ bool backend_trim(struct hak_shard *shard)
         hak_heap_release(claimed);
     }
     return mapping_release_all();
+}
+
+/* ── walks: all locks are held, so that only what a shard keeps can change ───────────────────── */
+
+struct walk {
+    void (*visit)(const struct hak_region *region, void *context);
+    void *context;
+};
+
+static void visit_range(const struct range *range, size_t first, unsigned tag,
+                        const struct walk *walk)
+{
+    struct hak_region region = {.base = granule_address(first),
+                                .size = (size_t)range->granules << GRANULE_SHIFT};
+
+    if (class_of(tag) < HAK_CLASS_END) {
+        struct hak_slab_shape shape = shape_of(range);
+        region.kind = HAK_REGION_SLAB;
+        region.cls = class_of(tag);
+        region.capacity = range->capacity;
+        region.cut = range->cut;
+        region.free = range->cut - range->used;
+        for (size_t page = 0; range->blank_blocks > 0 && page < hak_pages_cut(&shape); page++)
+            region.purged += is_blank(range, page) * os_page_size();
+    } else if (tag == TAG_FREE) {
+        region.kind = range->dirty ? HAK_REGION_DIRTY : HAK_REGION_CLEAN;
+    } else {
+        region.kind = HAK_REGION_LARGE;
+    }
+    walk->visit(&region, walk->context);
+}
+
+static void walk_leaf(size_t first, const struct walk *walk)
+{
+    for (size_t granule = first; granule < first + LEAF_GRANULES;) {
+        unsigned tag = page_map_tag(granule);
+        const struct range *range = page_map_range(granule);
+        bool begins = tag == TAG_LARGE || tag == TAG_FREE ||
+                      (class_of(tag) < HAK_CLASS_END && range->distance == 0);
+        if (begins)
+            visit_range(range, granule, tag, walk);
+        granule += begins ? range->granules : 1;
+    }
+}
+
+void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+{
+    struct walk walk = {visit, context};
+
+    for (size_t i = 0; i < ROOT_ENTRIES; i++)
+        if (page_map.root[i] != 0)
+            walk_leaf(i * LEAF_GRANULES, &walk);
+}
+
+void backend_free_blocks(const struct hak_region *region, uint64_t *set)
+{
+    const struct range *slab = page_map_range(granule_of(region->base));
+    struct hak_slab_shape shape = shape_of(slab);
+    const struct hak_block *block = slab->free;
+    size_t left = slab->free ? slab->cut - slab->used - slab->blank_blocks : 0;
+
+    for (; left > 0 && on_grid(slab, block); left--, block = block->next)
+        hak_set_add(set, (uint32_t)((const char *)block - shape.base) / shape.block_size);
+    add_blank(slab, &shape, set);
+}
+
+hak_class backend_is_block(const void *address)
+{
+    hak_class cls = class_of(tag_of(address));
+
+    return cls < HAK_CLASS_END && on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
+}
+
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_packed_chain packed = shard->kept[i].top;
+        for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            struct hak_block *block = chain.head;
+            if (backend_is_block(block) == HAK_CLASS_NONE)
+                break;
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            bytes += chain.count * hak_class_sizes[i];
+            for (size_t left = chain.count; left > 0 && visit(block, context); left--)
+                block = block->next;
+        }
+    }
+}
+
+bool backend_has(const void *address)
+{
+    return tag_of(address) != TAG_NONE;
+}
+
+/* Of a leaf, only what describes a mapped granule is touched. */
+size_t backend_metadata(void)
+{
+    return sizeof(page_map) +
+           (mapping_bytes() >> GRANULE_SHIFT) * (sizeof(struct range) + sizeof(uint16_t));
 }
 
 static bool slab_valid(const struct range *slab, hak_class cls)

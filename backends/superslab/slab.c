@@ -123,6 +123,16 @@ static struct hak_block *block_at(const struct slab *slab, uint32_t index)
     return (struct hak_block *)(void *)(slab_base(slab) + (size_t)index * slab->block_size);
 }
 
+void slab_add_blank(const struct slab *slab, uint64_t *set)
+{
+    struct hak_slab_shape shape = shape_of(slab);
+
+    for (size_t page = 0; slab->blank_pages > 0 && page < pages_of(slab); page++)
+        for (uint32_t i = hak_first_in_page(&shape, page);
+             is_blank(slab, page) && i < hak_first_in_page(&shape, page + 1); i++)
+            hak_set_add(set, i);
+}
+
 static void add_chain(const struct slab *slab, const struct hak_slab_shape *shape,
                       struct hak_chain chain, struct hak_block_set *set)
 {
@@ -146,10 +156,7 @@ static void free_blocks(const struct slab *slab, const struct hak_slab_shape *sh
         packed = ((struct hak_chain_head *)chain.head)->below;
         add_chain(slab, shape, chain, set);
     }
-    for (size_t page = 0; slab->blank_pages > 0 && page < pages_of(slab); page++)
-        for (uint32_t i = hak_first_in_page(shape, page);
-             is_blank(slab, page) && i < hak_first_in_page(shape, page + 1); i++)
-            hak_set_add(set->words, i);
+    slab_add_blank(slab, set->words);
 }
 
 static void link_free(struct slab *slab, hak_class cls, struct hak_chain *chain,

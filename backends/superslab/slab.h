@@ -166,6 +166,9 @@ void slab_recut(struct slab *slab, hak_class cls);
  * many calls of the operating system that took. */
 unsigned slab_purge_pages(struct slab *slab, hak_class cls);
 
+/* Adds the numbers of the blocks that begin in blank pages to a set. Any thread may ask; see backend_walk. */
+void slab_add_blank(const struct slab *slab, uint64_t *set);
+
 /* Blocks that begin in blank pages. Walks them. */
 size_t slab_blank_blocks(const struct slab *slab);
 

@@ -1080,6 +1080,140 @@ bool backend_trim(struct hak_shard *shard)
     return run_purge_all() || purged;
 }
 
+/* ── walks ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* What is on its remote word; a slab with all blocks free may be just being purged, or have no chain more. */
+static uint32_t remote_blocks(const struct slab *slab, uint64_t word)
+{
+    return word & REMOTE_ALL_FREE ? slab->capacity : (uint32_t)remote_unpack(slab, word).count;
+}
+
+static size_t purged_bytes(const struct slab *slab, uint64_t word)
+{
+    if (word & REMOTE_ALL_FREE)
+        return (size_t)slab->run_granules << GRANULE_SHIFT;
+    return slab->blank_pages * os_page_size();
+}
+
+static struct hak_region region_of(const struct slab *run, size_t granules)
+{
+    static const enum hak_region_kind KINDS[] =
+        {[RUN_DIRTY] = HAK_REGION_DIRTY, [RUN_CLEAN] = HAK_REGION_CLEAN};
+    struct hak_region region = {.base = slab_base(run), .size = granules << GRANULE_SHIFT};
+    uint32_t tag = tag_of(run);
+
+    if (run->state != RUN_USED) {
+        region.kind = KINDS[run->state];
+    } else if (class_of(tag) < HAK_CLASS_END) {
+        uint64_t word = atomic_load_acquire(&run->remote);
+        uint32_t back = run->cut - run->used + remote_blocks(run, word);
+        region.kind = HAK_REGION_SLAB;
+        region.cls = class_of(tag);
+        region.capacity = run->capacity;
+        region.cut = run->cut < run->capacity ? run->cut : run->capacity;
+        region.free = back < region.cut ? back : region.cut;
+        region.purged = purged_bytes(run, word);
+    } else {
+        /* one that is just changing hands counts as free */
+        region.kind = tag == TAG_LARGE ? HAK_REGION_LARGE : HAK_REGION_DIRTY;
+    }
+    return region;
+}
+
+void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+{
+    size_t left = window_bytes() >> GRANULE_SHIFT;
+
+    for (size_t granule = 0; granule < window.granules && left > 0;) {
+        size_t length = SUPERSLAB_GRANULES;
+        if (window_committed(granule)) {
+            const struct slab *run = &window.slabs[granule];
+            struct hak_region region = region_of(run, length = run->run_granules);
+            left -= length;
+            if (granule > 0) /* which is never given out */
+                visit(&region, context);
+        }
+        granule += length;
+    }
+}
+
+/* The numbers of the blocks of a chain, as far as its links stay in the slab. */
+static void add_numbers(const struct slab *slab, struct hak_chain chain, uint64_t *set)
+{
+    const struct hak_block *block = chain.head;
+
+    for (size_t left = chain.count; left > 0 && slab_on_grid(slab, block); left--) {
+        hak_set_add(set, (uint32_t)((const char *)block - slab_base(slab)) / slab->block_size);
+        block = block->next;
+    }
+}
+
+void backend_free_blocks(const struct hak_region *region, uint64_t *set)
+{
+    const struct slab *slab = &window.slabs[granule_of(region->base)];
+    uint64_t word = atomic_load_acquire(&slab->remote);
+    hak_packed_chain packed = slab->closed.top;
+
+    for (uint32_t i = 0; word & REMOTE_ALL_FREE && i < region->cut; i++)
+        hak_set_add(set, i);
+    add_numbers(slab, remote_unpack(slab, word), set);
+    add_numbers(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);
+    for (size_t chains = 0; packed && chains < slab->capacity; chains++) {
+        struct hak_chain chain = hak_chain_unpack(packed);
+        if (!slab_on_grid(slab, chain.head))
+            break;
+        add_numbers(slab, chain, set);
+        packed = ((struct hak_chain_head *)chain.head)->below;
+    }
+    slab_add_blank(slab, set);
+}
+
+hak_class backend_is_block(const void *address)
+{
+    if (!in_window(address) || !window_committed(granule_of(address)))
+        return HAK_CLASS_NONE;
+    hak_class cls = class_of(atomic_load_acquire(&window.tags[granule_of(address)]));
+    return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
+}
+
+static void walk_chain(struct hak_chain chain, bool (*visit)(void *block, void *context),
+                       void *context)
+{
+    struct hak_block *block = chain.head;
+
+    for (size_t left = chain.count; left > 0 && visit(block, context); left--)
+        block = block->next;
+}
+
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_packed_chain packed = shard->classes[i].kept.top;
+        for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            if (backend_is_block(chain.head) == HAK_CLASS_NONE)
+                break;
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            bytes += chain.count * hak_class_sizes[i];
+            walk_chain(chain, visit, context);
+        }
+    }
+    for (int i = 0; i < OUTGOING_SLOTS; i++)
+        if (shard->outgoing[i].slab)
+            walk_chain(shard->outgoing[i].chain, visit, context);
+}
+
+bool backend_has(const void *address)
+{
+    return in_window(address);
+}
+
+size_t backend_metadata(void)
+{
+    return window_metadata() + (owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *);
+}
+
 /* The invariants of slab.h, but those that need other threads to stand still. */
 static bool slab_valid(const struct hak_shard *shard, const struct slab *slab, hak_class cls)
 {

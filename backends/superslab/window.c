@@ -229,6 +229,17 @@ size_t window_bytes(void)
     return atomic_load_relaxed(&committed_count) * SUPERSLAB_SIZE;
 }
 
+size_t window_metadata(void)
+{
+    size_t each = granules_described();
+    size_t bytes = 0;
+
+    for (size_t page = 0; page * each < window.granules; page++)
+        if (bit(described, page))
+            bytes += os_page_size() + each * sizeof(struct slab);
+    return bytes;
+}
+
 bool window_commit(size_t count, uint32_t *granule)
 {
     size_t start = first_free;

@@ -59,6 +59,9 @@ bool window_committed(size_t granule);
 /* Bytes in committed superslabs. Any thread may ask. */
 size_t window_bytes(void);
 
+/* Bytes of the arrays that describe granules, as far as they are writable. */
+size_t window_metadata(void);
+
 static inline void *granule_address(uint32_t granule)
 {
     return (void *)(window.base + ((uintptr_t)granule << GRANULE_SHIFT));

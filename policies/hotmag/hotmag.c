@@ -116,7 +116,7 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
     return hak_bins_held(&cache->bins, cls);
 }
 
-void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
     if (cache == NULL)
@@ -126,8 +126,8 @@ void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, voi
             continue;
         const struct hotmag_array *array = &cache->array[i];
         uint32_t count = held(array);
-        for (uint32_t n = 0; n < count; n++)
-            visit(slots_of(cache, array)[n], context);
+        for (uint32_t n = 0; n < count && visit(slots_of(cache, array)[n], context); n++)
+            ;
     }
     hak_bins_walk(&cache->bins, visit, context);
 }

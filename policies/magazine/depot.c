@@ -456,15 +456,15 @@ size_t depot_held(hak_class cls)
     return held;
 }
 
-void depot_walk(void (*visit)(void *block, void *context), void *context)
+void depot_walk(bool (*visit)(void *block, void *context), void *context)
 {
     for (uint32_t at = 0; at < CONFIG_DEPOT_SHARDS * HAK_CLASSES; at++) {
         struct depot_cell *cell =
             cell_of(&depot.shards[at / HAK_CLASSES], hak_class_at(at % HAK_CLASSES));
         hak_lock(&cell->lock);
         for (const struct magazine *full = cell->full.top; full; full = full->next)
-            for (uint32_t i = 0; i < full->capacity; i++)
-                visit(full->rounds[i], context);
+            for (uint32_t i = 0; i < full->capacity && visit(full->rounds[i], context); i++)
+                ;
         hak_unlock(&cell->lock);
     }
 }

@@ -126,7 +126,7 @@ void depot_drop(struct magazine *magazine) hak_cold;
 void depot_drop_empty(hak_class cls);
 
 size_t depot_held(hak_class cls);
-void depot_walk(void (*visit)(void *block, void *context), void *context);
+void depot_walk(bool (*visit)(void *block, void *context), void *context);
 
 /* All locks of the depot, in one order. */
 void depot_lock(void);

@@ -254,11 +254,12 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 
     if (cache == NULL)
         return depot_held(cls);
-    return cache->bin[index].count +
-           (cache->previous[index].full ? cache->previous[index].magazine->capacity : 0);
+    const struct magazine *full =
+        cache->previous[index].full ? cache->previous[index].magazine : NULL;
+    return cache->bin[index].count + (full ? full->capacity : 0);
 }
 
-void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
     if (cache == NULL) {
@@ -267,10 +268,13 @@ void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, voi
     }
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine_previous *previous = &cache->previous[i];
-        for (uint32_t n = 0; n < cache->bin[i].count; n++)
-            visit(cache->bin[i].loaded->rounds[n], context);
-        for (uint32_t n = 0; previous->full && n < previous->magazine->capacity; n++)
-            visit(previous->magazine->rounds[n], context);
+        const struct magazine *loaded = cache->bin[i].loaded;
+        const struct magazine *full = previous->full ? previous->magazine : NULL;
+        uint32_t count = cache->bin[i].count;
+        for (uint32_t n = 0; n < count && visit(loaded->rounds[n], context); n++)
+            ;
+        for (uint32_t n = 0; full && n < full->capacity && visit(full->rounds[n], context); n++)
+            ;
     }
 }
 

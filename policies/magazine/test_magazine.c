@@ -88,10 +88,11 @@ static void give_room(void)
     depot_change_room(given_room);
 }
 
-static void count_block(void *block, void *count)
+static bool count_block(void *block, void *count)
 {
     cr_assert(fake_is_out(block));
     ++*(size_t *)count;
+    return true;
 }
 
 /* Allocates and frees so many blocks. */
@@ -819,11 +820,12 @@ static void *circulate(void *number)
     return NULL;
 }
 
-static void visit_owner(void *block, void *count)
+static bool visit_owner(void *block, void *count)
 {
     cr_assert_eq(*(unsigned char *)block, 0);
     *(unsigned char *)block = 1;
     ++*(size_t *)count;
+    return true;
 }
 
 Test(magazine, threads_hand_magazines_round)

@@ -16,7 +16,7 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
     return cache ? hak_bins_held(&cache->bins, cls) : 0;
 }
 
-void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
     if (cache)

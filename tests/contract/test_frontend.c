@@ -70,11 +70,12 @@ static struct {
     size_t count;
 } visited;
 
-static void visit(void *block, void *context)
+static bool visit(void *block, void *context)
 {
     cr_assert_eq(context, &visited);
     cr_assert_lt(visited.count, sizeof(visited.blocks) / sizeof(void *));
     visited.blocks[visited.count++] = block;
+    return true;
 }
 
 static void walk(void)

@@ -3,6 +3,7 @@
 
 #include "core/lock.h"
 #include "core/os.h"
+#include "core/page_set.h"
 
 #define GRANULE ((size_t)1 << COMMONS_GRANULE_SHIFT)
 
@@ -425,6 +426,77 @@ void backend_fork_parent(void)
 void backend_fork_child(void)
 {
     hak_unlock(&lock);
+}
+
+/* ── walks: all locks are held ───────────────────────────────────────────────────────────────── */
+
+/* What the map describes of a large block is its first granule. */
+static void visit_run(const struct commons_run *run,
+                      void (*visit)(const struct hak_region *region, void *context), void *context)
+{
+    struct hak_region region = {.kind = HAK_REGION_LARGE,
+                                .base = run->base,
+                                .size = run->size,
+                                .cls = run->cls};
+
+    if (run->cls != HAK_CLASS_NONE) {
+        region.kind = HAK_REGION_SLAB;
+        region.capacity = run->capacity;
+        region.cut = run->cut;
+        region.free = run->cut - run->used;
+    }
+    visit(&region, context);
+}
+
+void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+{
+    const struct commons_run *last = NULL;
+
+    for (size_t root = 0; root < COMMONS_ROOTS; root++)
+        for (size_t i = 0; map[root] && i < (size_t)1 << COMMONS_LEAF_SHIFT; i++) {
+            const struct commons_run *run = map[root]->run[i];
+            if (run && run != last)
+                visit_run(last = run, visit, context);
+        }
+}
+
+void backend_free_blocks(const struct hak_region *slab, uint64_t *set)
+{
+    const struct commons_run *run = commons_find(map, COMMONS_ROOTS, slab->base);
+
+    for (const struct hak_block *block = run->free; block && on_grid(run, block);
+         block = block->next)
+        hak_set_add(set, (size_t)((const char *)block - run->base) / run->block_size);
+}
+
+hak_class backend_is_block(const void *address)
+{
+    const struct commons_run *run = commons_find(map, COMMONS_ROOTS, address);
+
+    return run && run->cls != HAK_CLASS_NONE && on_grid(run, address) ? run->cls : HAK_CLASS_NONE;
+}
+
+/* A shard keeps nothing. */
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context)
+{
+    (void)shard;
+    (void)visit;
+    (void)context;
+}
+
+bool backend_has(const void *address)
+{
+    return commons_find(map, COMMONS_ROOTS, address) != NULL;
+}
+
+size_t backend_metadata(void)
+{
+    size_t bytes = sizeof(map);
+
+    for (size_t root = 0; root < COMMONS_ROOTS; root++)
+        bytes += map[root] ? sizeof(*map[root]) : 0;
+    return bytes;
 }
 
 /* ── invariants ──────────────────────────────────────────────────────────────────────────────── */

@@ -47,12 +47,13 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
     return cache ? cache->shelves[hak_class_index(cls)].count : 0;
 }
 
-void frontend_walk(const struct hak_cache *cache, void (*visit)(void *block, void *context),
+void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
     for (unsigned i = 0; cache && i < HAK_CLASSES; i++)
         for (uint32_t n = 0; n < cache->shelves[i].count; n++)
-            visit(cache->shelves[i].slot[n], context);
+            if (!visit(cache->shelves[i].slot[n], context))
+                break;
 }
 
 const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_class cls)

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* Statistics and walks over blocks: both stop the heaps, as fork does, and look at everything.
+ *
+ * How it is known that a figure is exact: who is in a cold path of a heap says so in `inside`, and counts it in
+ * `cold_paths` when he leaves; a hit changes what the cache holds. All three are looked at before and after. If no
+ * heap was inside, and nothing differs, then what was found is how things were when the first look was over.
+ * What a thread without a heap does, it does under the locks, or in one atomic step. */
+#include <hakmem/hakmem.h>
+#include <hakmem/stats.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/heap.h"
+#include "core/os.h"
+#include "core/page_set.h"
+
+_Static_assert(HAK_STATS_CLASSES == HAK_CLASSES_MOST, "the header promises as many");
+
+/* ── how things are with the heaps ───────────────────────────────────────────────────────────── */
+
+struct look {
+    bool quiet;      /* no heap but the caller's is inside */
+    uint64_t digest; /* of all that changes when a heap is used */
+    uint64_t heaps;
+    uint64_t parked;
+};
+
+static void mix(struct look *look, uint64_t value)
+{
+    look->digest = (look->digest ^ value) * 0x9e3779b97f4a7c15u;
+    look->digest ^= look->digest >> 29;
+}
+
+/* Looks at all heaps; with `stats`, also adds what caches hold. */
+static struct look look_around(struct hak_stats *stats)
+{
+    struct look look = {.quiet = true};
+
+    for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
+        if (hak_is_inside(&heap->inside))
+            look.quiet = false;
+        atomic_fence_acquire();
+        look.heaps++;
+        look.parked += heap->parked;
+        mix(&look, atomic_load_relaxed(&heap->cold_paths));
+        for (unsigned i = 0; i < HAK_CLASSES; i++) {
+            size_t held = frontend_held(&heap->cache, hak_class_at(i));
+            mix(&look, held);
+            if (stats)
+                stats->by_class[i].cached += held;
+        }
+    }
+    atomic_fence_acquire();
+    return look;
+}
+
+static bool was_quiet(struct look before, struct look after)
+{
+    return before.quiet && after.quiet && before.digest == after.digest;
+}
+
+/* ── stopping ────────────────────────────────────────────────────────────────────────────────── */
+
+/* Nothing is to be stopped where a fork handler of the program's calls us. Returns what start needs to
+ * be told. */
+static bool stop(void)
+{
+    bool stops = !hak_lock_is_forking();
+
+    if (stops)
+        hak_heap_stop();
+    atomic_begin_racy_reads();
+    return stops;
+}
+
+static void start(bool stopped)
+{
+    atomic_end_racy_reads();
+    if (stopped)
+        hak_heap_resume();
+}
+
+/* ── counting ────────────────────────────────────────────────────────────────────────────────── */
+
+static void add_region(const struct hak_region *region, void *context)
+{
+    struct hak_stats *stats = context;
+
+    stats->mapped += region->size;
+    if (region->kind == HAK_REGION_LARGE) {
+        stats->large += region->size;
+        stats->large_blocks++;
+    } else if (region->kind == HAK_REGION_DIRTY) {
+        stats->dirty += region->size;
+    } else if (region->kind == HAK_REGION_CLEAN) {
+        stats->clean += region->size;
+    } else {
+        struct hak_stats_class *entry = &stats->by_class[hak_class_index(region->cls)];
+        entry->slabs++;
+        entry->live += region->cut - region->free; /* what is not in the slab, for now */
+        entry->free += region->free;
+        stats->slabs += region->size;
+        stats->purged += region->purged;
+    }
+}
+
+static bool add_kept(void *block, void *context)
+{
+    struct hak_stats *stats = context;
+    hak_class cls = backend_is_block(block);
+
+    if (cls != HAK_CLASS_NONE)
+        stats->by_class[hak_class_index(cls)].kept++;
+    return cls != HAK_CLASS_NONE;
+}
+
+static void add_traffic(struct hak_stats_class *entry, const struct hak_traffic *traffic)
+{
+    entry->refills += atomic_load_relaxed(&traffic->refills);
+    entry->refilled += atomic_load_relaxed(&traffic->refilled);
+    entry->flushes += atomic_load_relaxed(&traffic->flushes);
+    entry->flushed += atomic_load_relaxed(&traffic->flushed);
+}
+
+static uint64_t less(uint64_t from, uint64_t what)
+{
+    return from > what ? from - what : 0;
+}
+
+/* Takes what is free off what is not in slabs, and sums up. */
+static void sum_up(struct hak_stats *stats)
+{
+    stats->classes = HAK_CLASSES;
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        struct hak_stats_class *entry = &stats->by_class[i];
+        entry->size = hak_class_sizes[i];
+        entry->live = less(entry->live, entry->cached + entry->kept);
+        stats->live_blocks += entry->live;
+        stats->live += entry->live * entry->size;
+        stats->cached += entry->cached * entry->size;
+        stats->kept += entry->kept * entry->size;
+        stats->free += entry->free * entry->size;
+    }
+    stats->uncut = less(stats->slabs, stats->live + stats->cached + stats->kept + stats->free);
+    stats->live_blocks += stats->large_blocks;
+}
+
+static void count(struct hak_stats *stats)
+{
+    bool stopped = stop();
+    struct look before = look_around(stats);
+
+    for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
+        backend_walk_kept(&heap->shard, add_kept, stats);
+        for (unsigned i = 0; i < HAK_CLASSES; i++)
+            add_traffic(&stats->by_class[i], frontend_traffic(&heap->cache, hak_class_at(i)));
+    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        stats->by_class[i].cached += frontend_held(NULL, hak_class_at(i));
+    backend_walk(add_region, stats);
+    stats->heaps = before.heaps;
+    stats->parked = before.parked;
+    stats->metadata = backend_metadata() + before.heaps * sizeof(struct hak_heap);
+    stats->exact = was_quiet(before, look_around(NULL));
+    start(stopped);
+    sum_up(stats);
+}
+
+/* A mapping of the process is ours if it begins or ends within what is: ours may melt with others'. */
+static bool is_ours(uintptr_t from, uintptr_t to)
+{
+    return backend_has((const void *)from) || backend_has((const void *)(to - 1));
+}
+
+hak_export size_t hak_stats_get(struct hak_stats *stats, size_t size)
+{
+    struct hak_stats all = {.huge = os_huge_bytes(is_ours)};
+    size_t filled = size < sizeof(all) ? size : sizeof(all);
+
+    count(&all);
+    memset(stats, 0, size);
+    memcpy(stats, &all, filled);
+    return filled;
+}
+
+/* ── walking over blocks ─────────────────────────────────────────────────────────────────────── */
+
+struct walk {
+    bool (*visit)(void *block, size_t size, bool large, void *context);
+    void *context;
+    const void **held; /* blocks that are free and in no slab, sorted */
+    size_t count;
+    size_t room;
+    bool over;
+};
+
+static bool add_held(void *block, void *context)
+{
+    struct walk *walk = context;
+
+    if (backend_is_block(block) == HAK_CLASS_NONE)
+        return false;
+    /* Where a thread changes a list under our eyes, it may seem to have no end. */
+    if (walk->count == walk->room)
+        return false;
+    walk->held[walk->count++] = block;
+    return true;
+}
+
+static void list_held(struct walk *walk)
+{
+    walk->count = 0;
+    for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
+        backend_walk_kept(&heap->shard, add_held, walk);
+        frontend_walk(&heap->cache, add_held, walk);
+    }
+    frontend_walk(NULL, add_held, walk);
+}
+
+/* Room for all that may be held: a heap's cache and shard have a budget, the store that threads share is counted. */
+static size_t room_for_held(void)
+{
+    const size_t most = CONFIG_CACHE_BYTES / CONFIG_MIN_BLOCK;
+    size_t room = 1;
+
+    for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
+        size_t blocks = backend_kept(&heap->shard) / CONFIG_MIN_BLOCK;
+        for (unsigned i = 0; i < HAK_CLASSES && blocks < most; i++)
+            blocks += frontend_held(&heap->cache, hak_class_at(i));
+        room += blocks < most ? blocks : most;
+    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        room += frontend_held(NULL, hak_class_at(i));
+    return room;
+}
+
+static void sift_down(const void **array, size_t root, size_t end)
+{
+    for (size_t child; (child = 2 * root + 1) < end; root = child) {
+        child += child + 1 < end && array[child] < array[child + 1];
+        if (array[root] >= array[child])
+            return;
+        const void *moved = array[root];
+        array[root] = array[child];
+        array[child] = moved;
+    }
+}
+
+/* Heapsort: it needs no memory, and qsort may allocate. */
+static void sort(const void **array, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;)
+        sift_down(array, i, count);
+    for (size_t end = count; end-- > 1;) {
+        const void *moved = array[0];
+        array[0] = array[end];
+        array[end] = moved;
+        sift_down(array, 0, end);
+    }
+}
+
+/* The first one in the sorted list that is not below `address`. */
+static size_t held_from(const struct walk *walk, const void *address)
+{
+    size_t low = 0;
+
+    for (size_t high = walk->count; low < high;) {
+        size_t middle = (low + high) / 2;
+        if (walk->held[middle] < address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void walk_slab(struct walk *walk, const struct hak_region *slab)
+{
+    uint64_t free[HAK_SLAB_BLOCKS_MOST / 64] = {0};
+    size_t size = hak_class_size(slab->cls);
+
+    backend_free_blocks(slab, free);
+    for (size_t i = held_from(walk, slab->base);
+         i < walk->count && (const char *)walk->held[i] < slab->base + slab->size; i++)
+        hak_set_add(free, (size_t)((const char *)walk->held[i] - slab->base) / size);
+    for (uint32_t i = 0; i < slab->cut && !walk->over; i++)
+        if (!hak_set_has(free, i))
+            walk->over = !walk->visit(slab->base + i * size, size, false, walk->context);
+}
+
+static void walk_region(const struct hak_region *region, void *context)
+{
+    struct walk *walk = context;
+
+    if (walk->over)
+        return;
+    if (region->kind == HAK_REGION_SLAB)
+        walk_slab(walk, region);
+    else if (region->kind == HAK_REGION_LARGE)
+        walk->over = !walk->visit(region->base, region->size, true, walk->context);
+}
+
+hak_export bool hak_walk(bool (*visit)(void *block, size_t size, bool large, void *context),
+                         void *context)
+{
+    struct walk walk = {.visit = visit, .context = context};
+    bool stopped = stop();
+    struct look before = look_around(NULL);
+    bool exact = false;
+
+    walk.room = room_for_held();
+    size_t bytes = (walk.room * sizeof(*walk.held) + os_page_size() - 1) & ~(os_page_size() - 1);
+    walk.held = os_map(bytes);
+    if (walk.held) {
+        list_held(&walk);
+        sort(walk.held, walk.count);
+        backend_walk(walk_region, &walk);
+        exact = was_quiet(before, look_around(NULL)) && walk.count < walk.room && !walk.over;
+        os_unmap(walk.held, bytes);
+    }
+    start(stopped);
+    if (walk.held == NULL)
+        errno = ENOMEM;
+    return exact;
+}
+
+hak_export bool hak_purge(void)
+{
+    return hak_malloc_trim(0) != 0;
+}
