@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "core/atomic.h"
+#include "core/environment.h"
 #include "core/lock.h"
 #include "core/os.h"
 #include "core/purger.h"
@@ -159,9 +160,10 @@ static void fork_child(void)
 static bool handlers_registered;
 
 /* Before main, so that no other thread is inside a lock by then. */
-__attribute__((constructor)) static void register_fork(void)
+__attribute__((constructor)) static void begin(void)
 {
     handlers_registered = pthread_atfork(fork_prepare, fork_parent, fork_child) == 0;
+    hak_environment_read();
 }
 
 bool hak_heap_knows_fork(void)

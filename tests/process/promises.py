@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What the library promises about itself: its interface, identity, system calls and memory."""
 
+import json
+import os
 import re
+import shutil
+import xml.etree.ElementTree
 
 from harness import test, test_without_libc_names
 
@@ -9,6 +13,7 @@ from harness import test, test_without_libc_names
 LIBC_NAMES = """
     malloc free calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc pvalloc
     malloc_usable_size malloc_trim free_sized free_aligned_sized
+    mallinfo mallinfo2 malloc_info malloc_stats mallopt
 """.split()
 CXX_NAMES = """
     _Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t
@@ -63,6 +68,65 @@ def identity(case):
     for setting in ({}, {"HAKMEM_VERSION": "0"}, {"HAKMEM_VERSION": ""}):
         quiet = case.run(["/bin/true"], env=setting)
         case.check(not quiet.stderr, f"{setting} prints {quiet.stderr!r}")
+
+
+@test
+def glibc_statistics(case):
+    """mallinfo2, mallinfo, mallopt, malloc_info and malloc_stats."""
+    result = case.run([case.program("statistics.c")])
+    case.served(result)
+    root = xml.etree.ElementTree.fromstring(result.stdout.decode())
+    case.check(root.tag == "malloc" and root.find("system").get("size").isdigit(), "an odd malloc_info", result.stdout)
+    sizes = [(int(size.get("from")), int(size.get("to"))) for size in root.iter("size")]
+    case.check(sizes and all(low <= high for low, high in sizes), f"odd sizes: {sizes}")
+    case.check(result.stderr.startswith(b"hakmem ") and b"live_blocks" in result.stderr, "an odd table", result.stderr)
+
+
+@test
+def statistics_at_exit(case):
+    """HAKMEM_STATS=1 or json prints statistics at exit, and nothing else does."""
+    table = case.run(["/bin/true"], env={"HAKMEM_STATS": "1"}).stderr.decode()
+    case.check("  live_blocks\n" in table, f"no table: {table!r}")
+    said = json.loads(case.run(["/bin/ls", "/"], env={"HAKMEM_STATS": "json"}).stderr.decode())
+    case.check(said["exact"] is True, f"one thread, and not exact: {said}")
+    total = sum(said[layer] for layer in ("slabs", "large", "dirty", "clean"))
+    case.check(total == said["mapped"] and said["by_class"], f"does not add up: {said}")
+    for value in ("0", ""):
+        quiet = case.run(["/bin/true"], env={"HAKMEM_STATS": value})
+        case.check(not quiet.stderr, f"HAKMEM_STATS={value} prints {quiet.stderr!r}")
+
+
+@test
+def odd_variables(case):
+    """Unknown and ill-formed variables are said on stderr, once each."""
+    for name, value, what in (
+        ("HAKMEM_NO_SUCH", "1", "unknown"),
+        ("HAKMEM_STATSX", "1", "unknown"),
+        ("HAKMEM_STATS", "yes", "ill-formed"),
+        ("HAKMEM_VERSION", "2", "ill-formed"),
+    ):
+        said = case.run(["/bin/true"], env={name: value}).stderr.decode()
+        wanted = f"hakmem: {what} variable of the environment: {name}={value}\n"
+        case.check(said == wanted, f"{said!r} is not {wanted!r}")
+    quiet = case.run(["/bin/true"], env={"HAKMEMORY": "1", "HAKMEM_TEST_X": "1"})
+    case.check(not quiet.stderr, f"not for the library, and it prints {quiet.stderr!r}")
+
+
+@test
+def no_variables_under_set_user_id(case):
+    """A set-user-ID program reads none of them. It is linked with the library, as the loader ignores LD_PRELOAD."""
+    program = case.program("statistics.c", "statistics_suid", ("-Wl,--no-as-needed",), (case.build.archive,))
+    env = {"HAKMEM_VERSION": "1", "HAKMEM_STATS": "json", "HAKMEM_NO_SUCH": "1"}
+    plain = case.run([program], library=False, before=["env", *(f"{k}={v}" for k, v in env.items())])
+    case.check(plain.stderr.count(b"revision") == 2 and b"unknown" in plain.stderr, "read no variable", plain.stderr)
+    case.check(os.geteuid() == 0, "only root can make a program of another user")
+    copy = case.folder / "set_user_id"
+    shutil.copy(program, copy)
+    os.chown(copy, 65534, 65534)
+    os.chmod(copy, 0o4755)
+    secure = case.run([copy], library=False, before=["env", *(f"{k}={v}" for k, v in env.items())])
+    case.check(secure.stderr.count(b"revision") == 1, "more than malloc_stats said", secure.stderr)
+    case.check(b"unknown" not in secure.stderr and b"by_class" not in secure.stderr, "it reads variables", secure.stderr)
 
 
 def calls_between_marks(case, source):

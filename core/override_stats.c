@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* glibc's calls for statistics, under its names, with what these mean here. Their structures are stated here, as
+ * not every libc's headers have them, and as binaries compiled against glibc's know the layout. */
+#include <hakmem/hakmem.h>
+#include <hakmem/stats.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/compiler.h"
+#include "core/text.h"
+
+/* As struct mallinfo2 of glibc. */
+struct hak_mallinfo2 {
+    size_t arena;    /* bytes mapped for size classes and free runs */
+    size_t ordblks;  /* free blocks */
+    size_t smblks;   /* of these, in caches */
+    size_t hblks;    /* large blocks */
+    size_t hblkhd;   /* bytes in them */
+    size_t usmblks;  /* 0, as in glibc */
+    size_t fsmblks;  /* bytes in caches */
+    size_t uordblks; /* bytes in live blocks, but for large ones */
+    size_t fordblks; /* arena - uordblks */
+    size_t keepcost; /* bytes that malloc_trim(0) could give back at the least */
+};
+
+/* As struct mallinfo, which wraps around beyond 2 GiB. */
+struct hak_mallinfo {
+    int arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+
+struct hak_mallinfo2 mallinfo2(void);
+struct hak_mallinfo mallinfo(void);
+int mallopt(int parameter, int value);
+void malloc_stats(void);
+int malloc_info(int options, FILE *stream);
+
+hak_export struct hak_mallinfo2 mallinfo2(void)
+{
+    struct hak_stats stats;
+    struct hak_mallinfo2 info = {0};
+
+    hak_stats_get(&stats, sizeof(stats));
+    for (unsigned i = 0; i < stats.classes; i++) {
+        const struct hak_stats_class *entry = &stats.by_class[i];
+        info.ordblks += entry->cached + entry->kept + entry->free;
+        info.smblks += entry->cached;
+    }
+    info.arena = stats.mapped - stats.large;
+    info.hblks = stats.large_blocks;
+    info.hblkhd = stats.large;
+    info.fsmblks = stats.cached;
+    info.uordblks = stats.live;
+    info.fordblks = info.arena - info.uordblks;
+    info.keepcost = stats.dirty;
+    return info;
+}
+
+hak_export struct hak_mallinfo mallinfo(void)
+{
+    struct hak_mallinfo2 info = mallinfo2();
+
+    return (struct hak_mallinfo){(int)info.arena,   (int)info.ordblks,  (int)info.smblks,
+                                 (int)info.hblks,   (int)info.hblkhd,   (int)info.usmblks,
+                                 (int)info.fsmblks, (int)info.uordblks, (int)info.fordblks,
+                                 (int)info.keepcost};
+}
+
+/* Policy is chosen when the library is built: there is nothing to set, and 0 says so. */
+hak_export int mallopt(int parameter, int value)
+{
+    (void)parameter;
+    (void)value;
+    return 0;
+}
+
+hak_export void malloc_stats(void)
+{
+    hak_stats_print(STDERR_FILENO);
+}
+
+static void write_to_stream(const char *text, size_t length, void *stream)
+{
+    fwrite(text, 1, length, stream);
+}
+
+static void add_attribute(struct hak_text *text, const char *before, uint64_t number)
+{
+    hak_text_add(text, before);
+    hak_text_number(text, number, 0);
+}
+
+/* One <heap>, as glibc's for one arena: what all have together. The stream may allocate when it is written to,
+ * after everything was counted. */
+hak_export int malloc_info(int options, FILE *stream)
+{
+    struct hak_text text = {.write = write_to_stream, .context = stream};
+    struct hak_stats stats;
+
+    if (options != 0)
+        return EINVAL;
+    hak_stats_get(&stats, sizeof(stats));
+    hak_text_add(&text, "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n");
+    for (unsigned i = 0; i < stats.classes; i++) {
+        const struct hak_stats_class *entry = &stats.by_class[i];
+        uint64_t blocks = entry->cached + entry->kept + entry->free;
+        if (blocks == 0)
+            continue;
+        add_attribute(&text, "<size from=\"", i > 0 ? stats.by_class[i - 1].size + 1 : 1);
+        add_attribute(&text, "\" to=\"", entry->size);
+        add_attribute(&text, "\" total=\"", blocks * entry->size);
+        add_attribute(&text, "\" count=\"", blocks);
+        hak_text_add(&text, "\"/>\n");
+    }
+    hak_text_add(&text, "</sizes>\n");
+    add_attribute(&text, "<total type=\"fast\" count=\"0\" size=\"", stats.cached);
+    add_attribute(&text, "\"/>\n<total type=\"rest\" count=\"0\" size=\"", stats.kept + stats.free);
+    hak_text_add(&text, "\"/>\n</heap>\n");
+    add_attribute(&text, "<total type=\"mmap\" count=\"", stats.large_blocks);
+    add_attribute(&text, "\" size=\"", stats.large);
+    add_attribute(&text, "\"/>\n<system type=\"current\" size=\"", stats.mapped);
+    add_attribute(&text, "\"/>\n<live size=\"", stats.live);
+    add_attribute(&text, "\" exact=\"", stats.exact);
+    hak_text_add(&text, "\"/>\n</malloc>\n");
+    hak_text_end(&text);
+    return 0;
+}
