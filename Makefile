@@ -62,7 +62,7 @@ list-defconfigs:
 
 PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
 PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy
-PACKAGES_TEST = chromium clang clang-format libcriterion-dev procps spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
+PACKAGES_TEST = chromium clang clang-format groff-base libcriterion-dev procps spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
 
 # $(call install,PACKAGES): those that are missing, and no network when none is.
 define install

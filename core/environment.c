@@ -5,6 +5,7 @@
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
@@ -15,11 +16,13 @@
 
 extern char **environ;
 
-static void to_stderr(const char *text, size_t length, void *context)
+static void to_file(const char *text, size_t length, void *file)
 {
-    (void)context;
-    os_write_error(text, length);
+    os_write(*(int *)file, text, length);
 }
+
+/* Where statistics go: many programs close their stderr when they end, to see whether all was written. */
+static int stats_file = STDERR_FILENO;
 
 static enum { STATS_NONE, STATS_TABLE, STATS_JSON } stats_wanted;
 
@@ -47,6 +50,8 @@ static bool read_stats(const char *value)
         stats_wanted = STATS_JSON;
     else
         return is_off(value);
+    int copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+    stats_file = copy >= 0 ? copy : STDERR_FILENO;
     return true;
 }
 
@@ -68,7 +73,8 @@ static bool begins_with(const char *text, const char *start)
 
 static void complain(const char *setting, const char *what)
 {
-    struct hak_text text = {.write = to_stderr};
+    int file = STDERR_FILENO;
+    struct hak_text text = {.write = to_file, .context = &file};
 
     hak_text_add(&text, "hakmem: ");
     hak_text_add(&text, what);
@@ -105,7 +111,7 @@ void hak_environment_read(void)
 __attribute__((destructor)) static void say_at_end(void)
 {
     if (stats_wanted == STATS_TABLE)
-        hak_stats_print(STDERR_FILENO);
+        hak_stats_print(stats_file);
     else if (stats_wanted == STATS_JSON)
-        hak_stats_json(to_stderr, NULL);
+        hak_stats_json(to_file, &stats_file);
 }
