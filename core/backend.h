@@ -175,7 +175,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
 hak_class backend_is_block(const void *address);
 
 /* Whether the address lies in what the back end has from the operating system for blocks.
- * pre:   any address at all
+ * pre:   there has been a shard; any address at all
  * sync:  none; what other threads just map or unmap may be seen or not */
 bool backend_has(const void *address);
 

@@ -175,7 +175,8 @@ static bool is_ours(uintptr_t from, uintptr_t to)
 
 hak_export size_t hak_stats_get(struct hak_stats *stats, size_t size)
 {
-    struct hak_stats all = {.huge = os_huge_bytes(is_ours)};
+    /* Before the first heap the back end has nothing, and may just be getting ready. */
+    struct hak_stats all = {.huge = hak_heap_all() ? os_huge_bytes(is_ours) : 0};
     size_t filled = size < sizeof(all) ? size : sizeof(all);
 
     count(&all);

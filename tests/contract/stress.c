@@ -6,6 +6,7 @@
  *
  * Compiled with BROKEN_TWIN it makes the mistakes that the sanitizer is there to find instead, and
  * fails if and only if each one was found: so a silent run of the sound program means something. */
+#include <hakmem/stats.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/compiler.h"
+#include "core/size_class.h"
 #include "tests/contract/exercise.h"
 #include "tests/contract/support.h"
 
@@ -155,10 +157,34 @@ static void run_sleepers(void)
             hak_free(slots[i][slot]);
 }
 
+static bool over; /* atomic */
+
+static bool pass_by(void *block, size_t size, bool large, void *count)
+{
+    require(block != NULL && large == (size > HAK_SMALL_MAX));
+    ++*(size_t *)count;
+    return true;
+}
+
+/* Looks at everything while all others work. */
+static void *look_on(void *unused)
+{
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        struct hak_stats stats;
+        size_t count = 0;
+        hak_stats_get(&stats, sizeof(stats));
+        hak_walk(pass_by, &count);
+        usleep(20000);
+    }
+    return unused;
+}
+
 int main(int count, char **arguments)
 {
     unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 0) : 4000;
+    pthread_t onlooker;
 
+    require(pthread_create(&onlooker, NULL, look_on, NULL) == 0);
     exercise_run(&(struct exercise){.seed = seed_of_run(),
                                     .threads = 8,
                                     .lives = 8,
@@ -166,6 +192,8 @@ int main(int count, char **arguments)
                                     .size_most = (size_t)1 << 20});
     if (enabled(CONFIG_PURGE_THREAD))
         run_sleepers();
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
+    require(pthread_join(onlooker, NULL) == 0);
     puts("stress: done");
     return 0;
 }
