@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig randconfig \
-        list-defconfigs help deps test ab clean FORCE
+        list-defconfigs help deps test ab install uninstall clean FORCE
 
 KCONFIG_CONFIG ?= .config
 PLUGINS        ?=
@@ -62,7 +62,9 @@ list-defconfigs:
 
 PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
 PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy
-PACKAGES_TEST = chromium clang clang-format groff-base libcriterion-dev procps spin $(PACKAGES_AB) $(shell cat tests/process/packages.txt)
+PACKAGES_DEB  = debhelper dpkg-dev fakeroot
+PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev lintian pkgconf procps spin $(PACKAGES_AB) $(PACKAGES_DEB) \
+                $(shell cat tests/process/packages.txt)
 
 # $(call install,PACKAGES): those that are missing, and no network when none is.
 define install
@@ -88,6 +90,13 @@ ab:
 	$(call install,$(sort $(PACKAGES) $(PACKAGES_AB)))
 	$(SCONS) -j$(JOBS) $(SCONS_ARGS) ab
 
+# Where to: given to make as to scons, or in the environment.
+PLACES = $(foreach name,PREFIX LIBDIR INCLUDEDIR DESTDIR,$(if $($(name)),$(name)='$($(name))'))
+
+# CONFIG is one for the command line alone.
+install uninstall:
+	$(SCONS) -j$(JOBS) $(PLACES) $(if $(filter command,$(origin CONFIG)),CONFIG='$(CONFIG)') $(SCONS_ARGS) $@
+
 clean:
 	rm -rf build
 
@@ -107,6 +116,8 @@ help:
 	@echo '  make savedefconfig     write what .config has beyond the defaults to ./defconfig'
 	@echo 'Build'
 	@echo '  scons                  build .config into build/local/; scons -h lists all there is'
+	@echo '  make install           copy it below PREFIX (/usr/local); LIBDIR, INCLUDEDIR, DESTDIR, CONFIG=NAME'
+	@echo '  make uninstall         remove what the same make install has put there'
 	@echo '  make clean             remove build/'
 	@echo 'Measure and test (these install the Debian packages that are missing)'
 	@echo '  make ab                run the default configuration beside the system'"'"'s malloc'

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCES = (
-    "Kconfig", "Makefile", "SConstruct", "backends", "bench", "configs", "core", "doc", "policies", "site_scons", "tests",
+    "CHANGELOG.md", "Kconfig", "LICENSE", "Makefile", "README.md", "SConstruct", "backends", "bench", "configs", "core", "doc", "policies", "site_scons", "tests",
 )
 SECONDS = 240
 

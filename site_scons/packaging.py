@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""The targets that hand a build on: install, uninstall, amalgamation, deb."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from SCons.Script import Action, Alias, AlwaysBuild, Flatten
+
+import amalgamation
+import configuration
+import debian_package
+import install
+
+TARGETS = {"install", "uninstall", "amalgamation", "deb"}
+
+
+class PackagingError(Exception):
+    pass
+
+
+class Product(NamedTuple):
+    """A build."""
+
+    name: str
+    folder: str
+    config: configuration.Configuration
+    env: object
+    products: list
+
+
+def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Product]") -> None:
+    """Makes the targets among `wanted`. Raises PackagingError when they cannot be made."""
+    if not wanted:
+        return
+    if len(built) != 1 or env["SANITIZE"]:
+        raise PackagingError(f"{', '.join(sorted(wanted))}: this is done with one configuration, without SANITIZE")
+    product = built[0]
+    try:
+        where = install.places(env)
+    except install.InstallError as error:
+        raise PackagingError(error) from None
+
+    found = install.items(root, root / product.folder, where, version)
+    run = {
+        "install": lambda: install.act(install.install, found, where),
+        "uninstall": lambda: install.act(install.uninstall, found, where),
+        "amalgamation": lambda: amalgamate(root, product),
+        "deb": lambda: debian_package.build(root, version, product.config, env["CC"]),
+    }
+    needs = {"install": product.products, "amalgamation": product.products}
+    for name in sorted(wanted):
+        command = Action(lambda target, source, env, run=run[name]: run(), lambda *_: "")
+        AlwaysBuild(Alias(name, needs.get(name, []), command))
+
+
+def amalgamate(root: Path, product: Product) -> int:
+    """SCons' action; 0 or 1."""
+    build = root / product.folder
+    archive = next(node for node in Flatten(product.products) if node.name == "libhakmem.a")
+    # In the order of the layers, the public functions last.
+    sources = sorted(
+        (Path(member.sources[0].srcnode().abspath) for member in archive.sources),
+        key=lambda path: (path.stem in ("malloc", "override"), path.parent != root / "core", str(path)),
+    )
+    folders = [root, *([Path(str(product.env["PLUGIN_ROOT"]))] if product.env["PLUGIN_ROOT"] else []), build]
+    folders.append(root / "core/include")
+    shown = {}
+    for path in [*sources, *sources[0].parent.glob("*.c")]:
+        for folder in folders[:-1]:
+            if folder in path.parents:
+                shown[path] = str(path.relative_to(folder))
+                break
+    try:
+        text = amalgamation.write(
+            sources,
+            folders,
+            shown,
+            f"hakmem {product.config.frontend}/{product.config.backend} config {product.config.digest}",
+            (root / "LICENSE").read_text(encoding="utf-8"),
+        )
+    except amalgamation.AmalgamationError as error:
+        print(f"scons: amalgamation: {error}")
+        return 1
+    folder = build / "amalgamation"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(root / "core/include/hakmem/hakmem.h", folder / "hakmem.h")
+    new = folder / "hakmem.c.new"
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, folder / "hakmem.c")
+    print(f"GEN  {product.folder}/amalgamation/hakmem.c")
+    return 0
