@@ -55,36 +55,31 @@ def names_of_file(text: str) -> "tuple[set[str], set[str]]":
     names, tags = set(), set()
     words = [(kind, word) for kind, word in tokens(text) if kind in ("name", "text", "other")]
     depth = 0
-    begin = True  # of a declaration at the outermost level
-    static = in_enum = False
+    static = in_enum = in_value = in_function = False
     for at, (kind, word) in enumerate(words):
         before = words[at - 1][1] if at else ""
         after = words[at + 1][1] if at + 1 < len(words) else ""
-        if word in "([{" and kind == "other":
+        if kind == "other" and word in "([{":
+            if depth == 0:
+                in_function = word == "{" and before == ")"
             depth += 1
-            continue
-        if word in ")]}" and kind == "other":
+        elif kind == "other" and word in ")]}":
             depth -= 1
             if depth == 0 and word == "}":
                 in_enum = False
-                begin = after not in (";", ",", "=") and not re.match(r"[A-Za-z_*]", after) or not static
-            continue
-        if depth == 0 and word == ";":
-            begin, static = True, False
-            continue
-        if depth == 0 and kind == "name":
-            if begin:
-                static = False
-            begin = False
-            if word == "static":
-                static = True
-            elif word == "enum":
-                in_enum = True
-            elif before in TAGGED and after == "{":
-                tags.add(word)
-            elif static and before not in TAGGED and after in ("(", "=", ";", ",", "["):
-                if word not in ("__attribute__", "_Static_assert", "_Alignas"):
-                    names.add(word)
+                static = static and not in_function
+        elif depth == 0 and word == ";":
+            static = in_value = False
+        elif depth == 0 and word in ("=", ","):
+            in_value = word == "="
+        elif depth == 0 and kind == "name":
+            static = static or word == "static"
+            in_enum = in_enum or word == "enum"
+            if before in TAGGED:
+                if after == "{":
+                    tags.add(word)
+            elif static and not in_value and after in ("(", "=", ";", ",", "[") and word != "__attribute__":
+                names.add(word)
         elif depth == 1 and in_enum and kind == "name" and before in ("{", ","):
             names.add(word)
     return names, tags

@@ -49,7 +49,9 @@ def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Produ
         "amalgamation": lambda: amalgamate(root, product),
         "deb": lambda: debian_package.build(root, version, product.config, env["CC"]),
     }
-    needs = {"install": product.products, "amalgamation": product.products}
+    # What is generated for a build is a part of its amalgamation; its library is not.
+    texts = [node for node in Flatten(product.products) if node.dir.name == "gen"]
+    needs = {"install": product.products, "amalgamation": texts}
     for name in sorted(wanted):
         command = Action(lambda target, source, env, run=run[name]: run(), lambda *_: "")
         AlwaysBuild(Alias(name, needs.get(name, []), command))

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""What is installed and packaged works, from the words of doc/using.md."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tree import ROOT, TreeTest
+
+PROGRAM = """#include "hakmem.h"
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) { free(malloc(100)); puts(hak_config()); return 0; }
+"""
+
+
+def blocks(heading: str) -> "dict[str, str]":
+    """The examples below a heading of doc/using.md, by language."""
+    page = (ROOT / "doc/using.md").read_text()
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page, re.MULTILINE | re.DOTALL)[1]
+    return dict(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+
+
+def files_below(folder: Path) -> "list[str]":
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+
+
+class Packaging(TreeTest):
+    def setUp(self):
+        super().setUp()
+        folder = tempfile.TemporaryDirectory(prefix="hakmem-packaging-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def run_in(self, script: str, **variables) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-euc", script],
+            cwd=self.folder,
+            env={**os.environ, "LC_ALL": "C", **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}")
+        return done.stdout
+
+
+class Installing(Packaging):
+    def install(self, *words, what="install", **more) -> str:
+        return self.tree.scons("-Q", "CONFIG=default", *words, what, **more)
+
+    def test_examples(self):
+        prefix = self.folder / "usr/local"
+        self.install(f"PREFIX={prefix}")
+
+        def example(heading, language="sh"):
+            return blocks(heading)[language].replace("/usr/local", str(prefix))
+
+        (self.folder / "hello.c").write_text(example("A program that is linked with it", "c"))
+        (self.folder / "CMakeLists.txt").write_text(example("With CMake", "cmake"))
+        for heading in ("With pkg-config", "Statically", "With CMake"):
+            with self.subTest(heading):
+                said = self.run_in(example(heading)).splitlines()
+                self.assertRegex(said[-1], r"^112 bytes of hakmem ")
+        out = self.run_in("readelf -d out/hello out/hello-static | grep NEEDED")
+        self.assertEqual(out.count("[libhakmem.so.0]"), 1)
+
+        with self.subTest("LD_PRELOAD"):
+            said = self.run_in(example("A program as it is: LD_PRELOAD"), HAKMEM_VERSION="1")
+            self.assertIn("hakmem 0.1.0 ", said)
+            self.assertNotIn("cannot be preloaded", said)
+        with self.subTest("systemd"):
+            drop_in = self.folder / "example.service.d/hakmem.conf"
+            drop_in.parent.mkdir()
+            drop_in.write_text(example("A service: systemd", "ini"))
+            (self.folder / "example.service").write_text("[Service]\nExecStart=/bin/true\n")
+            preload = re.search(r"^\[Service\]\nEnvironment=LD_PRELOAD=(\S+)$", drop_in.read_text(), re.MULTILINE)[1]
+            self.assertTrue(Path(preload).exists())
+            if shutil.which("systemd-analyze"):
+                self.assertEqual(self.run_in("systemd-analyze verify ./example.service"), "")
+
+        self.install(f"PREFIX={prefix}", what="uninstall")
+        self.assertEqual(files_below(prefix), [])
+        self.assertFalse((prefix / "include/hakmem").exists() or (prefix / "lib/cmake/hakmem").exists())
+
+    def test_places(self):
+        root = self.folder
+        other = root / "opt/include/hakmem/of-another.h"
+        other.parent.mkdir(parents=True)
+        other.touch()
+        words = (f"DESTDIR={root}", "PREFIX=/opt/", "LIBDIR=/opt/lib/x86", "CONFIG=default")
+        self.tree.make("install", *words)
+        self.assertEqual(
+            files_below(root / "opt"),
+            [
+                "include/hakmem/hakmem.h",
+                "include/hakmem/of-another.h",
+                "lib/x86/cmake/hakmem/hakmem-config-version.cmake",
+                "lib/x86/cmake/hakmem/hakmem-config.cmake",
+                "lib/x86/libhakmem.a",
+                "lib/x86/libhakmem.so",
+                "lib/x86/libhakmem.so.0",
+                "lib/x86/libhakmem.so.0.1.0",
+                "lib/x86/pkgconfig/hakmem.pc",
+            ],
+        )
+        self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so"), "libhakmem.so.0")
+        self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so.0"), "libhakmem.so.0.1.0")
+        self.assertIn("[libhakmem.so.0]", self.run_in("readelf -d opt/lib/x86/libhakmem.so | grep SONAME"))
+        for name in ("pkgconfig/hakmem.pc", "cmake/hakmem/hakmem-config.cmake"):
+            self.assertNotIn(str(root), (root / "opt/lib/x86" / name).read_text())
+        self.assertIn("libdir=${prefix}/lib/x86\n", (root / "opt/lib/x86/pkgconfig/hakmem.pc").read_text())
+        self.tree.make("uninstall", *words)
+        self.assertEqual(files_below(root), ["opt/include/hakmem/of-another.h"])
+
+    def test_places_that_cannot_be(self):
+        for words, message in (
+            (["PREFIX=usr"], "PREFIX=usr: this must be an absolute path"),
+            (["DESTDIR=build/x"], "DESTDIR=build/x: this must be an absolute path"),
+            (["LIBDIR=/usr/my lib"], "LIBDIR=/usr/my lib: only letters, digits and"),
+            (["SANITIZE=thread"], "install: this is done with one configuration, without SANITIZE"),
+            (["CONFIG=default,keep"], "install: this is done with one configuration, without SANITIZE"),
+        ):
+            with self.subTest(words):
+                self.assertIn(message, self.install(*words, status=2))
+        (self.folder / "file").touch()
+        said = self.install(f"DESTDIR={self.folder}/file", status=2)
+        self.assertIn("scons: install: ", said)
+        self.assertIn("Not a directory", said)
+
+
+class Debian(Packaging):
+    def test_packages(self):
+        if not all(map(shutil.which, ("dh", "lintian", "fakeroot"))):
+            self.fail("debhelper, lintian and fakeroot are needed: make deps")
+        self.tree.scons("-Q", "CONFIG=default", "deb", DEBEMAIL="t@debian.org")
+        made = self.tree.root / "build/deb"
+        found = sorted(path.name.split("_")[0] for path in made.glob("*.deb"))
+        self.assertEqual(found, ["libhakmem-dev", "libhakmem0", "libhakmem0-dbgsym"])
+
+        (changes,) = made.glob("*.changes")
+        self.run_in(f"lintian --allow-root --fail-on error {changes}")
+
+        for package in made.glob("*.deb"):
+            self.run_in(f"dpkg-deb --extract {package} root")
+        (library,) = (self.folder / "root/usr/lib").glob("*/libhakmem.so.0")
+        said = self.run_in(f"LD_PRELOAD={library} /bin/true", HAKMEM_VERSION="1")
+        self.assertIn("hakmem 0.1.0 ", said)
+        (self.folder / "hello.c").write_text(blocks("A program that is linked with it")["c"])
+        self.run_in(f"cc -Iroot/usr/include hello.c -L{library.parent} -lhakmem -o hello")
+        self.assertIn("112 bytes of hakmem ", self.run_in("./hello", LD_LIBRARY_PATH=str(library.parent)))
+        licence = " ".join((ROOT / "LICENSE").read_text().split("\n\n", 2)[2].split())
+        copyright = (self.folder / "root/usr/share/doc/libhakmem0/copyright").read_text()
+        self.assertIn(licence, " ".join(copyright.replace("\n .\n", "\n").split()))
+
+    def test_a_function_that_is_not_listed_stops_it(self):
+        symbols = self.tree.root / "site_scons/debian/libhakmem0.symbols"
+        symbols.write_text(symbols.read_text().replace(" hak_free@Base 0.1.0\n", ""))
+        said = self.tree.scons("-Q", "CONFIG=default", "deb", status=2)
+        self.assertIn("+ hak_free@Base 0.1.0", said)
+
+
+class Amalgamation(Packaging):
+    def amalgamate(self, config: str) -> Path:
+        self.tree.scons("-Q", f"CONFIG={config}", "amalgamation")
+        made = self.tree.root / f"build/{config}/amalgamation"
+        for name in ("hakmem.c", "hakmem.h"):
+            shutil.copy2(made / name, self.folder / name)
+        return self.tree.root
+
+    def test_example(self):
+        self.amalgamate("default")
+        (self.folder / "program.c").write_text(PROGRAM)
+        script = blocks("One file: the amalgamation")["sh"]
+        said = self.run_in(f"{script}\n./program\ncc -static -I. program.c hakmem.o -o static\n./static").splitlines()
+        self.assertEqual(len(said), 2)
+        for line in said:
+            self.assertRegex(line, "^hakmem .* unified/superslab .* flags of whoever compiled the amalgamation$")
+        names = self.run_in("nm --defined-only --extern-only --format=just-symbols hakmem.o").split()
+        self.assertIn("malloc", names)
+        # What is not for others to see says so.
+        hidden = self.run_in("readelf --symbols --wide hakmem.o")
+        self.assertRegex(hidden, r"GLOBAL +HIDDEN +\d+ hak_heap_attach\n")
+        self.assertRegex(hidden, r"GLOBAL +DEFAULT +\d+ hak_malloc\n")
+        self.assertRegex(hidden, r"WEAK +DEFAULT +UND _ZSt15get_new_handlerv\n")
+        self.run_in("cc -O2 -DHAKMEM_PREFIX_ONLY -c hakmem.c")
+        names = self.run_in("nm --defined-only --extern-only --format=just-symbols hakmem.o").split()
+        self.assertIn("hak_malloc", names)
+        self.assertNotIn("malloc", names)
+
+    def test_every_plugin_with_each_compiler(self):
+        self.tree.write(
+            "configs/other_defconfig",
+            "CONFIG_FRONTEND_MAGAZINE=y\nCONFIG_BACKEND_MMAP_ONLY=y\nCONFIG_REMOTE_FREE_KEEP=y\nCONFIG_ASSERT_DEBUG=y\n",
+        )
+        self.tree.write("configs/third_defconfig", "CONFIG_FRONTEND_HOTMAG=y\n# CONFIG_OVERRIDE_LIBC is not set\n")
+        for config in ("default", "other", "third"):
+            self.amalgamate(config)
+            for compiler in ("gcc", "clang"):
+                with self.subTest(f"{config}, {compiler}"):
+                    command = f"{compiler} -O2 -Wall -Wextra -Werror -c hakmem.c -o {config}.o"
+                    self.assertEqual(self.run_in(command), "")
+        names = self.run_in("nm --defined-only --extern-only --format=just-symbols third.o").split()
+        self.assertNotIn("malloc", names)
+
+    def test_contract(self):
+        """HAKMEM_TEST_AMALGAMATION=all runs the whole group, in each configuration of configs/."""
+        everything = os.environ.get("HAKMEM_TEST_AMALGAMATION") == "all"
+        configs = [path.name[: -len("_defconfig")] for path in sorted(ROOT.glob("configs/*"))]
+        for config in configs if everything else ["default"]:
+            root = self.amalgamate(config)
+            programs = sorted(path.stem for path in (ROOT / "tests/contract").glob("test_*.c"))
+            # Whatever in the folder is no program of its own is help for the others.
+            helpers = [
+                str(path)
+                for path in (ROOT / "tests/contract").glob("*.c")
+                if path.stem not in programs and path.stem != "stress"
+            ]
+            self.run_in(
+                "cc -O2 -DHAKMEM_PREFIX_ONLY -c hakmem.c -o plain.o\n"
+                f"cc -O2 -I{root} -I{root}/build/{config} -I{root}/core/include -c {' '.join(helpers)}\n"
+            )
+            linked = " ".join(["plain.o", *(Path(helper).stem + ".o" for helper in helpers)])
+            for program in programs if everything else ["test_api", "test_frontend"]:
+                with self.subTest(f"{config}, {program}"):
+                    includes = f"-I{root} -I{root}/build/{config} -I{root}/core/include"
+                    self.run_in(f"cc -O2 {includes} {root}/tests/contract/{program}.c {linked} -lcriterion -o {program}")
+                    said = self.run_in(f"./{program} 2>&1")
+                    self.assertRegex(said, r"Tested: .*[1-9].* \| Failing: .*\b0\b.* \| Crashing: ")
