@@ -3,7 +3,6 @@
 #include "core/lock.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +10,9 @@
 #include "core/atomic.h"
 
 enum { FREE, TAKEN, CONTENDED };
+
+/* The kernel's; not every libc comes with the header that names them. */
+enum { WAIT_PRIVATE = 0 | 128, WAKE_PRIVATE = 1 | 128 };
 
 /* Rounds of looking before sleeping: what is done under these locks takes some hundred cycles. */
 enum { SPINS = 100 };
@@ -37,7 +39,7 @@ static void futex(uint32_t *word, int operation, uint32_t value)
 {
     int saved = errno;
 
-    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
     errno = saved;
 }
 
@@ -55,7 +57,7 @@ static void hak_cold lock_contended(struct hak_lock *lock)
         if (atomic_load_relaxed(&lock->state) == FREE && take_free(lock))
             return;
     while (atomic_exchange_acquire(&lock->state, CONTENDED) != FREE)
-        futex(&lock->state, FUTEX_WAIT, CONTENDED);
+        futex(&lock->state, WAIT_PRIVATE, CONTENDED);
 }
 
 /* The thread that forks; 0: none does. Only one can, as it holds all locks. */
@@ -108,5 +110,5 @@ void hak_unlock(struct hak_lock *lock)
         return;
     note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
-        futex(&lock->state, FUTEX_WAKE, 1);
+        futex(&lock->state, WAKE_PRIVATE, 1);
 }

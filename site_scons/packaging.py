@@ -34,8 +34,11 @@ def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Produ
     """Makes the targets among `wanted`. Raises PackagingError when they cannot be made."""
     if not wanted:
         return
-    if len(built) != 1 or env["SANITIZE"]:
-        raise PackagingError(f"{', '.join(sorted(wanted))}: this is done with one configuration, without SANITIZE")
+    single = sorted(wanted - {"amalgamation"})
+    if env["SANITIZE"]:
+        raise PackagingError(f"{', '.join(sorted(wanted))}: this is done without SANITIZE")
+    if single and len(built) != 1:
+        raise PackagingError(f"{', '.join(single)}: this is done with one configuration")
     product = built[0]
     try:
         where = install.places(env)
@@ -46,11 +49,11 @@ def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Produ
     run = {
         "install": lambda: install.act(install.install, found, where),
         "uninstall": lambda: install.act(install.uninstall, found, where),
-        "amalgamation": lambda: amalgamate(root, product),
+        "amalgamation": lambda: max(amalgamate(root, product) for product in built),
         "deb": lambda: debian_package.build(root, version, product.config, env["CC"]),
     }
     # What is generated for a build is a part of its amalgamation; its library is not.
-    texts = [node for node in Flatten(product.products) if node.dir.name == "gen"]
+    texts = [node for product in built for node in Flatten(product.products) if node.dir.name == "gen"]
     needs = {"install": product.products, "amalgamation": texts}
     for name in sorted(wanted):
         command = Action(lambda target, source, env, run=run[name]: run(), lambda *_: "")

@@ -22,7 +22,7 @@ GROUPS = {
     "smoke": 120,
     "library": 60,
     "counts": 120,
-    "build": 480,
+    "build": 720,
     "bench": 300,
     "model": 240,
     "process": 420,
