@@ -26,14 +26,17 @@ GROUPS = {
     "bench": 300,
     "model": 240,
     "process": 420,
+    "portable": 300,
 }
 # Criterion programs: worth running with each compiler.
 CRITERION = {"unit", "policy", "backend", "contract"}
 # Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
 SANITIZED = {"sanitized"}
+# For platforms on which the others do not run.
+PORTABLE = {"portable"}
 # A few minutes' worth of the above, for configurations that nobody has chosen with care.
 SMOKE = {"smoke"}
-ALL = set(GROUPS) - SANITIZED - SMOKE
+ALL = set(GROUPS) - SANITIZED - SMOKE - PORTABLE
 # What depends on which front end and back end there are: run for each pair of them.
 PAIR = {"policy", "backend", "contract", "library", "counts", "process"}
 # What may differ with the compiler.

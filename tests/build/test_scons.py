@@ -253,7 +253,7 @@ class Pairs(TreeTest):
         self.assertEqual(self.built(output), {"default"})
 
     def test_the_matrix_of_compilers_and_sanitizers(self):
-        output = self.tree.scons("-n", "test", "MATRIX=yes", "ONLY=contract,sanitized,smoke,library")
+        output = self.tree.scons("-n", "test", "MATRIX=yes", "ONLY=contract,sanitized,smoke,library,portable")
         folders = set(re.findall(r"^(?:CC|LINK|AR) +build/([\w-]+)/", output, re.MULTILINE))
         default = f"{CONFIG.frontend}-{CONFIG.backend}"
         for pair in self.all - {default} | {"default"}:
@@ -263,6 +263,11 @@ class Pairs(TreeTest):
             self.assertTrue(any(plugin in (default if f == "default" else f).split("-") for f in sanitized), plugin)
         self.assertEqual(len([folder for folder in folders if re.fullmatch(r"random-\d+", folder)]), 3)
         self.assertIn("other", folders)
+        for compiler in ("musl-gcc", "aarch64-linux-gnu-gcc"):
+            built = {folder[: -len(compiler) - 1] for folder in folders if folder.endswith(f"-{compiler}")}
+            self.assertIn("default", built)
+            (pair,) = built - {"default"}
+            self.assertFalse(set(pair.split("-")) & {CONFIG.frontend, CONFIG.backend})
 
 
 class AtRandom(TreeTest):
