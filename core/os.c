@@ -75,6 +75,33 @@ void *os_reserve(size_t size)
     return map(NULL, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE);
 }
 
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+bool os_reserve_is_slow(void)
+{
+    const size_t size = (size_t)1 << 30; /* a few microseconds, or some ten milliseconds */
+    const uint64_t slow_us = 2000;
+
+    /* A thread that lost its processor looks slow, too, but not every time. */
+    for (int i = 0; i < 4; i++) {
+        uint64_t start = clock_us();
+        void *space = os_reserve(size);
+        uint64_t took = clock_us() - start;
+        if (space == NULL)
+            return false;
+        os_unmap(space, size);
+        if (took < slow_us)
+            return false;
+    }
+    return true;
+}
+
 void *os_reserve_zeros(size_t size)
 {
     return map(NULL, size, PROT_READ, ANONYMOUS | MAP_NORESERVE);

@@ -19,6 +19,10 @@ void *os_map_aligned(size_t size, size_t align);
 /* Address space without memory: neither readable nor writable, not charged. NULL when refused. */
 void *os_reserve(size_t size);
 
+/* Whether reserving takes time and memory by size, as in emulators that keep a note of every page
+ * (qemu-user: ten seconds and six gigabytes for a terabyte). Tries it: some microseconds where it is fast. */
+bool os_reserve_is_slow(void);
+
 /* Reserved space as readable zeros that no write may reach; not charged. NULL when refused. */
 void *os_reserve_zeros(size_t size);
 

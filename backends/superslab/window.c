@@ -9,6 +9,9 @@ struct window window;
 /* Below this a reservation is not worth having: sparse mode reaches further. */
 enum { RESERVED_LOG2_LEAST = 32 };
 
+/* The window is as under this limit where there is none, but nothing can be reserved. */
+static const size_t SPARSE_UNLIMITED = (size_t)1 << 36;
+
 /* How many places are tried for superslabs in sparse mode before giving up. */
 enum { PLACES_MOST = 4096 };
 
@@ -141,6 +144,8 @@ bool window_init(void)
     window.gives_back = true;
     if (limit != SIZE_MAX)
         return init_sparse(limit);
+    if (os_reserve_is_slow())
+        return init_sparse(SPARSE_UNLIMITED);
     for (unsigned log2 = CONFIG_WINDOW_LOG2;
          log2 >= RESERVED_LOG2_LEAST || log2 == CONFIG_WINDOW_LOG2; log2--) {
         if (reserve(log2)) {
@@ -148,7 +153,7 @@ bool window_init(void)
             return true;
         }
     }
-    return init_sparse((size_t)1 << (CONFIG_WINDOW_LOG2 < 36 ? CONFIG_WINDOW_LOG2 : 36));
+    return init_sparse(SPARSE_UNLIMITED);
 }
 
 bool window_committed(size_t granule)

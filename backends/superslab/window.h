@@ -13,8 +13,9 @@
  * The window comes in one of two modes.
  *   reserved   the address range belongs to the library from the start, without memory; a superslab is
  *              made writable when wanted. 2^CONFIG_WINDOW_LOG2 bytes, less where that is refused.
- *   sparse     under a finite RLIMIT_AS nothing is reserved: each superslab is mapped at its place
- *              when wanted, and a place that somebody else has taken is skipped.
+ *   sparse     under a finite RLIMIT_AS, and where reserving is refused or slow, nothing is reserved: each
+ *              superslab is mapped at its place when wanted, and a place that somebody else has taken
+ *              is skipped.
  *
  * invariant: a superslab is committed or not; tags and slabs of a committed one are writable
  * invariant: the tag of a granule that holds no block is 0

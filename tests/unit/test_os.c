@@ -41,6 +41,13 @@ Test(os, reserved_zeros_cannot_be_written, .signal = SIGSEGV)
     *(volatile char *)os_reserve_zeros(SIZE) = 1;
 }
 
+Test(os, reserving_is_not_slow_without_an_emulator)
+{
+    errno = 1234;
+    cr_assert(!os_reserve_is_slow());
+    cr_assert_eq(errno, 1234);
+}
+
 Test(os, committed_space_is_memory_until_decommitted)
 {
     char *space = os_reserve(SIZE);
