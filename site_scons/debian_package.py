@@ -80,10 +80,10 @@ def prepare(root: Path, version: str, config, tree: Path) -> None:
     control.write_text(control.read_text().replace("@MAINTAINER@", maintainer()))
     symbols = tree / "debian/libhakmem0.symbols"
     symbols.write_text(symbols_text(symbols.read_text(), config.override))
-    for package, sections in (("libhakmem-dev", "3"), ("libhakmem0", "7")):
-        pages = [str(page) for section in sections for page in sorted(Path("doc/man").glob(f"*.{section}"))]
-        if pages:
-            (tree / f"debian/{package}.manpages").write_text("\n".join(pages) + "\n")
+    # All manual pages are the -dev package's: two versions of a library's own package can be installed.
+    pages = sorted({page.suffix[1:] for page in (root / "doc/man").glob("*.[1-9]")})
+    with open(tree / "debian/libhakmem-dev.install", "a") as file:
+        file.writelines(f"usr/share/man/man{section}\n" for section in pages)
 
 
 def build(root: Path, version: str, config, cc: str) -> int:

@@ -20,6 +20,15 @@ int main(void) { free(malloc(100)); puts(hak_config()); return 0; }
 """
 
 
+def manual_page(section: int) -> str:
+    return f""".TH HAKMEM {section} "2026-01-01" "hakmem" "HAKMEM"
+.SH NAME
+hakmem \\- malloc that is composed at build time
+.SH DESCRIPTION
+A page of section {section}.
+"""
+
+
 def blocks(heading: str) -> "dict[str, str]":
     """The examples below a heading of doc/using.md, by language."""
     page = (ROOT / "doc/using.md").read_text()
@@ -95,6 +104,8 @@ class Installing(Packaging):
         other = root / "opt/include/hakmem/of-another.h"
         other.parent.mkdir(parents=True)
         other.touch()
+        for section in (3, 7):
+            self.tree.write(f"doc/man/hakmem.{section}", manual_page(section))
         words = (f"DESTDIR={root}", "PREFIX=/opt/", "LIBDIR=/opt/lib/x86", "CONFIG=default")
         self.tree.make("install", *words)
         self.assertEqual(
@@ -109,6 +120,8 @@ class Installing(Packaging):
                 "lib/x86/libhakmem.so.0",
                 "lib/x86/libhakmem.so.0.1.0",
                 "lib/x86/pkgconfig/hakmem.pc",
+                "share/man/man3/hakmem.3",
+                "share/man/man7/hakmem.7",
             ],
         )
         self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so"), "libhakmem.so.0")
@@ -140,6 +153,8 @@ class Debian(Packaging):
     def test_packages(self):
         if not all(map(shutil.which, ("dh", "lintian", "fakeroot"))):
             self.fail("debhelper, lintian and fakeroot are needed: make deps")
+        for section in (3, 7):
+            self.tree.write(f"doc/man/hakmem.{section}", manual_page(section))
         self.tree.scons("-Q", "CONFIG=default", "deb", DEBEMAIL="t@debian.org")
         made = self.tree.root / "build/deb"
         found = sorted(path.name.split("_")[0] for path in made.glob("*.deb"))
@@ -150,6 +165,8 @@ class Debian(Packaging):
 
         for package in made.glob("*.deb"):
             self.run_in(f"dpkg-deb --extract {package} root")
+        pages = sorted(path.name for path in (self.folder / "root/usr/share/man").glob("man*/*"))
+        self.assertEqual(pages, ["hakmem.3.gz", "hakmem.7.gz"])
         (library,) = (self.folder / "root/usr/lib").glob("*/libhakmem.so.0")
         said = self.run_in(f"LD_PRELOAD={library} /bin/true", HAKMEM_VERSION="1")
         self.assertIn("hakmem 0.1.0 ", said)
