@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* glibc's calls for statistics, under its names, with what these mean here. Their structures are stated here, as
- * not every libc's headers have them, and as binaries compiled against glibc's know the layout. */
+/* glibc's calls for statistics, with what these mean here. Their structures are stated here, as not every libc's
+ * headers have them, and as binaries compiled against glibc's know the layout. Only the symbols have glibc's names,
+ * so that <malloc.h> may be included where all is compiled as one file. */
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
@@ -30,13 +31,13 @@ struct hak_mallinfo {
     int arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
 };
 
-struct hak_mallinfo2 mallinfo2(void);
-struct hak_mallinfo mallinfo(void);
-int mallopt(int parameter, int value);
-void malloc_stats(void);
-int malloc_info(int options, FILE *stream);
+struct hak_mallinfo2 glibc_mallinfo2(void) __asm__("mallinfo2");
+struct hak_mallinfo glibc_mallinfo(void) __asm__("mallinfo");
+int glibc_mallopt(int parameter, int value) __asm__("mallopt");
+void glibc_malloc_stats(void) __asm__("malloc_stats");
+int glibc_malloc_info(int options, FILE *stream) __asm__("malloc_info");
 
-hak_export struct hak_mallinfo2 mallinfo2(void)
+hak_export struct hak_mallinfo2 glibc_mallinfo2(void)
 {
     struct hak_stats stats;
     struct hak_mallinfo2 info = {0};
@@ -57,9 +58,9 @@ hak_export struct hak_mallinfo2 mallinfo2(void)
     return info;
 }
 
-hak_export struct hak_mallinfo mallinfo(void)
+hak_export struct hak_mallinfo glibc_mallinfo(void)
 {
-    struct hak_mallinfo2 info = mallinfo2();
+    struct hak_mallinfo2 info = glibc_mallinfo2();
 
     return (struct hak_mallinfo){(int)info.arena,   (int)info.ordblks,  (int)info.smblks,
                                  (int)info.hblks,   (int)info.hblkhd,   (int)info.usmblks,
@@ -68,14 +69,14 @@ hak_export struct hak_mallinfo mallinfo(void)
 }
 
 /* Policy is chosen when the library is built: there is nothing to set, and 0 says so. */
-hak_export int mallopt(int parameter, int value)
+hak_export int glibc_mallopt(int parameter, int value)
 {
     (void)parameter;
     (void)value;
     return 0;
 }
 
-hak_export void malloc_stats(void)
+hak_export void glibc_malloc_stats(void)
 {
     hak_stats_print(STDERR_FILENO);
 }
@@ -93,7 +94,7 @@ static void add_attribute(struct hak_text *text, const char *before, uint64_t nu
 
 /* One <heap>, as glibc's for one arena: what all have together. The stream may allocate when it is written to,
  * after everything was counted. */
-hak_export int malloc_info(int options, FILE *stream)
+hak_export int glibc_malloc_info(int options, FILE *stream)
 {
     struct hak_text text = {.write = write_to_stream, .context = stream};
     struct hak_stats stats;

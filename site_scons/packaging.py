@@ -2,7 +2,6 @@
 """The targets that hand a build on: install, uninstall, amalgamation, deb."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +89,10 @@ def amalgamate(root: Path, product: Product) -> int:
         return 1
     folder = build / "amalgamation"
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(root / "core/include/hakmem/hakmem.h", folder / "hakmem.h")
+    # What programs include comes first, what is beside it after it.
+    headers = sorted((root / "core/include/hakmem").glob("*.h"), key=lambda file: (file.stem != "hakmem", file.stem))
+    interface = "\n".join(file.read_text(encoding="utf-8") for file in headers)
+    (folder / "hakmem.h").write_text(interface, encoding="utf-8")
     new = folder / "hakmem.c.new"
     new.write_text(text, encoding="utf-8")
     os.replace(new, folder / "hakmem.c")

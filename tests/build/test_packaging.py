@@ -113,6 +113,7 @@ class Installing(Packaging):
             [
                 "include/hakmem/hakmem.h",
                 "include/hakmem/of-another.h",
+                "include/hakmem/stats.h",
                 "lib/x86/cmake/hakmem/hakmem-config-version.cmake",
                 "lib/x86/cmake/hakmem/hakmem-config.cmake",
                 "lib/x86/libhakmem.a",
