@@ -117,6 +117,8 @@ static struct commons_run *run_new(size_t size, size_t align, hak_class cls)
     size = (size + GRANULE - 1) & ~(GRANULE - 1);
     *run = (struct commons_run){.size = size, .cls = cls};
     run->base = map_aligned(size, align < GRANULE ? GRANULE : align);
+    if (run->base)
+        os_advise_huge_pages(run->base, size);
     if (run->base && describe(run))
         return run;
     if (run->base)
