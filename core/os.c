@@ -85,8 +85,8 @@ static uint64_t clock_us(void)
 
 bool os_reserve_is_slow(void)
 {
-    const size_t size = (size_t)1 << 30; /* a few microseconds, or some ten milliseconds */
-    const uint64_t slow_us = 2000;
+    const size_t size = (size_t)1 << 30; /* a few microseconds, or some milliseconds */
+    const uint64_t slow_us = 1000;
 
     /* A thread that lost its processor looks slow, too, but not every time. */
     for (int i = 0; i < 4; i++) {
