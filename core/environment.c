@@ -2,6 +2,7 @@
 /* Variables of the environment: for diagnosis only, never for policy. They are read once, when the library is
  * loaded, without allocating; a name or a value that is not known is said on stderr, by each process that
  * reads it. Set-user-ID programs and the like read none. */
+#define _GNU_SOURCE
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
@@ -13,8 +14,6 @@
 #include "core/environment.h"
 #include "core/os.h"
 #include "core/text.h"
-
-extern char **environ;
 
 static void to_file(const char *text, size_t length, void *file)
 {
