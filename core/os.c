@@ -172,8 +172,10 @@ bool os_purge_zeroes(void)
         if (page == NULL)
             return false;
         *page = 1;
-        known = os_purge((void *)(uintptr_t)page, os_page_size()) && *page == 0;
-        atomic_store_relaxed(&purge_zeroes, known);
+        bool purged = os_purge((void *)(uintptr_t)page, os_page_size());
+        known = purged && *page == 0;
+        if (purged) /* else the next one may be, and then it counts */
+            atomic_store_relaxed(&purge_zeroes, known);
         os_unmap((void *)(uintptr_t)page, os_page_size());
     }
     return known;

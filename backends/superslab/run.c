@@ -300,7 +300,8 @@ static size_t align_offset(uint32_t run, size_t align)
     return -number & (align - 1);
 }
 
-/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile.
+/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile. 0: the kernel
+ * refused, and these granules are dirty as before, but as if freed now.
  * pre: the lock is held, and there is a dirty run */
 static size_t purge_oldest(size_t most)
 {
@@ -314,6 +315,10 @@ static size_t purge_oldest(size_t most)
     bool purged = os_purge(granule_address(run), granules << GRANULE_SHIFT);
     bool zeroed = purged && os_purge_zeroes();
     run_lock();
+    if (!purged) {
+        insert(run, granules, RUN_DIRTY, false, os_clock_ms());
+        return 0;
+    }
     give_back(insert(run, granules, RUN_CLEAN, zeroed, 0));
     return granules;
 }
@@ -328,10 +333,11 @@ static bool is_due(uint32_t now)
 bool run_purge_due(uint32_t now)
 {
     size_t purged = 0;
+    size_t step = 1;
 
     run_lock();
-    while (purged < TICK_GRANULES && is_due(now))
-        purged += purge_oldest(TICK_GRANULES - purged);
+    while (step > 0 && purged < TICK_GRANULES && is_due(now))
+        purged += step = purge_oldest(TICK_GRANULES - purged);
     bool more = is_due(now);
     run_unlock();
     return more;
@@ -340,10 +346,11 @@ bool run_purge_due(uint32_t now)
 bool run_purge_all(void)
 {
     size_t purged = 0;
+    size_t step = 1;
 
     run_lock();
-    while (oldest != NO_RUN)
-        purged += purge_oldest(SIZE_MAX);
+    while (step > 0 && oldest != NO_RUN)
+        purged += step = purge_oldest(SIZE_MAX);
     run_unlock();
     return purged > 0;
 }
@@ -365,10 +372,8 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
             purge_oldest(TICK_GRANULES);
         else if (grow(wanted))
             continue;
-        else if (oldest == NO_RUN)
+        else if (oldest == NO_RUN || purge_oldest(SIZE_MAX) == 0)
             break;
-        else
-            purge_oldest(SIZE_MAX);
         retried = true;
     }
     if (run != NO_RUN) {
@@ -387,8 +392,9 @@ void run_free(uint32_t first, size_t granules, bool clean)
     uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
     if (clean)
         give_back(run);
-    while (dirty_granules > DIRTY_GRANULES_MAX)
-        purge_oldest(dirty_granules - DIRTY_GRANULES_MAX);
+    while (dirty_granules > DIRTY_GRANULES_MAX &&
+           purge_oldest(dirty_granules - DIRTY_GRANULES_MAX) > 0)
+        continue;
     run_unlock();
 }
 

@@ -134,6 +134,7 @@ static bool init_sparse(size_t limit)
         if (choose_sparse_base(size) && map_arrays(size >> GRANULE_SHIFT))
             return true;
     window.base = 0;
+    window.sparse = false; /* the next attempt may reserve */
     return false;
 }
 
