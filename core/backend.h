@@ -76,6 +76,11 @@ struct hak_span backend_large_alloc(size_t size, size_t align);
  * sync:  none */
 size_t backend_usable_size(const void *pointer, const char *call);
 
+/* Whether a pointer lies in what the back end has had from the operating system; of a live block it is true.
+ * pre:   any pointer at all
+ * sync:  none */
+bool backend_owns(const void *pointer);
+
 /* Grows or shrinks a large block where it lies.
  * pre:   a live large block (backend_usable_size > HAK_SMALL_MAX); size > HAK_SMALL_MAX
  * post:  true: it now has at least `size` usable bytes, and not many more; false: nothing changed

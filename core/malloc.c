@@ -14,6 +14,7 @@
  * are leaves: what is not a hit is tail-called. */
 #include <hakmem/hakmem.h>
 
+#include "core/foreign.h"
 #include "core/os.h"
 #include "core/purger.h"
 
@@ -204,6 +205,10 @@ static hak_cold void free_other(void *block)
 
     if (block == NULL)
         return;
+    if (unlikely(hak_foreign(block))) {
+        hak_foreign_free(block);
+        return;
+    }
     if (hak_heap_is_empty(heap)) {
         backend_free(NULL, block, "free()");
         hak_purger_note();
@@ -271,6 +276,8 @@ hak_export void *hak_realloc(void *block, size_t size)
 {
     if (block == NULL)
         return hak_malloc(size);
+    if (hak_foreign(block))
+        return hak_foreign_realloc(block, size);
     size_t usable = backend_usable_size(block, "realloc()");
     if (size == 0) {
         hak_free(block);
@@ -301,7 +308,11 @@ hak_export void *hak_reallocarray(void *block, size_t count, size_t size)
 
 hak_export size_t hak_malloc_usable_size(void *block)
 {
-    return block ? backend_usable_size(block, "malloc_usable_size()") : 0;
+    if (block == NULL)
+        return 0;
+    if (hak_foreign(block))
+        return hak_foreign_usable_size(block);
+    return backend_usable_size(block, "malloc_usable_size()");
 }
 
 hak_export int hak_malloc_trim(size_t pad)

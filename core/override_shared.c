@@ -56,6 +56,15 @@ void *hak_late_symbol(const char *name)
     return symbol;
 }
 
+/* malloc_usable_size of whoever comes behind the library: libc. */
+size_t hak_libc_usable_size(void *pointer);
+size_t hak_libc_usable_size(void *pointer)
+{
+    size_t (*behind)(void *) = (size_t(*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
+
+    return behind ? behind(pointer) : 0;
+}
+
 #define CXX_NEW_NOTHROW(name)                                                                      \
     void *name(size_t size, const void *tag);                                                      \
     hak_export void *name(size_t size, const void *tag)                                            \

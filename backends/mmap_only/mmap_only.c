@@ -636,6 +636,14 @@ size_t backend_usable_size(const void *pointer, const char *call)
     return large ? (size_t)range->granules << GRANULE_SHIFT : range->block_size;
 }
 
+bool backend_owns(const void *pointer)
+{
+    if ((uintptr_t)pointer >> ADDRESS_BITS != 0)
+        return false;
+    /* The start of a block has a tag; only for what is no such thing the slow search is made. */
+    return tag_of(pointer) != TAG_NONE || page_map_range_around(granule_of(pointer)) != NULL;
+}
+
 bool backend_resize(void *pointer, size_t size)
 {
     struct range *range = page_map_range(granule_of(pointer));

@@ -860,6 +860,11 @@ size_t backend_usable_size(const void *pointer, const char *call)
     return large ? (size_t)slab->run_granules << GRANULE_SHIFT : slab->block_size;
 }
 
+bool backend_owns(const void *pointer)
+{
+    return in_window(pointer);
+}
+
 bool backend_resize(void *pointer, size_t size)
 {
     uint32_t run = granule_of(pointer);

@@ -23,7 +23,7 @@ LAYERS = [
     ["bins.h", "bins.c"],
     ["frontend.h"],
     ["(the policy)"],
-    ["heap.h", "heap.c", "purger.h", "purger.c", "stats.c"],
+    ["heap.h", "heap.c", "purger.h", "purger.c", "stats.c", "foreign.h", "foreign.c"],
     ["malloc.c"],
     ["override.c"],
 ]

@@ -42,6 +42,12 @@ class OnlyWhatWasChosen(unittest.TestCase):
         library = self.without_debug("libhakmem.a", "--strip-debug")
         self.assertEqual(plugins.traces(library, self.chosen, self.others), [])
 
+    def test_no_way_for_foreign_pointers(self):
+        """Unless they are forwarded or ignored."""
+        chosen = "CONFIG_FOREIGN_ABORT 1" not in (BUILD / "gen/autoconf.h").read_text()
+        symbols = subprocess.run(["nm", str(BUILD / "libhakmem.so")], check=True, capture_output=True, text=True)
+        self.assertEqual("hak_foreign" in symbols.stdout, chosen)
+
     def test_what_was_chosen_is_seen(self):
         """Else the tests above would find nothing anywhere."""
         for folder in plugins.all_plugins():

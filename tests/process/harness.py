@@ -105,6 +105,34 @@ class Build:
         return path
 
 
+    def variant(self, name, prefix, defines):
+        """The path of a shared library like this build's, but with these #defines instead of all whose names
+        start with `prefix`."""
+        generated = self.output / name / "gen"
+        generated.mkdir(parents=True, exist_ok=True)
+        for file in (self.folder / "gen").glob("*.h"):
+            shutil.copy(file, generated)
+        lines = (self.folder / "gen" / "autoconf.h").read_text().splitlines()
+        kept = [line for line in lines if not line.startswith(f"#define {prefix}")]
+        text = "\n".join([*kept, *(f"#define {define}" for define in defines), ""])
+        (generated / "autoconf.h").write_text(text)
+        chosen = dict(line.split()[1:3] for line in kept if len(line.split()) == 3)
+        sources = [file for file in (ROOT / "core").glob("*.c") if file.name != "malloc.c"]
+        for kind, option in (("policies", "CONFIG_FRONTEND"), ("backends", "CONFIG_BACKEND")):
+            folder = ROOT / kind / chosen[option].strip('"')
+            sources += [file for file in folder.glob("*.c") if not file.name.startswith("test_")]
+        library = self.output / name / "libhakmem.so"
+        command = [*self.cc, "-std=gnu17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+        command += ["-fvisibility=hidden", "-ftls-model=initial-exec", "-fexceptions", "-fno-builtin-malloc"]
+        command += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,-z,nodelete"]
+        command += [f"-I{ROOT}", f"-I{self.output / name}", f"-I{ROOT / 'core' / 'include'}"]
+        command += ["-o", str(library), *(str(source) for source in sources)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=200)
+        if done.returncode:
+            raise Failure(f"does not compile: {shlex.join(command)}\n{clip(done.stderr)}")
+        return library
+
+
 class Case:
     """What one test works with: its own empty folder, and the ways to run something."""
 

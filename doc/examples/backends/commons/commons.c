@@ -346,6 +346,11 @@ size_t backend_usable_size(const void *pointer, const char *call)
     return run->cls == HAK_CLASS_NONE ? run->size : run->block_size;
 }
 
+bool backend_owns(const void *pointer)
+{
+    return commons_find(map, COMMONS_ROOTS, pointer) != NULL;
+}
+
 bool backend_resize(void *pointer, size_t size)
 {
     struct commons_run *run = checked(pointer, HAK_CLASS_NONE, "realloc()");

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Frees and resizes blocks that a plug-in, opened with RTLD_DEEPBIND, has from libc. Arguments: the plug-in;
+ * `abort`, `forward` or `ignore`, as the library was configured; for `abort`, the call that shall do it.
+ * It has a heap or has none by then; large blocks are mappings of libc's own. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <malloc.h>
+#include <pthread.h>
+#include "check.h"
+
+static char *(*plugin_block)(size_t size);
+
+static void one_call(const char *call, char *block)
+{
+    if (!strcmp(call, "free"))
+        free(block);
+    else if (!strcmp(call, "realloc"))
+        hidden_pointer(realloc(block, 100));
+    else
+        hidden(malloc_usable_size(block));
+}
+
+static void forwarded(size_t size)
+{
+    char *block = plugin_block(size);
+
+    CHECK(malloc_usable_size(block) >= size);
+    block = realloc(block, 3 * size);
+    CHECK(block && block[0] == 'p' && block[size - 1] == 'p');
+    memset(block, 'q', 3 * size);
+    errno = 77;
+    free(block);
+    CHECK(errno == 77);
+    block = realloc(plugin_block(size), 0);
+    CHECK(block == NULL);
+}
+
+static void ignored(size_t size)
+{
+    char *block = plugin_block(size);
+
+    CHECK(malloc_usable_size(block) == 0);
+    errno = 0;
+    CHECK(realloc(block, 3 * size) == NULL && errno == ENOMEM);
+    errno = 77;
+    free(block);
+    CHECK(errno == 77);
+    CHECK(block[0] == 'p' && block[size - 1] == 'p');
+}
+
+static void *without_a_heap(void *how)
+{
+    for (size_t size = 10; size < (size_t)1 << 20; size *= 5)
+        (!strcmp(how, "forward") ? forwarded : ignored)(size);
+    return NULL;
+}
+
+int main(int count, char **argument)
+{
+    CHECK(count >= 3);
+    void *plugin = dlopen(argument[1], RTLD_NOW | RTLD_DEEPBIND);
+    CHECK(plugin);
+    *(void **)&plugin_block = dlsym(plugin, "plugin_block");
+    CHECK(plugin_block);
+    if (count > 3) {
+        one_call(argument[3], plugin_block(100));
+        return 0;
+    }
+    char *mine = hidden_pointer(malloc(100));
+    memset(mine, 'm', 100);
+    for (int round = 0; round < 100; round++)
+        without_a_heap(argument[2]);
+    pthread_t thread;
+    CHECK(!pthread_create(&thread, NULL, without_a_heap, argument[2]));
+    CHECK(!pthread_join(thread, NULL));
+    CHECK(mine[0] == 'm' && mine[99] == 'm');
+    free(mine);
+    puts("foreign blocks came and went");
+    return 0;
+}

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Blocks of another allocator: a plug-in that is opened with RTLD_DEEPBIND has them from libc."""
+
+import signal
+
+from harness import test
+
+
+def variant(case, choice):
+    """The library of this build with another choice of what becomes of foreign pointers."""
+    return case.build.variant(f"foreign-{choice}", "CONFIG_FOREIGN_", [f"CONFIG_FOREIGN_{choice.upper()} 1"])
+
+
+def works(case, choice):
+    command = [case.program("foreign.c", libraries=("-ldl",)), case.shared_object("foreign_plugin.c"), choice]
+    result = case.run(command, library=[variant(case, choice)], witness=False)
+    case.check(result.stdout == b"foreign blocks came and went\n", result.command, result.stdout, result.stderr)
+
+
+@test
+def foreign_aborts(case):
+    """A plug-in's block from libc stops the process with a line that names the call."""
+    library = variant(case, "abort")
+    for call in ("free", "realloc", "malloc_usable_size"):
+        plugin = case.shared_object("foreign_plugin.c")
+        command = [case.program("foreign.c", libraries=("-ldl",)), plugin, "abort", call]
+        result = case.run(command, library=[library], witness=False, status=-signal.SIGABRT)
+        told = result.stderr.decode()
+        case.check(told.startswith(f"hakmem: {call}(): invalid pointer 0x"), result.command, told)
+
+
+@test
+def foreign_forwarded(case):
+    """With FOREIGN_FORWARD a plug-in's blocks from libc are freed and resized by libc."""
+    works(case, "forward")
+
+
+@test
+def foreign_ignored(case):
+    """With FOREIGN_IGNORE a plug-in's blocks from libc stay as they are."""
+    works(case, "ignore")
