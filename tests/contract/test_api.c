@@ -238,6 +238,17 @@ Test(api, calloc_clears_memory_that_was_used)
     calloc_one(100 * MIB);
 }
 
+/* Fresh memory is zero as it comes from the kernel; clearing it would make all of it resident. */
+Test(api, calloc_does_not_touch_fresh_memory)
+{
+    hak_free(hak_calloc(1, MIB));
+    size_t before = resident_bytes();
+    for (size_t size = HAK_SMALL_MAX + 1; size <= 64 * MIB; size *= 2)
+        cr_assert(hak_calloc(1, size));
+    cr_assert_lt(resident_bytes(), before + 2 * MIB, "%zu KiB became resident",
+                 (resident_bytes() - before) / KIB);
+}
+
 /* Some of the memory is fresh, some was used and given back, some was used and kept. */
 Test(api, calloc_clears_what_is_pieced_together)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves that a fork may strike a threaded program anywhere: 8 threads allocate and free without
- * pause while `forkers` threads fork 100 times in all. Each child frees blocks that threads of the
+ * pause while `forkers` threads fork 500 times in all. Each child frees blocks that threads of the
  * parent allocated, allocates, makes a thread of its own and exits. A lock or a list that the fork
  * left half done would hang or break a child.
  */
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include "check.h"
 
-enum { THREADS = 8, SLOTS = 64, CHILDREN = 100, CHILD_SECONDS = 20 };
+enum { THREADS = 8, SLOTS = 64, CHILDREN = 500, CHILD_SECONDS = 20 };
 
 /* What is in a slot is whole: it is filled before the exchange that puts it there. */
 static _Atomic(void *) slot[THREADS][SLOTS];

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From before main until after exit: fork, threads, dlopen, linking, limits, valgrind."""
 
+import signal
+
 from harness import test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
@@ -19,14 +21,57 @@ def simple(case, source, text, *arguments, timeout=60, before=()):
 
 @test
 def fork_while_threads_allocate(case):
-    """100 forks of a process whose 8 threads allocate without pause; each child allocates and frees."""
-    simple(case, "fork_threads.c", "all children ended well\n", 1)
+    """500 forks of a process whose 8 threads allocate without pause; each child frees blocks of them all."""
+    simple(case, "fork_threads.c", "all children ended well\n", 1, timeout=120)
 
 
 @test
 def fork_from_several_threads(case):
     """The same, with 4 threads that fork at once."""
     simple(case, "fork_threads.c", "all children ended well\n", 4)
+
+
+@test
+def short_threads(case):
+    """100 000 short-lived threads: neither resident nor mapped memory grows after the first 2000."""
+    simple(case, "short_threads.c", "100000 threads left nothing behind\n", timeout=120)
+
+
+@test
+def signal_storm(case):
+    """A handler that does not allocate strikes 3 allocating threads 3000 times; all blocks stay whole."""
+    simple(case, "signals.c", "all blocks are whole\n")
+
+
+@test
+def crash_in_a_signal_handler(case):
+    """A bad free in a signal handler, wherever it strikes: one line, and abort; no hang."""
+    program = case.program("signals.c")
+    for number in range(1, 400, 20):
+        result = case.run([program, number], witness=False, status=-signal.SIGABRT, timeout=20)
+        told = result.stderr.decode()
+        case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
+
+
+LOGIN_SHELL = """
+cd "$(mktemp -d)"
+perl -e 'for my $i (1..20000) { print $i * 7919 % 20011, " ", "x" x ($i % 50), "\\n" }' > numbers
+sort -n numbers | uniq -c | awk '{ sum += $2 } END { print NR, sum }'
+tar cf - numbers | xz -1 | xz -d | tar tf -
+gzip -c numbers | gzip -dc | cmp - numbers && echo same
+git init -q . && git add numbers && git -c user.name=n -c user.email=e commit -q -m first && git log --format=%s
+printf 'int main(void) { return 42; }' > a.c && gcc -O1 -o a a.c && ./a; echo $?
+python3 -c 'print(sum(len(str(i)) for i in range(50000)))'
+find . -name numbers | xargs -n1 sed -n '$='
+"""
+
+
+@test
+def login_shell(case):
+    """A whole login shell and all that it starts, perl, sort, tar, xz, git, gcc, python3: as without the library."""
+    alone, under = case.both(["/bin/bash", "-l", "-c", LOGIN_SHELL], timeout=120)
+    case.check(alone.stdout.count(b"\n") == 7, "not everything was done", alone.stdout, alone.stderr)
+    case.served(under, ["bash", "perl", "sort", "awk", "tar", "xz", "gzip", "git", "gcc", "python3", "find", "sed"])
 
 
 @test
@@ -175,6 +220,15 @@ def address_limit_start(case):
     """Starts and works under ulimit -v 100000."""
     simple(case, "mixed.c", "all well\n", before=limited(case, 100000))
     case.both(["/bin/sh", "-c", "ls / | sort"], before=limited(case, 100000))
+
+
+@test
+def address_limits(case):
+    """ulimit -v of 64 MB, 96 MB, 128 MB, 256 MB and 1 GB: programs start, work and end."""
+    for megabytes in (64, 96, 128, 256, 1024):
+        before = limited(case, megabytes << 10)
+        simple(case, "mixed.c", "all well\n", before=before)
+        case.both(["/bin/sh", "-c", "ls / | sort"], before=before)
 
 
 PYTHON_THREADS = """
