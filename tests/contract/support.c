@@ -126,7 +126,7 @@ void *on_new_thread(void *(*function)(void *), void *argument)
 
 /* ── memory ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* Field 0 of statm is what is mapped, field 1 what is resident, both in pages. */
+/* Field 0 of statm is what is mapped, 1 what is resident, 2 what of that is a file's or shared; in pages. */
 static size_t statm(int field)
 {
     char text[128];
@@ -138,7 +138,7 @@ static size_t statm(int field)
     text[length] = '\0';
     char *at = text;
     size_t pages = strtoul(at, &at, 10);
-    if (field > 0)
+    for (int i = 0; i < field; i++)
         pages = strtoul(at, &at, 10);
     return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
@@ -146,6 +146,11 @@ static size_t statm(int field)
 size_t resident_bytes(void)
 {
     return statm(1);
+}
+
+size_t private_bytes(void)
+{
+    return statm(1) - statm(2);
 }
 
 size_t mapped_bytes(void)

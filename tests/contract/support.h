@@ -51,6 +51,9 @@ void *on_new_thread(void *(*function)(void *), void *argument);
 size_t resident_bytes(void);
 size_t mapped_bytes(void);
 
+/* What of the resident memory is neither a file's nor shared. */
+size_t private_bytes(void);
+
 /* Asserts that the calling thread's heap keeps the invariants of its front end and its back end. */
 void require_valid_heap(void);
 

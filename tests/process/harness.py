@@ -117,7 +117,9 @@ class Build:
         text = "\n".join([*kept, *(f"#define {define}" for define in defines), ""])
         (generated / "autoconf.h").write_text(text)
         chosen = dict(line.split()[1:3] for line in kept if len(line.split()) == 3)
-        sources = [file for file in (ROOT / "core").glob("*.c") if file.name != "malloc.c"]
+        optional = {"purger.c": "#define CONFIG_PURGE_THREAD 1\n", "trace.c": "#define CONFIG_TRACE 1\n"}
+        left_out = {"malloc.c", *(file for file, define in optional.items() if define not in text)}
+        sources = [file for file in (ROOT / "core").glob("*.c") if file.name not in left_out]
         for kind, option in (("policies", "CONFIG_FRONTEND"), ("backends", "CONFIG_BACKEND")):
             folder = ROOT / kind / chosen[option].strip('"')
             sources += [file for file in folder.glob("*.c") if not file.name.startswith("test_")]
