@@ -5,6 +5,7 @@
 #include "core/assert.h"
 #include "core/identity.h"
 #include "core/os.h"
+#include "core/trace.h"
 
 struct line {
     char text[512];
@@ -38,6 +39,7 @@ _Noreturn static void finish(struct line *line)
     add(line, ")");
     line->text[line->length++] = '\n';
     os_write_error(line->text, line->length);
+    hak_trace_print();
     abort();
 }
 

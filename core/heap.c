@@ -8,6 +8,7 @@
 #include "core/environment.h"
 #include "core/lock.h"
 #include "core/os.h"
+#include "core/trace.h"
 #include "core/purger.h"
 
 /* Cold paths between two looks at the clock. */
@@ -94,6 +95,7 @@ static void detach(void *pointer)
     struct hak_heap *heap = pointer;
 
     hak_heap_enter(heap);
+    hak_trace(HAK_EVENT_DETACH, heap, 0);
     hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_ended;
     frontend_thread_exit(&heap->cache, &heap->shard);
     backend_thread_exit(&heap->shard);
@@ -203,6 +205,7 @@ struct hak_heap *hak_heap_attach(void)
     hak_heap_mine = heap;
     if (!__atomic_exchange_n(&key_wanted, true, __ATOMIC_RELAXED))
         atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
+    hak_trace(HAK_EVENT_ATTACH, heap, 0);
     if (!heap->borrowed)
         arm(heap);
     return heap;

@@ -17,6 +17,7 @@
 #include "core/foreign.h"
 #include "core/os.h"
 #include "core/purger.h"
+#include "core/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -35,6 +36,7 @@ static void *out_of_memory(void)
  * the operating system. */
 static bool give_back(struct hak_heap *heap)
 {
+    hak_trace(HAK_EVENT_TRIM, heap, 0);
     frontend_trim(&heap->cache, &heap->shard);
     return backend_trim(&heap->shard);
 }
@@ -48,6 +50,7 @@ static hak_cold void *small_last_try(hak_class cls)
     hak_heap_enter(heap);
     give_back(heap);
     block = frontend_refill(&heap->cache, &heap->shard, cls);
+    hak_trace(HAK_EVENT_LAST_TRY, block, hak_class_size(cls));
     hak_heap_leave(heap);
     return block ? block : out_of_memory();
 }
@@ -64,6 +67,7 @@ static hak_cold void *small_miss(hak_class cls)
     block = frontend_alloc(&heap->cache, cls);
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
+    hak_trace(HAK_EVENT_REFILL, block, hak_class_size(cls));
     hak_heap_leave(heap);
     hak_purger_want(heap);
     return likely(block != NULL) ? block : small_last_try(cls);
@@ -73,6 +77,7 @@ static inline void *small_alloc(hak_class cls)
 {
     void *block = frontend_alloc(&hak_heap_mine->cache, cls);
 
+    hak_trace_hit(HAK_EVENT_MALLOC, block);
     return likely(block != NULL) ? block : small_miss(cls);
 }
 
@@ -95,6 +100,7 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
         hak_heap_leave(heap);
         hak_purger_want(heap);
     }
+    hak_trace(HAK_EVENT_LARGE, span.base, size);
     *zeroed = span.zeroed;
     return span.base ? span.base : out_of_memory();
 }
@@ -195,6 +201,7 @@ static hak_cold void free_full(void *block, hak_class cls)
     struct hak_heap *heap = hak_heap_mine;
 
     hak_heap_enter(heap);
+    hak_trace(HAK_EVENT_FLUSH, block, hak_class_size(cls));
     frontend_flush(&heap->cache, &heap->shard, cls, block);
     hak_heap_leave(heap);
 }
@@ -205,6 +212,7 @@ static hak_cold void free_other(void *block)
 
     if (block == NULL)
         return;
+    hak_trace(HAK_EVENT_FREE_OTHER, block, 0);
     if (unlikely(hak_foreign(block))) {
         hak_foreign_free(block);
         return;
@@ -224,6 +232,7 @@ hak_export void hak_free(void *block)
     struct hak_heap *heap = hak_heap_mine;
     hak_class cls = backend_lookup(&heap->shard, block);
 
+    hak_trace_hit(HAK_EVENT_FREE, block);
     if (likely(cls < HAK_CLASS_END)) {
         if (likely(frontend_free(&heap->cache, cls, block)))
             return;
@@ -253,6 +262,7 @@ static void *move_by_copy(void *block, size_t usable, size_t size)
     void *moved = hak_malloc(size);
 
     if (moved) {
+        hak_trace(HAK_EVENT_COPY, block, size);
         memcpy(moved, block, usable < size ? usable : size);
         hak_free(block);
     }
@@ -266,9 +276,13 @@ static void *large_realloc(void *block, size_t usable, size_t size)
 
     if (size > PTRDIFF_MAX)
         return out_of_memory();
-    if (backend_resize(block, size))
+    if (backend_resize(block, size)) {
+        hak_trace(HAK_EVENT_RESIZE, block, size);
         return block;
+    }
     moved = size > usable ? backend_move(block, size) : NULL;
+    if (moved)
+        hak_trace(HAK_EVENT_MOVE, moved, size);
     return moved ? moved : move_by_copy(block, usable, size);
 }
 

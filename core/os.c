@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/atomic.h"
+#include "core/trace.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
 enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPSE = 25 };
@@ -157,6 +158,7 @@ static bool advise(void *base, size_t size, int advice)
 
 bool os_purge(void *base, size_t size)
 {
+    hak_trace(HAK_EVENT_PURGE, base, size);
     return advise(base, size, MADV_DONTNEED);
 }
 

@@ -44,4 +44,18 @@ static inline void hak_text_number(struct hak_text *text, uint64_t number, int w
     hak_text_add(text, &digits[at]);
 }
 
+/* A hexadecimal number, with 0x before it. */
+static inline void hak_text_hex(struct hak_text *text, uint64_t number)
+{
+    char digits[32];
+    size_t at = sizeof(digits) - 1;
+
+    digits[at] = '\0';
+    do
+        digits[--at] = "0123456789abcdef"[number % 16];
+    while ((number /= 16) > 0);
+    hak_text_add(text, "0x");
+    hak_text_add(text, &digits[at]);
+}
+
 #endif

@@ -48,6 +48,14 @@ class OnlyWhatWasChosen(unittest.TestCase):
         symbols = subprocess.run(["nm", str(BUILD / "libhakmem.so")], check=True, capture_output=True, text=True)
         self.assertEqual("hak_foreign" in symbols.stdout, chosen)
 
+    def test_no_trace_ring(self):
+        """Unless it was chosen: neither a symbol nor a word of it."""
+        chosen = "CONFIG_TRACE 1" in (BUILD / "gen/autoconf.h").read_text()
+        for name in ("libhakmem.so", "libhakmem.a"):
+            symbols = subprocess.run(["nm", str(BUILD / name)], check=True, capture_output=True, text=True)
+            self.assertEqual("hak_trace" in symbols.stdout, chosen)
+            self.assertEqual(b"hakmem: trace" in (BUILD / name).read_bytes(), chosen)
+
     def test_what_was_chosen_is_seen(self):
         """Else the tests above would find nothing anywhere."""
         for folder in plugins.all_plugins():
