@@ -542,20 +542,24 @@ static void *come_and_go(void *argument)
 
 Test(decay, threads_that_come_and_go_are_not_disturbed)
 {
+    enum { FORKS = 8 };
     pthread_t threads[4];
+    pid_t children[FORKS];
 
     if (is_patient())
         return;
     fill();
     for (size_t i = 0; i < 4; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, (void *)i), 0);
-    for (int i = 0; i < 8; i++) {
-        int status;
+    for (int i = 0; i < FORKS; i++) {
         sleep_for(CONFIG_PURGE_DELAY_MS / 2);
-        pid_t child = fork();
-        if (child == 0)
+        children[i] = fork();
+        if (children[i] == 0)
             _exit(in_child());
-        cr_assert_eq(waitpid(child, &status, 0), child);
+    }
+    for (int i = 0; i < FORKS; i++) {
+        int status;
+        cr_assert_eq(waitpid(children[i], &status, 0), children[i]);
         cr_assert_eq(status, 0);
     }
     __atomic_store_n(&over, true, __ATOMIC_RELAXED);
