@@ -144,7 +144,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         backend=chosen["BACKEND"].name,
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
-        trace=options.syms["TRACE"].str_value == "y",
+        trace=is_set(options, "TRACE"),
         purge_thread=is_set(options, "PURGE_THREAD"),
         superslabs=is_set(options, "SLABS_IN_SUPERSLABS") and is_set(options, "HUGE_PAGES_NEVER"),
         autoconf=autoconf,

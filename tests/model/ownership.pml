@@ -705,10 +705,9 @@ proctype Purger()
 	   :: queue[h] != 0 -> drain(h)
 	   :: true
 	   fi;
-	   atomic {                             /* free pages of a slab go back */
+	   atomic {                             /* free pages of the slab go back: where one borrows there is just one */
 		if
 		:: OWNER(tag[1]) == h -> s = 1; enter(s)
-		:: OWNER(tag[2]) == h -> s = 2; enter(s)
 		:: true
 		fi
 	   }
