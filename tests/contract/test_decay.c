@@ -496,11 +496,19 @@ _Noreturn static void leave_main(void)
     pthread_exit(NULL);
 }
 
+/* With musl 1.2.3 the main thread of a child of fork that ends by pthread_exit leaves the lock on the list of threads
+ * behind, and the last thread waits for it for ever, inside of musl. */
+#ifdef __GLIBC__
+enum { CHILD_MAY_LEAVE_MAIN = 1 };
+#else
+enum { CHILD_MAY_LEAVE_MAIN = 0 };
+#endif
+
 Test(decay, the_purge_thread_keeps_no_process_alive)
 {
     int status = -1; /* as of none that has exited */
 
-    if (is_patient())
+    if (is_patient() || !CHILD_MAY_LEAVE_MAIN)
         return;
     fill();
     pid_t child = fork();
