@@ -178,7 +178,7 @@ static void watch(pid_t program, uint64_t start, int *status, struct rusage *usa
             return;
         if (ended == -1 && errno != EINTR)
             fail(CANNOT_MEASURE, "wait4");
-        if (tick % TICKS_PER_SEARCH == 0)
+        if (tick < TICKS_PER_SEARCH || tick % TICKS_PER_SEARCH == 0)
             find_processes(program);
         take_sample(nanoseconds() - start);
     }

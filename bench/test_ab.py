@@ -664,10 +664,10 @@ class Comparisons(unittest.TestCase):
         self.assertEqual([bool(row["failure"]) for row in data["rows"]], [True, True])
 
     def test_one_thread_gets_one_processor_and_several_get_all(self):
-        # Each must run long enough to be looked at while it does.
-        result = compare("system system",
-                         short_workload(command=("{programs}/pair", "72", "4000000")),
-                         short_workload(command=("{programs}/larson", "2", "4")), budget=0.5)
+        # The second must run long enough to be looked at while it does, on a busy machine too.
+        result = compare("system system", short_workload(),
+                         short_workload(command=("{programs}/larson", "2", "1", "8000000")),
+                         budget=0.5)
         self.assertEqual([trial.pinned for trial in result.trials], [True, False])
 
     def test_a_run_stays_on_the_processors_that_it_is_given(self):
@@ -758,8 +758,9 @@ class CommandLine(unittest.TestCase):
         return process, shown
 
     def test_on_a_terminal_it_shows_progress_and_colour(self):
+        # Ten pairs are enough for so wide an interval, and there is time for them on a busy machine.
         process, shown = self.on_a_terminal(LIBRARIES["slow"], "--only", "random_mixed short",
-                                            "--budget", "3")
+                                            "--width", "0.5", "--budget", "60")
         self.assertEqual(process.returncode, 0)
         self.assertIn(b"s left: random_mixed short, pair", shown)
         self.assertIn(present.RED.encode(), shown)
