@@ -65,11 +65,14 @@ void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *i
  *        shared; takes HAK_RANK_RUNS for a large one */
 void backend_free(struct hak_shard *shard, void *pointer, const char *call);
 
-/* A large block of at least `size` bytes, aligned to `align`, a power of two.
- * pre:   size > 0, size + align < PTRDIFF_MAX
+/* A large block of at least `size` bytes, aligned to `align`, a power of two. What other threads have freed of
+ * the shard's slabs is used before new memory is.
+ * pre:   size > 0, size + align < PTRDIFF_MAX; `shard` may be NULL (a thread without a heap); a cold path when
+ *        it is not
  * post:  base NULL: out of memory, and nothing has changed
+ * owner: the shard's owner
  * sync:  takes HAK_RANK_RUNS */
-struct hak_span backend_large_alloc(size_t size, size_t align);
+struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align);
 
 /* Bytes that may be used at `pointer`: at least what was asked for it.
  * pre:   a live block of any owner; anything else stops the process with a message naming `call`

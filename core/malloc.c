@@ -89,13 +89,13 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
     if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
         return out_of_memory();
     if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL) {
-        span = backend_large_alloc(size, align);
+        span = backend_large_alloc(NULL, size, align);
     } else {
         hak_heap_enter(heap);
-        span = backend_large_alloc(size, align);
+        span = backend_large_alloc(&heap->shard, size, align);
         if (unlikely(span.base == NULL)) {
             give_back(heap);
-            span = backend_large_alloc(size, align);
+            span = backend_large_alloc(&heap->shard, size, align);
         }
         hak_heap_leave(heap);
         hak_purger_want(heap);

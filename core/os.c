@@ -234,15 +234,57 @@ static bool is_one_mapping(void *base, size_t size)
     return true;
 }
 
-bool os_move(void *from, void *to, size_t size)
+/* The length of the longest part of the range, from its start on, that is one mapping. */
+static size_t first_mapping(void *base, size_t size)
+{
+    size_t page = os_page_size();
+    size_t least = page, beyond = size + page; /* so long it is; so long it is not */
+
+    if (is_one_mapping(base, size))
+        return size;
+    while (beyond - least > page) {
+        size_t middle = least + (beyond - least) / 2 / page * page;
+
+        if (is_one_mapping(base, middle))
+            least = middle;
+        else
+            beyond = middle;
+    }
+    return least;
+}
+
+/* Whether the range consists of at most `most` mappings. */
+static bool are_few_mappings(void *base, size_t size, unsigned most)
+{
+    size_t done = 0;
+
+    for (unsigned i = 0; i < most && done < size; i++)
+        done += first_mapping((char *)base + done, size - done);
+    return done == size;
+}
+
+unsigned os_move(void *from, void *to, size_t size, unsigned most)
 {
     int saved = errno;
-    void *got = is_one_mapping(from, size)
-                    ? mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, to)
-                    : MAP_FAILED;
+    bool few = are_few_mappings(from, size, most);
+    unsigned count = 0;
+    size_t done = 0;
 
+    while (few && done < size) {
+        char *source = (char *)from + done, *target = (char *)to + done;
+        size_t part = first_mapping(source, size - done);
+
+        if (mremap(source, part, part, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, target) !=
+            target) {
+            memcpy(from, to, done); /* which cannot fail, as moving back can */
+            count = 0;
+            break;
+        }
+        done += part;
+        count++;
+    }
     errno = saved;
-    return got == to;
+    return count;
 }
 
 bool os_grow(void *base, size_t size, size_t new_size)

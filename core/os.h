@@ -70,8 +70,9 @@ void os_split_huge_page(void *page);
 size_t os_resident_pages(void *base, size_t size);
 
 /* Moves the pages of [from, from+size) onto [to, to+size), both mapped; `from` stays mapped and reads
- * as zeros. false: the kernel cannot, and `from` is as it was; `to` may have been unmapped. */
-bool os_move(void *from, void *to, size_t size);
+ * as zeros. Of how many mappings `to` consists now, at most `most`. 0: the kernel cannot, or there are
+ * more, and `from` is as it was; `to` may have been unmapped. */
+unsigned os_move(void *from, void *to, size_t size, unsigned most);
 
 /* Makes a mapping longer where it lies; the new memory is zeroed. false: something lies behind it, or
  * there is no memory, or the range is not one mapping's end; nothing has changed. */

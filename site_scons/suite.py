@@ -2,6 +2,9 @@
 """Runs the tests that were built, all of them, each in bounded time, and sums up."""
 
 import atexit
+import concurrent.futures
+import io
+import itertools
 import os
 import re
 import select
@@ -11,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import TextIO
 
 # The groups of tests in the order in which they run, and the seconds that each of their programs has.
 GROUPS = {
@@ -41,6 +45,9 @@ ALL = set(GROUPS) - SANITIZED - SMOKE - PORTABLE
 PAIR = {"policy", "backend", "contract", "library", "counts", "process"}
 # What may differ with the compiler.
 COMPILER = CRITERION - {"unit"}
+# Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
+# processors busy, or must have them for itself.
+SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE
 # What a configuration's file of counts is for.
 COUNTED = {"library", "counts"}
 
@@ -73,6 +80,13 @@ class Tally:
     failed: int = 0
     crashing: int = 0
     notes: "list[str]" = field(default_factory=list)  # a line for each program that did not pass
+
+    def add(self, other: "Tally") -> None:
+        self.tested += other.tested
+        self.passed += other.passed
+        self.failed += other.failed
+        self.crashing += other.crashing
+        self.notes += other.notes
 
     def show(self) -> None:
         print()
@@ -107,24 +121,50 @@ def watch_signals() -> int:
     return readable
 
 
-def run_all(tests: "list[Test]", signals: int) -> int:
+def run_all(tests: "list[Test]", signals: int, jobs: int = 1) -> int:
     """Runs every test, whatever becomes of the others. Returns 0 if all have passed, as SCons wants it."""
     tally = Tally()
     # SCons says things after its last action; the sum shall come after them.
     atexit.register(tally.show)
     try:
-        for test in tests:
-            run(test, signals, tally)
+        for together, some in itertools.groupby(tests, lambda test: jobs > 1 and test.group in SIDE_BY_SIDE):
+            if together:
+                run_side_by_side(list(some), signals, tally, jobs)
+                continue
+            for test in some:
+                run(test, signals, tally, sys.stdout)
     except Interrupted:
         tally.notes.append("interrupted: not all tests have run")
     return 1 if tally.notes else 0
 
 
-def run(test: Test, signals: int, tally: Tally) -> None:
-    print(f"\n== {test}", flush=True)
+def run_side_by_side(tests: "list[Test]", signals: int, tally: Tally, jobs: int) -> None:
+    """Some at once. What a test says is shown when it ends."""
+    end = threading.Lock()
+
+    def run_one(test: Test) -> None:
+        said, own = io.StringIO(), Tally()
+        try:
+            run(test, signals, own, said)
+        finally:
+            with end:
+                sys.stdout.write(said.getvalue())
+                sys.stdout.flush()
+                tally.add(own)
+
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
+        for done in [pool.submit(run_one, test) for test in tests]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run(test: Test, signals: int, tally: Tally, out: TextIO) -> None:
+    print(f"\n== {test}", file=out, flush=True)
     start = time.monotonic()
-    status, lines = execute(test.command, GROUPS[test.group], signals)
-    print(f"== {test}: {time.monotonic() - start:.1f} s", flush=True)
+    status, lines = execute(test.command, GROUPS[test.group], signals, out)
+    print(f"== {test}: {time.monotonic() - start:.1f} s", file=out, flush=True)
 
     tested, passed, failed, crashing = count(test, status, lines)
     tally.tested += tested
@@ -165,7 +205,7 @@ def describe(status: "int | None", seconds: int) -> str:
     return f"exit status {status}"
 
 
-def execute(command: "list[str]", seconds: int, signals: int) -> "tuple[int | None, list[str]]":
+def execute(command: "list[str]", seconds: int, signals: int, out: TextIO) -> "tuple[int | None, list[str]]":
     """Runs a command and shows its output as it comes. Its exit status, None if it took too long, and
     its lines. Nothing that it started outlives it."""
     process = subprocess.Popen(
@@ -181,8 +221,8 @@ def execute(command: "list[str]", seconds: int, signals: int) -> "tuple[int | No
 
     def read() -> None:
         for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            out.write(line)
+            out.flush()
             lines.append(COLOUR.sub("", line.rstrip("\n")))
 
     reader = threading.Thread(target=read, daemon=True)

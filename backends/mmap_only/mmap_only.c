@@ -615,12 +615,14 @@ static size_t granules_for(size_t size)
     return (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
 }
 
-struct hak_span backend_large_alloc(size_t size, size_t align)
+/* Slabs are shared: one that others have emptied is free already. */
+struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     struct hak_span span = {NULL, false};
     struct range *range = mapping_alloc(
         granules_for(size), align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &span.zeroed);
 
+    (void)shard;
     if (range) {
         page_map_set_tag(range->first, TAG_LARGE);
         span.base = granule_address(range->first);

@@ -129,7 +129,7 @@ Test(mmap_only, pointers_from_all_over_are_nobodys_and_map_nothing)
 
 Test(mmap_only, a_leaf_comes_with_the_first_block_in_its_4_gib)
 {
-    char *block = backend_large_alloc((size_t)9 << 30, 1).base;
+    char *block = backend_large_alloc(NULL, (size_t)9 << 30, 1).base;
     size_t first = granule_of(block) / LEAF_GRANULES;
 
     cr_assert_not_null(block);
@@ -233,7 +233,7 @@ Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
     cr_assert(is_mapped(block));
     cr_assert_geq(mapping_figures().clean, 8 * MIB / GRANULE_SIZE);
     cr_assert_leq(resident_bytes(), before - 7 * MIB);
-    struct hak_span span = backend_large_alloc(8 * MIB, 1);
+    struct hak_span span = backend_large_alloc(NULL, 8 * MIB, 1);
     cr_assert_eq(span.base, block, "it is the first choice of the next");
     cr_assert(!span.zeroed || all_zero(block, 8 * MIB));
     backend_free(shard, block, "test");

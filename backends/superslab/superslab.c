@@ -773,16 +773,17 @@ static struct slab *checked_block(const void *pointer, const char *call, bool *l
     return slab;
 }
 
-/* Large blocks that were moved: each is a mapping or two of its own until it is freed, and the kernel
- * limits their number (vm.max_map_count, 65530 by default). Beyond this many, blocks are copied. */
-enum { MOVED_MOST = 4096 };
-static uint32_t moved_blocks;
+/* A large block that was moved is a mapping of its own until it is freed. Grown in its place since, it ends
+ * in the window's mapping, and is two when it is moved again, and so on. The kernel limits the number of
+ * mappings (vm.max_map_count, 65530 by default), and each of ours splits another. Beyond this many, blocks
+ * are copied, into one again. */
+enum { MOVED_MOST = 8192, MOVED_MOST_OF_BLOCK = 32 };
+static uint32_t moved_mappings;
 
-static void mark_moved(struct slab *run)
+static void mark_moved(struct slab *run, unsigned mappings)
 {
-    if (!run->moved)
-        __atomic_fetch_add(&moved_blocks, 1, __ATOMIC_RELAXED);
-    run->moved = true;
+    __atomic_fetch_add(&moved_mappings, mappings - run->moved, __ATOMIC_RELAXED);
+    run->moved = (uint8_t)mappings;
 }
 
 /* Puts fresh memory in the place of a moved block's, so that its mapping melts into the window's. */
@@ -798,13 +799,13 @@ static void large_free(struct slab *run, const void *pointer, const char *call)
 {
     uint32_t first = (uint32_t)(run - window.slabs);
     size_t granules = run->run_granules;
-    bool moved = run->moved;
+    unsigned moved = run->moved;
 
     /* Of two threads that free it, one finds the tag gone. */
     if (__atomic_exchange_n(&window.tags[first], TAG_NONE, __ATOMIC_RELAXED) != TAG_LARGE)
         reject(pointer, call);
     if (moved)
-        __atomic_fetch_sub(&moved_blocks, 1, __ATOMIC_RELAXED);
+        mark_moved(run, 0);
     run_free(first, granules, moved && renew(first, granules));
 }
 
@@ -836,15 +837,18 @@ static uint32_t large_new(size_t size, size_t align, bool *zeroed)
         return NO_RUN;
     run = run_alloc(granules, align <= GRANULE_SIZE ? 1 : align >> GRANULE_SHIFT, zeroed);
     if (run != NO_RUN) {
-        window.slabs[run].moved = false;
+        window.slabs[run].moved = 0;
         atomic_store_relaxed(&window.tags[run], TAG_LARGE);
     }
     return run;
 }
 
-struct hak_span backend_large_alloc(size_t size, size_t align)
+struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     struct hak_span span = {NULL, false};
+
+    if (shard)
+        collect(shard);
     uint32_t run = large_new(size, align, &span.zeroed);
 
     if (run != NO_RUN)
@@ -883,19 +887,22 @@ void *backend_move(void *pointer, size_t size)
     size_t bytes = (size_t)window.slabs[from].run_granules << GRANULE_SHIFT;
     bool charged = window.gives_back && !window.sparse;
     bool zeroed;
+    unsigned mappings;
 
     /* Where memory is charged the kernel may unmap the target and then refuse. */
-    if (bytes < MOVE_BYTES_LEAST || charged || atomic_load_relaxed(&moved_blocks) >= MOVED_MOST)
+    if (bytes < MOVE_BYTES_LEAST || charged || atomic_load_relaxed(&moved_mappings) >= MOVED_MOST)
         return NULL;
     uint32_t to = large_new(size, 1, &zeroed);
     if (to == NO_RUN)
         return NULL;
-    mark_moved(&window.slabs[to]);
-    if (!os_move(pointer, granule_address(to), bytes)) {
+    mark_moved(&window.slabs[to], 1);
+    mappings = os_move(pointer, granule_address(to), bytes, MOVED_MOST_OF_BLOCK);
+    if (mappings == 0) {
         large_free(&window.slabs[to], granule_address(to), "realloc()");
         return NULL;
     }
-    mark_moved(&window.slabs[from]); /* for the kernel keeps the emptied mapping apart */
+    mark_moved(&window.slabs[to], mappings);
+    mark_moved(&window.slabs[from], 1); /* for the kernel keeps the emptied mappings apart */
     large_free(&window.slabs[from], pointer, "realloc()");
     return granule_address(to);
 }

@@ -82,7 +82,7 @@ Test(superslab, blocks_are_aligned_to_every_power_of_two_that_divides_their_size
             void *block = one(hak_class_at(i));
             cr_assert_eq((uintptr_t)block % align, 0);
             if (slabs % 3 == 0) /* so that the next slab may begin anywhere */
-                cr_assert_not_null(backend_large_alloc(1, 1).base);
+                cr_assert_not_null(backend_large_alloc(NULL, 1, 1).base);
         }
     }
 }
@@ -359,8 +359,8 @@ Test(superslab, any_index_of_the_window_may_be_read)
 Test(superslab, a_moved_block_takes_its_pages_with_it)
 {
     size_t size = (size_t)8 << 20;
-    char *block = backend_large_alloc(size, 1).base;
-    char *behind = backend_large_alloc(size, 1).base;
+    char *block = backend_large_alloc(NULL, size, 1).base;
+    char *behind = backend_large_alloc(NULL, size, 1).base;
 
     memset(block, 5, size);
     char *moved = backend_move(block, 4 * size);
@@ -370,5 +370,30 @@ Test(superslab, a_moved_block_takes_its_pages_with_it)
         backend_free(shard, moved, "free()");
     }
     backend_free(shard, behind, "free()");
+    cr_assert(run_valid());
+}
+
+/* A block that was moved and has grown in its place is several mappings. */
+Test(superslab, a_block_is_moved_again_and_again)
+{
+    size_t size = (size_t)2 << 20;
+    unsigned char *block = backend_large_alloc(NULL, size, 1).base;
+
+    memset(block, 1, size);
+    for (unsigned char turn = 2; turn < 9; turn++) {
+        void *behind = backend_large_alloc(NULL, size, 1).base;
+        unsigned char *moved = backend_move(block, 2 * size);
+        if (moved == NULL && turn == 2)
+            cr_skip_test("this kernel does not move pages");
+        cr_assert_not_null(moved, "%zu MiB were not moved", size >> 20);
+        cr_assert_eq(tag_at(block), TAG_NONE);
+        memset(moved + size, turn, size);
+        block = moved;
+        size *= 2;
+        for (size_t at = (size_t)2 << 20, value = 1; at < size; at *= 2, value++)
+            cr_assert(block[at - 1] == value && block[at] == value + 1);
+        backend_free(shard, behind, "free()");
+    }
+    backend_free(shard, block, "free()");
     cr_assert(run_valid());
 }

@@ -4,6 +4,7 @@
 import contextlib
 import io
 import os
+import tempfile
 import time
 import unittest
 from unittest import mock
@@ -24,7 +25,7 @@ class Runner(unittest.TestCase):
         tally = suite.Tally()
         test = suite.Test("unit", "name", "build/x", ["/bin/sh", "-c", script], [], **more)
         with contextlib.redirect_stdout(io.StringIO()):
-            suite.run(test, self.signals, tally)
+            suite.run(test, self.signals, tally, io.StringIO())
         return [tally.tested, tally.passed, tally.failed, tally.crashing], "".join(tally.notes)
 
     def test_criterion(self):
@@ -72,6 +73,24 @@ class Runner(unittest.TestCase):
         self.assertIn("two ran", out.getvalue())
         last = "[====] Synthesis: Tested: 2 | Passing: 0 | Failing: 2 | Crashing: 2"
         self.assertEqual(out.getvalue().splitlines()[-1], last)
+
+    def test_side_by_side(self):
+        """Two wait for each other, a third measures and has the processors for itself."""
+        with tempfile.TemporaryDirectory() as folder:
+            meet = f"cd {folder} && touch $0 && until [ -e $1 ]; do sleep 0.01; done; echo $0 met $1; echo 1 passed, 0 failed"
+            alone = f"cd {folder} && rm one two && sleep 0.2 && ls | wc -l; echo 1 passed, 0 failed"
+            tests = [
+                suite.Test("unit", "one", "b", ["/bin/sh", "-c", meet, "one", "two"], []),
+                suite.Test("contract", "two", "b", ["/bin/sh", "-c", meet, "two", "one"], []),
+                suite.Test("bench", "three", "b", ["/bin/sh", "-c", alone], []),
+            ]
+            with contextlib.redirect_stdout(io.StringIO()) as out, mock.patch("atexit.register") as register:
+                self.assertEqual(suite.run_all(tests, self.signals, 2), 0)
+                register.call_args[0][0]()
+        # What each says comes in one piece.
+        for name, said in (("unit/one", "one met two"), ("contract/two", "two met one"), ("bench/three", "0")):
+            self.assertRegex(out.getvalue(), rf"\n== b: {name}\n{said}\n1 passed, 0 failed\n== b: {name}: ")
+        self.assertTrue(out.getvalue().rstrip().endswith("Tested: 3 | Passing: 3 | Failing: 0 | Crashing: 0"))
 
 
 class Selection(unittest.TestCase):

@@ -141,7 +141,7 @@ Test(backend, lookup_rejects_what_is_no_block)
 
 Test(backend, lookup_leaves_large_blocks_alone)
 {
-    char *block = backend_large_alloc(10 * MIB, 1).base;
+    char *block = backend_large_alloc(NULL, 10 * MIB, 1).base;
 
     for (size_t offset = 0; offset < 10 * MIB; offset += 4096)
         cr_assert_geq(backend_lookup(shard, block + offset), HAK_CLASS_END);
@@ -432,7 +432,7 @@ Test(backend, large_blocks_are_aligned_and_disjoint)
     for (size_t i = 0; i < COUNT; i++) {
         size_t align = (size_t)1 << random_below(&random, 24);
         sizes[i] = HAK_SMALL_MAX + 1 + random_size(&random, MIB);
-        blocks[i] = backend_large_alloc(sizes[i], align).base;
+        blocks[i] = backend_large_alloc(NULL, sizes[i], align).base;
         cr_assert_not_null(blocks[i]);
         cr_assert_eq((uintptr_t)blocks[i] % align, 0);
         cr_assert_geq(backend_usable_size(blocks[i], "test"), sizes[i]);
@@ -463,7 +463,7 @@ Test(backend, zeroed_is_true_only_of_zeros)
             backend_free(shard, blocks[at], "test");
             blocks[at] = NULL;
         } else {
-            struct hak_span span = backend_large_alloc(size, 1);
+            struct hak_span span = backend_large_alloc(NULL, size, 1);
             blocks[at] = span.base;
             cr_assert_not_null(blocks[at]);
             zeroed += span.zeroed;
@@ -479,7 +479,7 @@ Test(backend, zeroed_is_true_only_of_zeros)
 
 static void resize_large(size_t from, size_t to)
 {
-    unsigned char *block = backend_large_alloc(from, 1).base;
+    unsigned char *block = backend_large_alloc(NULL, from, 1).base;
     size_t kept = from < to ? from : to;
     cr_assert_not_null(block);
     size_t usable = backend_usable_size(block, "test");
@@ -508,7 +508,7 @@ Test(backend, resize_keeps_contents)
 
 Test(backend, what_a_shrunk_block_gives_up_is_free)
 {
-    unsigned char *block = backend_large_alloc(300 * MIB, 1).base;
+    unsigned char *block = backend_large_alloc(NULL, 300 * MIB, 1).base;
 
     memset(block, 1, 300 * MIB);
     size_t before = resident_bytes();
@@ -525,7 +525,7 @@ Test(backend, move_keeps_contents)
     for (int i = 0; i < 300; i++) {
         size_t size = HAK_SMALL_MAX + 1 + random_size(&random, 8 * MIB);
         size_t wanted = size + random_size(&random, 8 * MIB);
-        unsigned char *block = backend_large_alloc(size, 1).base;
+        unsigned char *block = backend_large_alloc(NULL, size, 1).base;
         pattern_fill(block, size, (uint64_t)i);
         unsigned char *moved = backend_move(block, wanted);
         if (moved) {
@@ -541,10 +541,10 @@ Test(backend, move_keeps_contents)
 
 Test(backend, more_than_there_is_changes_nothing)
 {
-    cr_assert_null(backend_large_alloc((size_t)1 << 60, 1).base);
-    cr_assert_null(backend_large_alloc(1, (size_t)1 << 60).base);
-    cr_assert_null(backend_large_alloc((size_t)1 << 61, (size_t)1 << 61).base);
-    unsigned char *block = backend_large_alloc(MIB, 1).base;
+    cr_assert_null(backend_large_alloc(NULL, (size_t)1 << 60, 1).base);
+    cr_assert_null(backend_large_alloc(NULL, 1, (size_t)1 << 60).base);
+    cr_assert_null(backend_large_alloc(NULL, (size_t)1 << 61, (size_t)1 << 61).base);
+    unsigned char *block = backend_large_alloc(NULL, MIB, 1).base;
     pattern_fill(block, MIB, 1);
     cr_assert(!backend_resize(block, (size_t)1 << 60));
     cr_assert_null(backend_move(block, (size_t)1 << 60));

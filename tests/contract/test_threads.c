@@ -445,3 +445,31 @@ Test(threads, orphans_are_freed_while_others_take_their_slabs_over)
     }
     cr_assert_leq(resident_bytes(), after_warm_up + 32 * MIB);
 }
+
+enum { PASSED_ON = 1000, PASSED_SIZE = 20 << 10 };
+
+static void *free_blocks(void *blocks)
+{
+    for (int i = 0; i < PASSED_ON; i++)
+        hak_free(((void **)blocks)[i]);
+    return NULL;
+}
+
+/* A thread that goes over to large blocks makes no call in which it would look for small ones. */
+Test(threads, large_blocks_use_what_others_have_freed)
+{
+    static void *blocks[PASSED_ON];
+    const size_t bytes = (size_t)PASSED_ON * PASSED_SIZE;
+
+    for (int i = 0; i < PASSED_ON; i++) {
+        blocks[i] = hak_malloc(PASSED_SIZE);
+        cr_assert_not_null(blocks[i]);
+        memset(blocks[i], 1, PASSED_SIZE);
+    }
+    size_t before = resident_bytes();
+    on_new_thread(free_blocks, blocks);
+    for (size_t i = 0; i < bytes / (200 << 10); i++)
+        memset(hak_malloc(200 << 10), 1, 200 << 10);
+    cr_assert_leq(resident_bytes(), before + bytes / 4, "%zu KiB more are resident",
+                  (resident_bytes() - before) >> 10);
+}

@@ -186,6 +186,21 @@ static void resized_blocks(struct work *work)
     release_all(work);
 }
 
+/* A block that was moved and grew since, more than once, may be several mappings, each of them moved by a call
+ * of its own. */
+static void blocks_that_grow_again(struct work *work)
+{
+    errno = 0;
+    if (!hold(work, hak_malloc(2 * MIB), 2 * MIB))
+        return;
+    for (size_t size = 2 * MIB; size <= 8 * MIB; size += 2 * MIB) {
+        allocate(work, 70 * KIB, 1);
+        resize(work, &work->held[0], size);
+        resize(work, &work->held[0], size + MIB);
+    }
+    release_all(work);
+}
+
 static void *on_thread(void *argument)
 {
     struct work *work = argument;
@@ -341,6 +356,7 @@ EACH_FAILS_IN_TURN(large_blocks)
 EACH_FAILS_IN_TURN(cleared_blocks)
 EACH_FAILS_IN_TURN(aligned_blocks)
 EACH_FAILS_IN_TURN(resized_blocks)
+EACH_FAILS_IN_TURN(blocks_that_grow_again)
 EACH_FAILS_IN_TURN(threads)
 EACH_FAILS_IN_TURN(forks)
 
@@ -348,27 +364,53 @@ EACH_FAILS_IN_TURN(forks)
 
 /* A block above 1 MiB that grows stays where it is or is moved by the kernel, page by page: what it
  * held is not copied. Another block behind it keeps it from staying. A back end need not be able to. */
-Test(faults, large_blocks_grow_without_being_copied)
+static unsigned char *grows_without_a_copy(unsigned char *block, size_t size, size_t *moves)
 {
-    size_t moves = 0;
+    pattern_fill(block, size, size);
+    faults_begin(0, false);
+    unsigned char *grown = hak_realloc(block, 2 * size);
+    struct faults_seen seen = faults_end();
+
+    cr_assert_not_null(grown);
+    cr_assert(pattern_holds(grown, size, block, size));
+    if (grown != block) {
+        ++*moves;
+        cr_assert_geq(seen.moved_bytes, size, "%zu KiB were copied", size / KIB);
+    }
+    return grown;
+}
+
+static void require_that_blocks_can_move(void)
+{
     void *probe = hak_malloc(2 * MIB);
 
     if (probe == NULL || backend_move(probe, 4 * MIB) == NULL)
         cr_skip_test("this back end moves no blocks");
+}
+
+Test(faults, large_blocks_grow_without_being_copied)
+{
+    size_t moves = 0;
+
+    require_that_blocks_can_move();
     for (size_t size = 2 * MIB; size <= 64 * MIB; size *= 2) {
         unsigned char *block = hak_malloc(size);
         unsigned char *behind = hak_malloc(MIB);
         cr_assert(block && behind);
-        pattern_fill(block, size, size);
-        faults_begin(0, false);
-        unsigned char *grown = hak_realloc(block, 2 * size);
-        struct faults_seen seen = faults_end();
-        cr_assert_not_null(grown);
-        cr_assert(pattern_holds(grown, size, block, size));
-        if (grown != block) {
-            moves++;
-            cr_assert_geq(seen.moved_bytes, size, "%zu KiB were copied", size / KIB);
-        }
+        grows_without_a_copy(block, size, &moves);
     }
     cr_assert_gt(moves, 0);
+}
+
+Test(faults, one_large_block_grows_again_and_again_without_being_copied)
+{
+    unsigned char *block = hak_malloc(2 * MIB);
+    size_t moves = 0;
+
+    require_that_blocks_can_move();
+    for (size_t size = 2 * MIB; size <= 128 * MIB; size *= 2) {
+        cr_assert_not_null(hak_malloc(size)); /* where the block could have grown */
+        block = grows_without_a_copy(block, size, &moves);
+    }
+    cr_assert_gt(moves, 2);
 }

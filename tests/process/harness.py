@@ -39,6 +39,10 @@ class Failure(Exception):
     """A test's claim does not hold; the text says which and shows what was seen."""
 
 
+class Skipped(Exception):
+    """A test cannot be made here; the text says what is missing."""
+
+
 def test(function):
     """Register a test under its function's name; the first line of its docstring is its claim."""
     TESTS[function.__name__] = function

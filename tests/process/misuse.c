@@ -6,7 +6,9 @@
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include "check.h"
 
 enum { LARGE = 1 << 20, GRANULE = 64 << 10, SUPERSLAB = 2 << 20 };
@@ -29,6 +31,21 @@ static void *free_elsewhere(void *block)
 {
     free(block);
     return NULL;
+}
+
+/* Whether a child that asks for the size of the block there lives on. */
+static bool is_block(char *place)
+{
+    pid_t child = fork();
+    int status;
+
+    CHECK(child != -1);
+    if (child == 0) {
+        close(2);
+        _exit(malloc_usable_size(place) == 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status);
 }
 
 static char *bad_pointer(const char *kind, char *stack)
@@ -59,9 +76,13 @@ static char *bad_pointer(const char *kind, char *stack)
 
     /* From here on the kinds that lie, or may lie, in the allocator's own memory. */
     if (!strcmp(kind, "slab-not-given")) {
-        /* A process that holds one block has not used up a superslab: its last slab is nobody's. */
+        /* A process that holds one block has not used up a superslab: its last slab is nobody's. Without
+         * superslabs some slab may be just there. */
         block = hidden_pointer(malloc(64));
-        return (char *)(((uintptr_t)block | (SUPERSLAB - 1)) + 1 - GRANULE);
+        block = (char *)(((uintptr_t)block | (SUPERSLAB - 1)) + 1 - GRANULE);
+        while (is_block(block))
+            block -= GRANULE;
+        return block;
     }
     if (!strcmp(kind, "superslab-not-given")) {
         block = hidden_pointer(malloc(64));

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """From before main until after exit: fork, threads, dlopen, linking, limits, valgrind."""
 
+import contextlib
+import os
+import pathlib
+import re
 import signal
 
-from harness import test, test_without_libc_names
+from harness import Skipped, test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
 
@@ -49,6 +53,16 @@ def crash_in_a_signal_handler(case):
     program = case.program("signals.c")
     for number in range(1, 400, 20):
         result = case.run([program, number], witness=False, status=-signal.SIGABRT, timeout=20)
+        told = result.stderr.decode()
+        case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
+
+
+@test
+def crash_under_all_locks(case):
+    """A bad free while a fork holds every lock, by the thread that forks, another, the child: one line, and abort."""
+    program = case.program("fork_crash.c")
+    for who in ("self", "other", "child"):
+        result = case.run([program, who], witness=False, status=-signal.SIGABRT, timeout=30)
         told = result.stderr.decode()
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
 
@@ -302,3 +316,86 @@ def address_limit_reach_100k(case):
 def address_limit_reach_1m(case):
     """The same with blocks of 1 MiB, then of 1 KiB."""
     reaches(case, 1 << 20, 1024)
+
+
+# Versions 1 and 2: which line of /proc/self/cgroup, where the groups are, which files limit memory and swap.
+CGROUPS = (
+    (r"^\d+:(?:.*,)?memory(?:,.*)?:(.*)$", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    (r"^0::(.*)$", "/sys/fs/cgroup", "memory.max", "memory.swap.max"),
+)
+
+
+@contextlib.contextmanager
+def memory_cgroup(name, limit):
+    """The folder of a new control group below this process's own, which may have so many bytes of memory."""
+    own = pathlib.Path("/proc/self/cgroup").read_text()
+    refused = "there is no control group for memory"
+    for pattern, root, file, swap in CGROUPS:
+        found = re.search(pattern, own, re.MULTILINE)
+        if not found:
+            continue
+        group = pathlib.Path(root + found[1]) / f"{name}-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError as error:
+            refused = f"no control group can be made: {error}"
+            continue
+        try:
+            (group / file).write_text(str(limit))
+        except OSError as error:
+            group.rmdir()
+            refused = f"the control group has no limit on memory: {error}"
+            continue
+        try:
+            with contextlib.suppress(OSError):
+                (group / swap).write_text(str(limit if swap == "memory.memsw.limit_in_bytes" else 0))
+            yield group
+        finally:
+            group.rmdir()
+        return
+    raise Skipped(refused)
+
+
+@test
+def memory_limit(case):
+    """In a control group of 192 MiB: 320 MiB in turn, from size to size and thread to thread; and then too much."""
+    program = case.program("phases.c")
+    with memory_cgroup("hakmem-test", 192 << 20) as group:
+        inside = ["/bin/sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh"]
+        says(case, case.run([program], before=inside), "all phases fit\n")
+        # That there is a limit: as much at once ends as it does for everybody.
+        case.run([program, "all"], before=inside, status=-signal.SIGKILL)
+
+
+OVERCOMMIT = pathlib.Path("/proc/sys/vm/overcommit_memory")
+
+
+@contextlib.contextmanager
+def strict_overcommit():
+    """The kernel charges memory when it is mapped, in all processes of the machine."""
+    mode = OVERCOMMIT.read_text()
+    if mode.strip() == "2":
+        yield
+        return
+    if not os.environ.get("HAKMEM_TEST_OVERCOMMIT"):
+        raise Skipped("HAKMEM_TEST_OVERCOMMIT=1 lets this set vm.overcommit_memory=2 for the whole machine for a while")
+    try:
+        OVERCOMMIT.write_text("2")
+    except OSError as error:
+        raise Skipped(f"vm.overcommit_memory cannot be set: {error}") from None
+    try:
+        yield
+    finally:
+        OVERCOMMIT.write_text(mode)
+
+
+@test
+def strict_overcommit_of_memory(case):
+    """Where the kernel charges what is mapped: nothing is charged for addresses; programs work and end."""
+    with strict_overcommit():
+        simple(case, "mixed.c", "all well\n")
+        simple(case, "phases.c", "all phases fit\n")
+        simple(case, "fork_threads.c", "all children ended well\n", 1, timeout=120)
+        case.served(case.both([PYTHON, "-c", PYTHON_THREADS], env={"PYTHONMALLOC": "malloc"})[1], ["python3"])
+        charged = case.run([case.program("charged.c")])
+        says(case, charged, "charged for what is used, and refused what is not there\n")

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -87,12 +89,33 @@ Test(os, moved_pages_leave_zeros_behind)
     char *to = os_map(SIZE);
 
     memset(from, 3, SIZE);
-    if (os_move(from, to, SIZE)) {
+    if (os_move(from, to, SIZE, 1)) {
         cr_assert(to[0] == 3 && to[SIZE - 1] == 3);
         cr_assert(is_zero(from, SIZE));
     } else {
         cr_assert(from[0] == 3 && from[SIZE - 1] == 3);
     }
+}
+
+/* Advice for a part of a mapping makes it one of its own. */
+Test(os, several_mappings_are_moved_or_none)
+{
+    size_t page = os_page_size();
+    char *from = os_map(SIZE);
+    char *to = os_map(SIZE);
+
+    for (size_t at = 0; at < SIZE; at += page)
+        memset(from + at, (int)(at / page), page);
+    if (!os_move(to, os_map(SIZE), SIZE, 1))
+        cr_skip_test("this kernel does not move pages");
+    cr_assert_eq(madvise(from + 3 * page, 2 * page, MADV_DONTDUMP), 0);
+    cr_assert_eq(os_move(from, to, SIZE, 2), 0);
+    for (size_t at = 0; at < SIZE; at += page)
+        cr_assert(from[at] == (char)(at / page) && from[at + page - 1] == (char)(at / page));
+    cr_assert_eq(os_move(from, to, SIZE, 3), 3);
+    cr_assert(is_zero(from, SIZE));
+    for (size_t at = 0; at < SIZE; at += page)
+        cr_assert(to[at] == (char)(at / page) && to[at + page - 1] == (char)(at / page));
 }
 
 Test(os, mapped_memory_is_as_aligned_as_wanted)

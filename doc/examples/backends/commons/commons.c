@@ -329,8 +329,9 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
 
 /* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
 
-struct hak_span backend_large_alloc(size_t size, size_t align)
+struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
+    (void)shard;
     hak_lock(&lock);
     struct commons_run *run = run_new(size, align, HAK_CLASS_NONE);
     if (run == NULL && reclaim())

@@ -17,7 +17,7 @@ Test(commons, a_slab_has_an_entry_for_each_granule_and_a_large_block_one)
 {
     hak_class cls = hak_class_at(HAK_CLASSES - 1);
     char *small = (char *)backend_refill_chain(&shard, cls, 1).head;
-    char *large = backend_large_alloc((size_t)1 << 20, 1).base;
+    char *large = backend_large_alloc(NULL, (size_t)1 << 20, 1).base;
     const struct commons_run *slab = commons_find(shard.map, shard.roots, small);
 
     for (size_t offset = 0; offset < slab->size; offset += 4096)
