@@ -6,12 +6,18 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include "dirty.h"
 
 enum { KEYS = 4, AT_ONCE = 10, BATCHES = 300, SETTLED = 50, ROUNDS = 3, GROWTH_KB = 4 << 10 };
 
 static pthread_key_t key[KEYS];
 static atomic_int destroyed;
+
+/* Until the process has settled the threads of a batch wait for each other, so that as many heaps are in use at
+ * once as ever can be. */
+static pthread_barrier_t all_allocate;
+static bool settling = true;
 
 struct value {
     size_t size; /* what block_fill() wrote there */
@@ -37,6 +43,8 @@ static void destroy(void *argument)
 
     for (int i = 0; i < 50; i++)
         kept[i] = block_new(&state);
+    if (k == 0 && round == 1 && settling)
+        pthread_barrier_wait(&all_allocate);
     CHECK(value->size == sizeof *value);
     free(value);
     for (int i = 0; i < 50; i++)
@@ -102,6 +110,7 @@ int main(void)
     for (int k = KEYS / 2; k < KEYS; k++)
         CHECK(!pthread_key_create(&key[k], destroy));
     CHECK(!pthread_key_create(&stubborn, destroy_stubbornly));
+    CHECK(!pthread_barrier_init(&all_allocate, NULL, AT_ONCE));
 
     for (int batch = 0; batch < BATCHES; batch++) {
         pthread_t thread[AT_ONCE];
@@ -113,8 +122,10 @@ int main(void)
                 CHECK(!pthread_create(&thread[i], NULL, set_all, (void *)(uintptr_t)(i + 1)));
         for (int i = 0; i < AT_ONCE; i++)
             CHECK(!pthread_join(thread[i], NULL));
-        if (batch == SETTLED)
+        if (batch == SETTLED) {
             settled = dirty_kilobytes();
+            settling = false;
+        }
     }
     end = dirty_kilobytes();
     CHECK(atomic_load(&destroyed) == BATCHES * AT_ONCE / 2 * (1 + KEYS));
