@@ -22,6 +22,7 @@ GROUPS = {
     "policy": 60,
     "backend": 120,
     "contract": 240,
+    "checked": 120,
     "sanitized": 120,
     "smoke": 120,
     "library": 60,
@@ -33,7 +34,7 @@ GROUPS = {
     "portable": 300,
 }
 # Criterion programs: worth running with each compiler.
-CRITERION = {"unit", "policy", "backend", "contract"}
+CRITERION = {"unit", "policy", "backend", "contract", "checked"}
 # Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
 SANITIZED = {"sanitized"}
 # For platforms on which the others do not run.
@@ -42,9 +43,9 @@ PORTABLE = {"portable"}
 SMOKE = {"smoke"}
 ALL = set(GROUPS) - SANITIZED - SMOKE - PORTABLE
 # What depends on which front end and back end there are: run for each pair of them.
-PAIR = {"policy", "backend", "contract", "library", "counts", "process"}
+PAIR = {"policy", "backend", "contract", "checked", "library", "counts", "process"}
 # What may differ with the compiler.
-COMPILER = CRITERION - {"unit"}
+COMPILER = CRITERION - {"unit", "checked"}
 # Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
 # processors busy, or must have them for itself.
 SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE
