@@ -300,13 +300,54 @@ static size_t align_offset(uint32_t run, size_t align)
     return -number & (align - 1);
 }
 
-/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile. 0: the kernel
- * refused, and these granules are dirty as before, but as if freed now.
+/* Granules that are purged one by one where the kernel refuses them together: it does for the sake of a single
+ * page (one that the program has locked in memory, say). */
+enum { EACH_MOST = 64 };
+
+/* The bits of those that could be purged. */
+static uint64_t purge_each(uint32_t run, size_t granules)
+{
+    uint64_t purged = 0;
+
+    for (size_t i = 0; i < granules && i < EACH_MOST; i++)
+        purged |= (uint64_t)os_purge(granule_address(run + (uint32_t)i), GRANULE_SIZE) << i;
+    return purged;
+}
+
+/* Hangs up used granules of which some were purged; the others are dirty as before. If none was, the whole run is
+ * as if freed now. Returns how many were. */
+static size_t insert_each(uint32_t run, size_t granules, uint64_t purged)
+{
+    uint32_t now = os_clock_ms();
+    uint32_t refused = NO_RUN;
+    size_t count = 0;
+
+    for (size_t i = 0; i < granules; i++)
+        mark(run + (uint32_t)i, 1, RUN_USED); /* each a run of its own, for its neighbours to see */
+    for (size_t i = 0; i < granules; i++) {
+        if (i < EACH_MOST && purged >> i & 1) {
+            give_back(insert(run + (uint32_t)i, 1, RUN_CLEAN, os_purge_zeroes(), 0));
+            count++;
+        } else {
+            refused = insert(run + (uint32_t)i, 1, RUN_DIRTY, false, now);
+        }
+    }
+    if (count == 0) {
+        size_t length = window.slabs[refused].run_granules;
+        unhang(refused);
+        hang(refused, length, RUN_DIRTY, false, now, NO_RUN);
+    }
+    return count;
+}
+
+/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile. Returns how many. 0: the
+ * kernel refused them all, and they are the youngest now.
  * pre: the lock is held, and there is a dirty run */
 static size_t purge_oldest(size_t most)
 {
     uint32_t run = oldest;
     size_t granules = window.slabs[run].run_granules;
+    uint64_t purged_each = 0;
 
     granules = granules < most ? granules : most;
     carve(run, 0, granules);
@@ -314,11 +355,11 @@ static size_t purge_oldest(size_t most)
     dense_split(run, granules);
     bool purged = os_purge(granule_address(run), granules << GRANULE_SHIFT);
     bool zeroed = purged && os_purge_zeroes();
+    if (unlikely(!purged))
+        purged_each = purge_each(run, granules);
     run_lock();
-    if (!purged) {
-        insert(run, granules, RUN_DIRTY, false, os_clock_ms());
-        return 0;
-    }
+    if (unlikely(!purged))
+        return insert_each(run, granules, purged_each);
     give_back(insert(run, granules, RUN_CLEAN, zeroed, 0));
     return granules;
 }
@@ -338,19 +379,24 @@ bool run_purge_due(uint32_t now)
     run_lock();
     while (step > 0 && purged < TICK_GRANULES && is_due(now))
         purged += step = purge_oldest(TICK_GRANULES - purged);
-    bool more = is_due(now);
+    bool more = step > 0 && is_due(now);
     run_unlock();
     return more;
 }
 
+/* Dirty runs of which the kernel takes nothing, before those behind them are given up, too. */
+enum { REFUSALS_MOST = 64 };
+
 bool run_purge_all(void)
 {
     size_t purged = 0;
-    size_t step = 1;
 
     run_lock();
-    while (step > 0 && oldest != NO_RUN)
-        purged += step = purge_oldest(SIZE_MAX);
+    for (unsigned refused = 0; oldest != NO_RUN && refused < REFUSALS_MOST;) {
+        size_t step = purge_oldest(SIZE_MAX);
+        purged += step;
+        refused += step == 0;
+    }
     run_unlock();
     return purged > 0;
 }
@@ -359,6 +405,7 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
 {
     size_t wanted = granules + align - 1;
     uint32_t run = NO_RUN;
+    unsigned refused = 0;
     bool retried = false;
 
     run_lock();
@@ -372,8 +419,10 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
             purge_oldest(TICK_GRANULES);
         else if (grow(wanted))
             continue;
-        else if (oldest == NO_RUN || purge_oldest(SIZE_MAX) == 0)
+        else if (oldest == NO_RUN || refused == REFUSALS_MOST)
             break;
+        else
+            refused += purge_oldest(SIZE_MAX) == 0;
         retried = true;
     }
     if (run != NO_RUN) {

@@ -8,7 +8,8 @@
  *
  * invariant: the runs tile the committed superslabs
  * invariant: no two neighbouring free runs are both dirty, or both clean and equally zeroed
- * invariant: dirty bytes <= CONFIG_DIRTY_MAX MiB whenever no thread is inside a function of this file
+ * invariant: dirty bytes <= CONFIG_DIRTY_MAX MiB whenever no thread is inside a function of this file, but for
+ *            what the kernel refuses to take
  *
  * Every function may be called by any thread; each takes the lock HAK_RANK_RUNS. */
 #ifndef HAK_SUPERSLAB_RUN_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <criterion/criterion.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "backends/superslab/run.h"
@@ -107,6 +108,44 @@ Test(run, nothing_is_purged_before_it_is_due)
     cr_assert(!run_dirty());
 }
 
+static size_t dirty_granules(void)
+{
+    size_t dirty = 0;
+
+    for (uint32_t at = 1; window_committed(at); at += window.slabs[at].run_granules)
+        if (window.slabs[at].state == RUN_DIRTY)
+            dirty += window.slabs[at].run_granules;
+    return dirty;
+}
+
+/* The kernel purges nothing of a range that has a locked page. */
+Test(run, a_locked_page_keeps_its_granule_alone)
+{
+    enum { GRANULES = 200, LOCKED = 70 };
+    uint32_t run = run_alloc(GRANULES, 1, &zeroed);
+    uint32_t between = run_alloc(1, 1, &zeroed);
+    uint32_t other = run_alloc(GRANULES, 1, &zeroed);
+    char *locked = bytes_of(run + LOCKED);
+
+    if (mlock(locked, 1) != 0)
+        cr_skip_test("no page can be locked here");
+    run_free(run, GRANULES, false);
+    run_free(other, GRANULES, false);
+    uint32_t later = os_clock_ms() + CONFIG_PURGE_DELAY_MS + 50;
+    for (int i = 0; i < 20; i++)
+        run_purge_due(later);
+    cr_assert_eq(dirty_granules(), 1);
+    cr_assert(!run_purge_due(later));
+    cr_assert(run_valid());
+    run_free(between, 1, false);
+    cr_assert(run_purge_all());
+    cr_assert_eq(dirty_granules(), 1);
+    munlock(locked, 1);
+    cr_assert(run_purge_all());
+    cr_assert_eq(dirty_granules(), 0);
+    cr_assert(run_valid());
+}
+
 Test(run, dirty_memory_keeps_to_its_bound)
 {
     size_t granules = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
@@ -117,11 +156,7 @@ Test(run, dirty_memory_keeps_to_its_bound)
     run_free(other, 10, false);
     run_free(run, granules + 10, false);
     run_free(between, 1, false);
-    size_t dirty = 0;
-    for (uint32_t at = 1; window_committed(at); at += window.slabs[at].run_granules)
-        if (window.slabs[at].state == RUN_DIRTY)
-            dirty += window.slabs[at].run_granules;
-    cr_assert_leq(dirty, granules);
+    cr_assert_leq(dirty_granules(), granules);
     cr_assert(run_valid());
 }
 
