@@ -12,7 +12,8 @@
 #include "core/compiler.h"
 
 /* Writes one line to stderr with write(2), which names the call, the pointer, what is wrong with it
- * and the configuration, then aborts. Allocates nothing and takes no lock; the caller holds none. */
+ * and the configuration, then aborts. Allocates nothing and takes no lock; the caller may be inside a heap, but
+ * holds no lock of a higher rank. */
 _Noreturn void hak_fatal_pointer(const char *call, const void *pointer, const char *what) hak_cold;
 
 /* Likewise, for a broken invariant of our own. */

@@ -4,6 +4,7 @@
 
 #include "core/assert.h"
 #include "core/identity.h"
+#include "core/lock.h"
 #include "core/os.h"
 #include "core/trace.h"
 
@@ -40,6 +41,7 @@ _Noreturn static void finish(struct line *line)
     line->text[line->length++] = '\n';
     os_write_error(line->text, line->length);
     hak_trace_print();
+    hak_lock_dying();
     abort();
 }
 

@@ -75,9 +75,26 @@ bool hak_lock_is_forking(void)
     return unlikely(thread != 0) && thread == pthread_self();
 }
 
+/* The thread that ends the process; 0: none does. */
+static pthread_t dying;
+
+void hak_lock_dying(void)
+{
+    atomic_store_relaxed(&dying, pthread_self());
+}
+
+/* Whether the calling thread may pass the lock as if it were not there. */
+static bool is_passed(const struct hak_lock *lock)
+{
+    pthread_t thread = atomic_load_relaxed(&dying);
+
+    return hak_lock_is_forking() ||
+           (unlikely(thread != 0) && thread == pthread_self() && lock->rank <= HAK_RANK_INSIDE);
+}
+
 static void take(struct hak_lock *lock, unsigned nested)
 {
-    if (hak_lock_is_forking())
+    if (is_passed(lock))
         return;
     if (unlikely(!take_free(lock)))
         lock_contended(lock);
@@ -96,7 +113,7 @@ void hak_lock_nested(struct hak_lock *lock)
 
 bool hak_lock_try(struct hak_lock *lock)
 {
-    if (hak_lock_is_forking())
+    if (is_passed(lock))
         return true;
     if (!take_free(lock))
         return false;
@@ -106,9 +123,14 @@ bool hak_lock_try(struct hak_lock *lock)
 
 void hak_unlock(struct hak_lock *lock)
 {
-    if (hak_lock_is_forking())
+    if (is_passed(lock))
         return;
     note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
         futex(&lock->state, WAKE_PRIVATE, 1);
+}
+
+bool hak_lock_is_awaited(const struct hak_lock *lock)
+{
+    return atomic_load_relaxed(&lock->state) == CONTENDED;
 }

@@ -31,6 +31,10 @@ void hak_lock_forking(bool forking);
 /* Whether the calling thread is between the two. */
 bool hak_lock_is_forking(void);
 
+/* The calling thread ends the process, with a heap locked it may be. For it locks up to HAK_RANK_INSIDE are free
+ * from now on, so that a handler of SIGABRT may allocate. */
+void hak_lock_dying(void);
+
 void hak_lock(struct hak_lock *lock);
 
 /* false: somebody has it, and nothing has changed. */
@@ -41,5 +45,8 @@ bool hak_lock_try(struct hak_lock *lock);
 void hak_lock_nested(struct hak_lock *lock);
 
 void hak_unlock(struct hak_lock *lock);
+
+/* Whether somebody sleeps until the lock is free; a hint. */
+bool hak_lock_is_awaited(const struct hak_lock *lock);
 
 #endif

@@ -47,6 +47,9 @@ static hak_cold void *small_last_try(hak_class cls)
     struct hak_heap *heap = hak_heap_mine;
     void *block;
 
+    /* Empty again, if small_miss had borrowed one. */
+    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+        return out_of_memory();
     hak_heap_enter(heap);
     give_back(heap);
     block = frontend_refill(&heap->cache, &heap->shard, cls);
@@ -278,11 +281,14 @@ static void *large_realloc(void *block, size_t usable, size_t size)
         return out_of_memory();
     if (backend_resize(block, size)) {
         hak_trace(HAK_EVENT_RESIZE, block, size);
+        hak_purger_note();
         return block;
     }
     moved = size > usable ? backend_move(block, size) : NULL;
-    if (moved)
+    if (moved) {
         hak_trace(HAK_EVENT_MOVE, moved, size);
+        hak_purger_note();
+    }
     return moved ? moved : move_by_copy(block, usable, size);
 }
 

@@ -75,7 +75,8 @@ static bool tend_store(void)
     return more;
 }
 
-/* One step of what is overdue in a heap, unless somebody is in it. Returns whether there is more. */
+/* One step of what is overdue in a heap, unless somebody is in it. Returns whether there is more to do now: who
+ * waits, the heap's owner or a thread that forks, has time to wake up before the next pass. */
 static bool tend_heap(struct hak_heap *heap)
 {
     bool more = false;
@@ -83,7 +84,8 @@ static bool tend_heap(struct hak_heap *heap)
     hak_lock(&lock);
     if (hak_lock_try(&heap->inside.lock)) {
         atomic_fence_release();
-        more = backend_upkeep(&heap->shard);
+        more = backend_upkeep(&heap->shard) && !hak_lock_is_awaited(&heap->inside.lock) &&
+               !hak_lock_is_awaited(&lock);
         hak_inside_leave(&heap->inside);
     }
     hak_unlock(&lock);

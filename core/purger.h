@@ -10,7 +10,7 @@
  * A pass visits every heap whose owner has not ticked since the last one. It enters the heap as the owner
  * does (inside.h), and so is the only one at the shard; the owner's cache it leaves alone, as the hit paths
  * use that at any time. It waits for nobody: a heap that is in use is left for the next pass. So an owner
- * waits for one step at most, and nobody for him.
+ * waits for a step, and nobody for him.
  *
  * fork stops it between two steps and has no such thread in the child, where malloc starts one when it is
  * needed again.

@@ -409,7 +409,10 @@ static bool collect_slab(struct hak_shard *shard, struct slab *slab)
 
     struct hak_chain chain = remote_unpack(slab, word);
     bool purged = word & REMOTE_ALL_FREE;
-    slab->used -= purged ? slab->capacity : (uint32_t)chain.count;
+    uint32_t count = purged ? slab->capacity : (uint32_t)chain.count;
+    if (unlikely(slab->used < count))
+        hak_fatal_pointer("free()", purged ? slab_base(slab) : (void *)chain.head, "freed twice");
+    slab->used -= count;
     if (chain.count == slab->capacity)
         count_complete(-(ptrdiff_t)slab->run_granules);
     if (slab->used == 0) {
@@ -667,8 +670,10 @@ static void give(struct hak_shard *shard, hak_class cls, struct slab *slab, stru
     if (unlikely(slab->used < chain.count))
         hak_fatal_pointer("free()", chain.head, "freed twice");
     slab->used -= (uint32_t)chain.count;
-    if (slab->used == 0) { /* so its remote word is empty */
-        hak_assert(atomic_load_relaxed(&slab->remote) == 0);
+    if (slab->used == 0) {
+        /* Nobody else holds a block, so nobody can have freed one. */
+        if (unlikely(atomic_load_relaxed(&slab->remote) != 0))
+            hak_fatal_pointer("free()", chain.head, "freed twice");
         slab_delete(shard, cls, slab, false);
         return;
     }
@@ -798,12 +803,12 @@ static bool renew(uint32_t first, size_t granules)
 static void large_free(struct slab *run, const void *pointer, const char *call)
 {
     uint32_t first = (uint32_t)(run - window.slabs);
+
+    /* Of two threads that free it, one finds the tag gone; the other has the block to itself from here on. */
+    if (atomic_exchange_acquire(&window.tags[first], TAG_NONE) != TAG_LARGE)
+        reject(pointer, call);
     size_t granules = run->run_granules;
     unsigned moved = run->moved;
-
-    /* Of two threads that free it, one finds the tag gone. */
-    if (__atomic_exchange_n(&window.tags[first], TAG_NONE, __ATOMIC_RELAXED) != TAG_LARGE)
-        reject(pointer, call);
     if (moved)
         mark_moved(run, 0);
     run_free(first, granules, moved && renew(first, granules));
@@ -885,12 +890,12 @@ void *backend_move(void *pointer, size_t size)
 {
     uint32_t from = granule_of(pointer);
     size_t bytes = (size_t)window.slabs[from].run_granules << GRANULE_SHIFT;
-    bool charged = window.gives_back && !window.sparse;
     bool zeroed;
     unsigned mappings;
 
     /* Where memory is charged the kernel may unmap the target and then refuse. */
-    if (bytes < MOVE_BYTES_LEAST || charged || atomic_load_relaxed(&moved_mappings) >= MOVED_MOST)
+    if (bytes < MOVE_BYTES_LEAST || window.charged ||
+        atomic_load_relaxed(&moved_mappings) >= MOVED_MOST)
         return NULL;
     uint32_t to = large_new(size, 1, &zeroed);
     if (to == NO_RUN)

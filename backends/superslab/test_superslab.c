@@ -294,6 +294,41 @@ Test(superslab, a_remote_block_freed_twice_is_noticed, .signal = SIGABRT)
         run_in_thread(free_one, block);
 }
 
+static void return_one(hak_class cls, void *block)
+{
+    backend_return_array(shard, cls, &block, 1);
+    backend_thread_exit(shard);
+}
+
+Test(superslab, a_block_freed_by_another_and_by_the_owner_is_noticed, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+    void *blocks[64];
+    size_t count = 0;
+
+    do
+        blocks[count++] = one(cls);
+    while (slab_at(blocks[0])->used < slab_at(blocks[0])->capacity);
+    struct slab *slab = slab_at(blocks[0]);
+    run_in_thread(free_one, blocks[0]);
+    shard->queue = NULL; /* as if he had not come to it yet */
+    for (size_t i = 0; i < count; i++)
+        return_one(cls, blocks[i]);
+    cr_assert_neq(slab->state, RUN_USED); /* not reached */
+}
+
+/* Here it is the count of what is on the remote word. */
+Test(superslab, blocks_freed_by_another_and_one_by_the_owner_are_noticed, .signal = SIGABRT)
+{
+    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+    void *blocks[2] = {one(cls), one(cls)};
+
+    cr_assert(slab_at(blocks[0]) == slab_at(blocks[1]) && slab_at(blocks[0])->used == 2);
+    run_in_thread(free_one, blocks[0]);
+    run_in_thread(free_one, blocks[1]);
+    return_one(cls, blocks[0]);
+}
+
 Test(superslab, a_written_link_is_noticed_at_the_return, .signal = SIGABRT)
 {
     hak_class cls = hak_class_of(64);

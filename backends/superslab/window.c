@@ -142,6 +142,7 @@ bool window_init(void)
 {
     size_t limit = os_address_limit();
 
+    window.charged = os_charges_committed();
     window.gives_back = true;
     if (limit != SIZE_MAX)
         return init_sparse(limit);
@@ -150,7 +151,7 @@ bool window_init(void)
     for (unsigned log2 = CONFIG_WINDOW_LOG2;
          log2 >= RESERVED_LOG2_LEAST || log2 == CONFIG_WINDOW_LOG2; log2--) {
         if (reserve(log2)) {
-            window.gives_back = os_charges_committed();
+            window.gives_back = window.charged;
             return true;
         }
     }

@@ -40,6 +40,7 @@ struct window {
     struct slab *slabs; /* indexed by granule */
     bool sparse;        /* the second mode */
     bool gives_back;    /* unused superslabs are uncommitted, not just purged */
+    bool charged;       /* the kernel charges memory when it is mapped */
 };
 
 extern struct window window;

@@ -447,6 +447,42 @@ Test(decay, the_purge_thread_of_an_idle_process_does_not_wake_up)
     left_at_most(4 * MIB);
 }
 
+Test(decay, what_realloc_cuts_off_goes_with_the_purge_thread)
+{
+    const size_t size = 40 * MIB;
+
+    if (is_patient() || !enabled(CONFIG_PURGE_THREAD))
+        return;
+    fill();
+    free_all();
+    char *block = hak_malloc(size);
+    cr_assert_not_null(block);
+    memset(block, 1, size);
+    sleep_for(6 * CONFIG_PURGE_DELAY_MS + 200); /* until it idles */
+    block = hak_realloc(block, MIB);
+    cr_assert_not_null(block);
+    sleep_for(BOUND_MS);
+    left_at_most(5 * MIB);
+    hak_free(block);
+}
+
+static void allocate_in_handler(int number)
+{
+    (void)number;
+    for (size_t size = 16; size < MIB; size *= 2)
+        hak_free(hak_malloc(size));
+}
+
+/* A program's last words may allocate, if they must, though the library was stopped in a heap. */
+Test(decay, a_handler_of_abort_allocates, .signal = SIGABRT, .timeout = 20)
+{
+    struct sigaction action = {.sa_handler = allocate_in_handler};
+    char *block = hak_malloc(MIB);
+
+    cr_assert_eq(sigaction(SIGABRT, &action, NULL), 0);
+    hak_free(block + 16);
+}
+
 static int in_child(void)
 {
     require(!has_purger());

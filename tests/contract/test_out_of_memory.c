@@ -280,6 +280,35 @@ Test(out_of_memory, threads_run_out_together)
 }
 
 /* So little that not even a first block can be had: no crash, and free of nothing works. */
+static pthread_key_t late_key;
+static int late_error;
+
+static void fill_late(void *unused)
+{
+    (void)unused;
+    errno = 0;
+    fill(1000);
+    late_error = errno;
+    empty();
+}
+
+static void *end_with_a_late_destructor(void *unused)
+{
+    hak_free(hak_malloc(1)); /* so that the library's own destructor comes first */
+    require(pthread_key_create(&late_key, fill_late) == 0);
+    require(pthread_setspecific(late_key, &late_key) == 0);
+    return unused;
+}
+
+/* A thread without a heap borrows one for each call. */
+Test(out_of_memory, in_a_late_destructor)
+{
+    allow(64 * MIB);
+    on_new_thread(end_with_a_late_destructor, NULL);
+    cr_assert_eq(late_error, ENOMEM);
+    require_valid_heap();
+}
+
 Test(out_of_memory, nothing_at_all)
 {
     allow(0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "core/lock.h"
@@ -30,6 +31,40 @@ Test(lock, keeps_threads_apart, .timeout = 30)
         pthread_join(threads[i], NULL);
     cr_assert_eq(counter, (size_t)THREADS * ROUNDS);
     cr_assert_eq(lock.state, 0);
+}
+
+static void *take_and_leave(void *unused)
+{
+    hak_lock(&lock);
+    hak_unlock(&lock);
+    return unused;
+}
+
+Test(lock, says_whether_somebody_waits, .timeout = 10)
+{
+    pthread_t thread;
+
+    hak_lock(&lock);
+    cr_assert(!hak_lock_is_awaited(&lock));
+    pthread_create(&thread, NULL, take_and_leave, NULL);
+    while (!hak_lock_is_awaited(&lock))
+        sched_yield();
+    hak_unlock(&lock);
+    pthread_join(thread, NULL);
+    cr_assert(!hak_lock_is_awaited(&lock));
+}
+
+/* Who ends the process passes the locks of heaps, as they may be his own, and waits for the others as ever. */
+Test(lock, who_dies_is_not_locked_out_of_heaps, .timeout = 10)
+{
+    struct hak_lock inside = {.rank = HAK_RANK_INSIDE};
+
+    hak_lock(&inside);
+    hak_lock_dying();
+    hak_lock(&inside);
+    hak_unlock(&inside);
+    cr_assert(inside.state != 0);
+    cr_assert(hak_lock_try(&lock) && lock.state != 0);
 }
 
 Test(lock, ranks_may_be_taken_in_ascending_order)
