@@ -130,7 +130,9 @@ static struct range *hang(size_t first, size_t granules, struct kind kind)
     range->dirty = kind.dirty;
     range->zeroed = kind.zeroed;
     range->freed_at = kind.freed_at;
-    page_map_range(first + granules - 1)->granules = (uint32_t)granules;
+    struct range *last = page_map_range(first + granules - 1);
+    last->first = first;
+    last->granules = (uint32_t)granules;
     tag_ends(first, granules, TAG_FREE);
     struct range **bin = bin_for(range);
     range->previous = NULL;

@@ -732,7 +732,8 @@ static struct range *detach(struct shared_class *shared, uint32_t now, unsigned 
     while ((slab = shared->round_slab) != NULL && *looks > 0) {
         --*looks;
         atomic_store_relaxed(&shared->round_slab, slab->next);
-        if (slab->touched_at == 0 || !is_past(slab->touched_at, now))
+        if (slab->touched_at == 0 ||
+            !is_past(slab->touched_at - 1, now)) /* it may be a tick ahead */
             continue;
         slab->touched_at = 0;
         if ((size_t)(slab->cut - slab->used - slab->blank_blocks) * slab->block_size <
@@ -968,9 +969,12 @@ static void visit_range(const struct range *range, size_t first, unsigned tag,
     walk->visit(&region, walk->context);
 }
 
-static void walk_leaf(size_t first, const struct walk *walk)
+/* From a granule of a leaf to its end, or as far as the last range reaches. Returns where. */
+static size_t walk_leaf(size_t granule, const struct walk *walk)
 {
-    for (size_t granule = first; granule < first + LEAF_GRANULES;) {
+    size_t end = (granule / LEAF_GRANULES + 1) * LEAF_GRANULES;
+
+    while (granule < end) {
         unsigned tag = page_map_tag(granule);
         const struct range *range = page_map_range(granule);
         bool begins = tag == TAG_LARGE || tag == TAG_FREE ||
@@ -979,15 +983,19 @@ static void walk_leaf(size_t first, const struct walk *walk)
             visit_range(range, granule, tag, walk);
         granule += begins ? range->granules : 1;
     }
+    return granule;
 }
 
 void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
 {
     struct walk walk = {visit, context};
+    size_t done = 0; /* a range may end in another leaf than it begins in */
 
-    for (size_t i = 0; i < ROOT_ENTRIES; i++)
-        if (page_map.root[i] != 0)
-            walk_leaf(i * LEAF_GRANULES, &walk);
+    for (size_t i = 0; i < ROOT_ENTRIES; i++) {
+        size_t first = i * LEAF_GRANULES > done ? i * LEAF_GRANULES : done;
+        if (page_map.root[i] != 0 && first < (i + 1) * LEAF_GRANULES)
+            done = walk_leaf(first, &walk);
+    }
 }
 
 void backend_free_blocks(const struct hak_region *region, uint64_t *set)

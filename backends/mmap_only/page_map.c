@@ -31,10 +31,9 @@ bool page_map_cover(size_t first, size_t last)
 
 const struct range *page_map_range_around(size_t granule)
 {
-    const struct range *end = NULL; /* what ends at the granule may well begin there, too */
-    size_t at = granule;
+    const struct range *end = NULL; /* of what begins further down */
 
-    for (; at > 0; at--) {
+    for (size_t at = granule; at > 0; at--) {
         if (page_map.root[at / LEAF_GRANULES] == 0) {
             at = at / LEAF_GRANULES * LEAF_GRANULES + (at < LEAF_GRANULES);
             continue;
@@ -43,13 +42,17 @@ const struct range *page_map_range_around(size_t granule)
         const struct range *range = page_map_range(at);
         if (tag == TAG_NONE)
             continue;
-        if (at != granule)
-            return at + range->granules > granule ? range : end;
-        if (tag == TAG_LARGE)
-            return range;
-        if (tag < TAG_FREE)
-            return page_map_range(at - range->distance);
-        end = range;
+        if (tag == TAG_TAKEN) {
+            if (at != granule)
+                return end;
+            end = range;
+            continue;
+        }
+        if (tag == TAG_FREE) /* either end */
+            range = page_map_range(range->first);
+        else if (tag != TAG_LARGE)
+            range = page_map_range(at - range->distance);
+        return granule - range->first < range->granules ? range : end;
     }
     return end;
 }

@@ -41,7 +41,8 @@
 #define TAG_FREE   0xfffdu /* both ends of a free range */
 #define CODE_CLASS HAK_CLASS_SCALE
 
-/* What is known of a range, kept at its first granule; `granules` at the last one of a free range, too. */
+/* What is known of a range, kept at its first granule; `first` and `granules` at the last one of a free range,
+ * too. */
 struct range {
     struct range
         *next; /* of the class's slabs with something to give; free ranges of like length */

@@ -154,6 +154,69 @@ Test(mmap_only, every_granule_of_a_slab_has_its_class)
     }
 }
 
+/* ── what is ours ────────────────────────────────────────────────────────────────────────────── */
+
+enum { REGIONS_MOST = 4096 };
+
+static struct hak_region regions[REGIONS_MOST];
+static size_t region_count;
+
+static void note_region(const struct hak_region *region, void *unused)
+{
+    (void)unused;
+    cr_assert_lt(region_count, REGIONS_MOST);
+    regions[region_count++] = *region;
+}
+
+/* All ranges, each once, in the order of addresses, and nothing beside them is taken for one. */
+static void check_regions(void)
+{
+    size_t granules = 0;
+
+    region_count = 0;
+    backend_walk(note_region, NULL);
+    for (size_t i = 0; i < region_count; i++) {
+        char *base = regions[i].base, *end = base + regions[i].size;
+        granules += regions[i].size >> GRANULE_SHIFT;
+        cr_assert(backend_owns(base) && backend_owns(base + regions[i].size / 2) &&
+                  backend_owns(end - 1));
+        if (i + 1 < region_count && (char *)regions[i + 1].base == end)
+            continue;
+        for (size_t away = 0; away < 8 * MIB; away += GRANULE_SIZE)
+            if (i + 1 == region_count || end + away < (char *)regions[i + 1].base)
+                cr_assert(!backend_owns(end + away), "%zu KiB above a range", away / KIB);
+    }
+    cr_assert_eq(granules, mapping_figures().mapped);
+}
+
+Test(mmap_only, what_lies_above_a_free_range_is_not_ours)
+{
+    char *block = backend_large_alloc(NULL, DIRTY_MOST / 2 * GRANULE_SIZE, 1).base;
+
+    cr_assert_not_null(block);
+    check_regions();
+    backend_free(shard, block, "test");
+    check_regions();
+}
+
+/* A leaf of the page map ends at each multiple of 4 GiB. */
+Test(mmap_only, a_walk_sees_a_range_of_two_leaves_once)
+{
+    const size_t size = (DIRTY_MOST / 2 + 1) * GRANULE_SIZE; /* which does not divide 4 GiB */
+
+    for (size_t tried = 0; tried <= ((size_t)4 << 30) / size; tried++) {
+        char *block = backend_large_alloc(NULL, size, 1).base;
+        cr_assert_not_null(block);
+        if ((uintptr_t)block >> 32 == (uintptr_t)(block + size - 1) >> 32)
+            continue;
+        check_regions();
+        backend_free(shard, block, "test");
+        check_regions();
+        return;
+    }
+    cr_assert(false, "no block came to lie across a multiple of 4 GiB");
+}
+
 /* ── mapping and unmapping ───────────────────────────────────────────────────────────────────── */
 
 Test(mmap_only, empty_slabs_are_unmapped)
