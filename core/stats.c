@@ -33,6 +33,14 @@ static void mix(struct look *look, uint64_t value)
 }
 
 /* Looks at all heaps; with `stats`, also adds what caches hold. */
+/* Blocks of a class in a heap's cache. More than a cache can hold is what its owner, at work, makes it look like. */
+static size_t held_by(const struct hak_heap *heap, hak_class cls)
+{
+    size_t held = frontend_held(&heap->cache, cls);
+
+    return held <= CONFIG_CACHE_BYTES / CONFIG_MIN_BLOCK ? held : 0;
+}
+
 static struct look look_around(struct hak_stats *stats)
 {
     struct look look = {.quiet = true};
@@ -45,7 +53,7 @@ static struct look look_around(struct hak_stats *stats)
         look.parked += heap->parked;
         mix(&look, atomic_load_relaxed(&heap->cold_paths));
         for (unsigned i = 0; i < HAK_CLASSES; i++) {
-            size_t held = frontend_held(&heap->cache, hak_class_at(i));
+            size_t held = held_by(heap, hak_class_at(i));
             mix(&look, held);
             if (stats)
                 stats->by_class[i].cached += held;
@@ -228,7 +236,7 @@ static size_t room_for_held(void)
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
         size_t blocks = backend_kept(&heap->shard) / CONFIG_MIN_BLOCK;
         for (unsigned i = 0; i < HAK_CLASSES && blocks < most; i++)
-            blocks += frontend_held(&heap->cache, hak_class_at(i));
+            blocks += held_by(heap, hak_class_at(i));
         room += blocks < most ? blocks : most;
     }
     for (unsigned i = 0; i < HAK_CLASSES; i++)

@@ -916,9 +916,12 @@ size_t backend_kept(const struct hak_shard *shard)
 {
     size_t bytes = shard->kept_bytes;
 
-    for (int i = 0; i < OUTGOING_SLOTS; i++)
-        if (shard->outgoing[i].slab)
-            bytes += shard->outgoing[i].chain.count * shard->outgoing[i].slab->block_size;
+    for (int i = 0; i < OUTGOING_SLOTS; i++) {
+        const struct slab *slab =
+            atomic_load_relaxed(&shard->outgoing[i].slab); /* others ask, too */
+        if (slab)
+            bytes += shard->outgoing[i].chain.count * slab->block_size;
+    }
     return bytes;
 }
 

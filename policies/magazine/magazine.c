@@ -254,8 +254,8 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 
     if (cache == NULL)
         return depot_held(cls);
-    const struct magazine *full =
-        cache->previous[index].full ? cache->previous[index].magazine : NULL;
+    const struct magazine_previous *previous = &cache->previous[index];
+    const struct magazine *full = previous->full ? atomic_load_relaxed(&previous->magazine) : NULL;
     return cache->bin[index].count + (full ? full->capacity : 0);
 }
 
@@ -266,11 +266,17 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
         depot_walk(visit, context);
         return;
     }
+    /* Whoever owns the cache may be changing it, so that a count need not be that of the magazine. */
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine_previous *previous = &cache->previous[i];
-        const struct magazine *loaded = cache->bin[i].loaded;
-        const struct magazine *full = previous->full ? previous->magazine : NULL;
-        uint32_t count = cache->bin[i].count;
+        const struct magazine *loaded = atomic_load_relaxed(&cache->bin[i].loaded);
+        const struct magazine *full =
+            previous->full ? atomic_load_relaxed(&previous->magazine) : NULL;
+        uint32_t count = atomic_load_relaxed(&cache->bin[i].count);
+        if (loaded == NULL)
+            count = 0;
+        else if (count > loaded->capacity)
+            count = loaded->capacity;
         for (uint32_t n = 0; n < count && visit(loaded->rounds[n], context); n++)
             ;
         for (uint32_t n = 0; full && n < full->capacity && visit(full->rounds[n], context); n++)

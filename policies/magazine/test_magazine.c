@@ -167,6 +167,30 @@ Test(magazine, every_block_that_went_out_is_held_or_handed_out)
     cr_assert_eq(walked, frontend_held(NULL, cls));
 }
 
+/* As who walks over another thread's cache may find it: the magazine and the count of two moments. */
+Test(magazine, a_walk_over_a_cache_that_changes_stays_in_its_magazines)
+{
+    hak_class cls = hak_class_of(64);
+    unsigned index = hak_class_index(cls);
+    size_t walked = 0;
+
+    release(cls, alloc(cls));
+    struct magazine *loaded = cache.bin[index].loaded;
+    uint32_t count = cache.bin[index].count;
+    cr_assert(loaded != NULL && count > 0);
+    cache.bin[index].loaded = NULL;
+    frontend_walk(&cache, count_block, &walked);
+    cr_assert_eq(walked, 0);
+    cache.bin[index].loaded = loaded;
+    for (uint32_t i = count; i < loaded->capacity; i++)
+        loaded->rounds[i] = loaded->rounds[0];
+    cache.bin[index].count = 1000 * loaded->capacity;
+    frontend_walk(&cache, count_block, &walked);
+    cr_assert_leq(walked, loaded->capacity);
+    cache.bin[index].count = count;
+    cr_assert_sound();
+}
+
 Test(magazine, going_up_and_down_by_less_than_a_magazine_stays_in_the_cache)
 {
     hak_class cls = hak_class_of(64);

@@ -370,6 +370,7 @@ Test(stats, under_eight_threads_figures_are_marked_and_nothing_breaks)
         size_t count = 0;
         approximate += !stats.exact;
         cr_assert_leq(stats.live_blocks, 1000000);
+        cr_assert_leq(stats.cached, 2 * (HAMMERS + 1) * CONFIG_CACHE_BYTES);
         approximate += !hak_walk(note_nothing, &count);
         cr_assert_leq(count, 1000000);
     }

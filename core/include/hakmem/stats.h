@@ -17,7 +17,8 @@
  * stops other threads' refills and flushes for as long (about a microsecond for each slab), but no hit.
  * The figures are exact when no other thread is inside the allocator meanwhile; else `exact` is 0, and they are
  * off by what those threads were just doing, and the two sums may not hold. Blocks that lay in the caches of other
- * threads at a fork are lost to the child, and are live in its statistics. */
+ * threads at a fork are lost to the child, and are live in its statistics; a thread that was inside the allocator
+ * at the fork stays so in the child, whose figures are approximate for good. */
 #ifndef HAKMEM_STATS_H
 #define HAKMEM_STATS_H
 
