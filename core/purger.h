@@ -40,7 +40,7 @@ static inline void hak_purger_note(void)
 
 /* On the cold paths of malloc, outside of the heap: starts the thread if there should be one by now. free does
  * not, as it is called where no thread can be made: by libc itself, under the locks of its stacks.
- * pre: the calling thread's heap */
+ * pre: the heap that the calling thread has, or had for this call */
 extern bool hak_purger_started;
 
 static inline void hak_purger_want(const struct hak_heap *heap)

@@ -325,7 +325,7 @@ static void purge_for_owner(struct slab *slab, uint64_t word)
 
     if (!purged)
         count_complete(slab->run_granules);
-    /* Pages that did not go still hold the chain. */
+    /* If it was refused, pages may have gone all the same. Nobody follows the links of a slab that is all free. */
     atomic_store_release(&slab->remote,
                          purged ? REMOTE_QUEUED | REMOTE_ALL_FREE : word & ~(uint64_t)REMOTE_BUSY);
 }

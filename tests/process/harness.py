@@ -76,8 +76,9 @@ def describe_status(status):
 class Build:
     """One built library, and the test programs compiled beside it, each once."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, partly=False):
         self.folder = pathlib.Path(folder).resolve()
+        self.partly = partly  # of what takes longest, a part
         self.library = self.folder / "libhakmem.so"
         self.archive = self.folder / "libhakmem.a"
         self.include = self.folder / "include"
