@@ -732,8 +732,8 @@ static struct range *detach(struct shared_class *shared, uint32_t now, unsigned 
     while ((slab = shared->round_slab) != NULL && *looks > 0) {
         --*looks;
         atomic_store_relaxed(&shared->round_slab, slab->next);
-        if (slab->touched_at == 0 ||
-            !is_past(slab->touched_at - 1, now)) /* it may be a tick ahead */
+        /* The stamp may be a tick ahead. */
+        if (slab->touched_at == 0 || !is_past(slab->touched_at - 1, now))
             continue;
         slab->touched_at = 0;
         if ((size_t)(slab->cut - slab->used - slab->blank_blocks) * slab->block_size <

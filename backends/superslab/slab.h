@@ -104,8 +104,7 @@ struct slab {
     uint32_t freed_at; /* os_clock_ms; when the oldest part of a dirty run was freed */
     uint8_t state;     /* enum run_state, at the first and the last granule */
     bool zeroed;       /* a clean run that reads as zeros */
-    uint8_t
-        moved; /* of a large block that was moved here, the mappings that came with it; else 0 */
+    uint8_t moved;     /* mappings that a large block was moved here with; else 0 */
     uint16_t distance; /* granules back to the first of its slab */
 };
 

@@ -912,13 +912,13 @@ void *backend_move(void *pointer, size_t size)
     return granule_address(to);
 }
 
+/* Any thread may ask. */
 size_t backend_kept(const struct hak_shard *shard)
 {
     size_t bytes = shard->kept_bytes;
 
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
-        const struct slab *slab =
-            atomic_load_relaxed(&shard->outgoing[i].slab); /* others ask, too */
+        const struct slab *slab = atomic_load_relaxed(&shard->outgoing[i].slab);
         if (slab)
             bytes += shard->outgoing[i].chain.count * slab->block_size;
     }
