@@ -60,36 +60,49 @@ static void hak_cold lock_contended(struct hak_lock *lock)
         futex(&lock->state, WAIT_PRIVATE, CONTENDED);
 }
 
-/* The thread that forks; 0: none does. Only one can, as it holds all locks. */
-static pthread_t forker;
+/* The thread that forks, of which there is one at most, as it holds all locks; and one that ends the process. 0: none. */
+static pthread_t forker, dying;
+
+/* Whether there are such: all that a lock looks at as a rule. */
+enum { FORKING = 1, DYING = 2 };
+static uint32_t exceptions;
+
+static bool is_me(const pthread_t *thread)
+{
+    pthread_t who = atomic_load_relaxed(thread);
+
+    return who != 0 && who == pthread_self();
+}
 
 void hak_lock_forking(bool forking)
 {
     atomic_store_relaxed(&forker, forking ? pthread_self() : 0);
+    if (forking)
+        __atomic_fetch_or(&exceptions, FORKING, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(&exceptions, ~(uint32_t)FORKING, __ATOMIC_RELAXED);
 }
 
 bool hak_lock_is_forking(void)
 {
-    pthread_t thread = atomic_load_relaxed(&forker);
-
-    return unlikely(thread != 0) && thread == pthread_self();
+    return unlikely(atomic_load_relaxed(&exceptions) != 0) && is_me(&forker);
 }
-
-/* The thread that ends the process; 0: none does. */
-static pthread_t dying;
 
 void hak_lock_dying(void)
 {
     atomic_store_relaxed(&dying, pthread_self());
+    __atomic_fetch_or(&exceptions, DYING, __ATOMIC_RELAXED);
+}
+
+static hak_cold bool is_exceptional(const struct hak_lock *lock)
+{
+    return is_me(&forker) || (lock->rank <= HAK_RANK_INSIDE && is_me(&dying));
 }
 
 /* Whether the calling thread may pass the lock as if it were not there. */
-static bool is_passed(const struct hak_lock *lock)
+static inline bool is_passed(const struct hak_lock *lock)
 {
-    pthread_t thread = atomic_load_relaxed(&dying);
-
-    return hak_lock_is_forking() ||
-           (unlikely(thread != 0) && thread == pthread_self() && lock->rank <= HAK_RANK_INSIDE);
+    return unlikely(atomic_load_relaxed(&exceptions) != 0) && is_exceptional(lock);
 }
 
 static void take(struct hak_lock *lock, unsigned nested)
