@@ -1035,9 +1035,13 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
     }
 }
 
+/* Asked of any address, by a thread that nothing else has told of a new leaf. */
 bool backend_has(const void *address)
 {
-    return tag_of(address) != TAG_NONE;
+    uintptr_t high = (uintptr_t)address >> 32;
+
+    return high < ROOT_ENTRIES && atomic_load_acquire(&page_map.root[high]) != 0 &&
+           tag_of(address) != TAG_NONE;
 }
 
 /* Of a leaf, only what describes a mapped granule is touched. */
