@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/bins.h"
 
-#include "core/os.h"
+#include "core/clock.h"
 
 /* Bytes of a class's first chain: small, so that a program which wants a few blocks of each of many
  * sizes touches little memory. */
@@ -207,7 +207,7 @@ static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index
  * is refilled. */
 bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
 
     if ((uint64_t)(now - bins->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
         return false;

@@ -43,7 +43,7 @@ struct hak_bins {
     uint16_t most[HAK_CLASSES]; /* the longest that a class's list may ever be; constant */
     const struct hak_block
         *seen[HAK_CLASSES]; /* heads at the last round of upkeep; only compared */
-    uint32_t round_at;      /* os_clock_ms of that */
+    uint32_t round_at;      /* hak_clock_ms of that */
     size_t granted;         /* bytes that all bins together may hold */
     size_t budget;          /* most that may be granted; constant */
     unsigned victim;        /* index of the class that shrinks next */

@@ -357,14 +357,6 @@ bool os_charges_committed(void)
     return mode == '2';
 }
 
-uint32_t os_clock_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint32_t)now.tv_sec * 1000u + (uint32_t)(now.tv_nsec / 1000000);
-}
-
 /* A number in the base given; *at is left behind it. */
 static uintptr_t number_at(const char **at, unsigned base)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is asked of the operating system: address space, memory, time, one line on stderr. Every
+/* What is asked of the operating system: address space, memory, one line on stderr. Every
  * function here leaves errno as it was, so that free may call any of them. Sizes are in bytes and
  * multiples of the page size. */
 #ifndef HAK_OS_H
@@ -95,9 +95,6 @@ size_t os_address_limit(void);
 
 /* Whether the kernel charges committed memory whether or not it is touched (overcommit mode 2). */
 bool os_charges_committed(void);
-
-/* Milliseconds of a monotonic clock that costs no system call; coarse (a few ms). Wraps. */
-uint32_t os_clock_ms(void);
 
 /* Bytes of this process's memory in transparent huge pages, of those mappings for which `ours` says true. 0 where
  * the kernel does not tell. */

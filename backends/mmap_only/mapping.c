@@ -2,6 +2,7 @@
 #include "core/backend.h"
 
 #include "backends/mmap_only/mapping.h"
+#include "core/clock.h"
 #include "core/lock.h"
 #include "core/os.h"
 
@@ -489,7 +490,7 @@ struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *z
     mapping_lock();
     struct range *range = take_free(granules, align, zeroed);
     /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
-    if (range == NULL && is_due(os_clock_ms()))
+    if (range == NULL && is_due(hak_clock_ms()))
         release_oldest(TICK_GRANULES);
     if (range == NULL)
         range = take_fresh(granules, align, batch, zeroed);
@@ -506,7 +507,7 @@ static void free_taken(struct range *range)
         give_back(range); /* it would not join its neighbours */
         return;
     }
-    insert(range->first, range->granules, (struct kind){.dirty = true, .freed_at = os_clock_ms()});
+    insert(range->first, range->granules, (struct kind){.dirty = true, .freed_at = hak_clock_ms()});
     while (dirty_granules > DIRTY_GRANULES_MAX)
         release_oldest(dirty_granules - DIRTY_GRANULES_MAX);
 }

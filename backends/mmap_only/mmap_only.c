@@ -3,6 +3,7 @@
 #include "core/block_grid.h"
 
 #include "backends/mmap_only/mapping.h"
+#include "core/clock.h"
 #include "core/lock.h"
 #include "core/page_set.h"
 #include "core/os.h"
@@ -138,7 +139,7 @@ static void unlist(struct shared_class *shared, struct range *slab)
     slab->listed = false;
 }
 
-/* os_clock_ms of the last tick, as near as slabs need it; relaxed atomic. */
+/* hak_clock_ms of the last tick, as near as slabs need it; relaxed atomic. */
 static uint32_t clock_ticked;
 
 /* Free blocks of the slab come or go. */
@@ -892,7 +893,7 @@ static void tend_kept(struct hak_shard *shard, uint32_t now)
 
 bool backend_upkeep(struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     bool more = mapping_dirty() && mapping_release_due(now);
 
     atomic_store_relaxed(&clock_ticked, now);
@@ -902,7 +903,7 @@ bool backend_upkeep(struct hak_shard *shard)
 
 void backend_tick(struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
 
     if (now == shard->ticked_at)
         return;

@@ -61,7 +61,7 @@ struct range {
     size_t first;      /* its first granule */
     uint32_t granules; /* length */
     union {
-        uint32_t touched_at; /* a slab: os_clock_ms when free blocks last came or went, | 1; 0: its
+        uint32_t touched_at; /* a slab: hak_clock_ms when free blocks last came or went, | 1; 0: its
                                 pages are settled */
         uint32_t freed_at;   /* a dirty range: when the oldest part of it was freed */
     };

@@ -4,6 +4,7 @@
 #include "backends/superslab/dense.h"
 #include "backends/superslab/slab.h"
 #include "core/atomic.h"
+#include "core/clock.h"
 #include "core/lock.h"
 
 /* Free runs hang in bins by length: one length a bin up to EXACT granules, then four bins to a
@@ -318,7 +319,7 @@ static uint64_t purge_each(uint32_t run, size_t granules)
  * as if freed now. Returns how many were. */
 static size_t insert_each(uint32_t run, size_t granules, uint64_t purged)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     uint32_t refused = NO_RUN;
     size_t count = 0;
 
@@ -415,7 +416,7 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
         if (run != NO_RUN)
             break;
         /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
-        if (!retried && is_due(os_clock_ms()))
+        if (!retried && is_due(hak_clock_ms()))
             purge_oldest(TICK_GRANULES);
         else if (grow(wanted))
             continue;
@@ -438,7 +439,7 @@ void run_free(uint32_t first, size_t granules, bool clean)
 {
     run_lock();
     dense_returned(first, granules);
-    uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, os_clock_ms());
+    uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, hak_clock_ms());
     if (clean)
         give_back(run);
     while (dirty_granules > DIRTY_GRANULES_MAX &&

@@ -87,7 +87,7 @@ struct slab {
     uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
     uint16_t blank_pages; /* of all granules */
     uint32_t
-        touched_at; /* os_clock_ms when free blocks last came or went, | 1; 0: pages are settled */
+        touched_at; /* hak_clock_ms when free blocks last came or went, | 1; 0: pages are settled */
     struct slab *next; /* on the shard's list */
     struct slab *previous;
 
@@ -101,7 +101,7 @@ struct slab {
     uint32_t bin_previous;
     uint32_t age_next; /* dirty runs, the oldest first */
     uint32_t age_previous;
-    uint32_t freed_at; /* os_clock_ms; when the oldest part of a dirty run was freed */
+    uint32_t freed_at; /* hak_clock_ms; when the oldest part of a dirty run was freed */
     uint8_t state;     /* enum run_state, at the first and the last granule */
     bool zeroed;       /* a clean run that reads as zeros */
     uint8_t moved;     /* mappings that a large block was moved here with; else 0 */

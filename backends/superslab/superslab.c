@@ -6,6 +6,7 @@
 #include "backends/superslab/dense.h"
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
+#include "core/clock.h"
 
 #define OWNER_NONE    0u
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
@@ -54,7 +55,7 @@ bool backend_thread_init(struct hak_shard *shard)
         shard->granules = window.granules;
         shard->tags = window.tags;
         shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
-        shard->seen_at = shard->ticked_at = shard->round_at = os_clock_ms();
+        shard->seen_at = shard->ticked_at = shard->round_at = hak_clock_ms();
         shard->round_class = HAK_CLASSES;
     }
     run_unlock();
@@ -301,7 +302,8 @@ static void queue_push(struct hak_shard *shard, struct slab *slab)
 /* Whether a shard's owner has made no call for the purge delay, as far as can be seen. */
 static bool is_asleep(const struct hak_shard *owner)
 {
-    return (int32_t)(os_clock_ms() - atomic_load_relaxed(&owner->seen_at)) >= CONFIG_PURGE_DELAY_MS;
+    return (int32_t)(hak_clock_ms() - atomic_load_relaxed(&owner->seen_at)) >=
+           CONFIG_PURGE_DELAY_MS;
 }
 
 /* Granules of slabs all of whose blocks are on their remote words, and whose pages are still there;
@@ -1044,7 +1046,7 @@ static void look_after_ended(struct hak_shard *shard, uint32_t now)
 /* No sign of life: whether the owner sleeps is still to be seen. */
 bool backend_upkeep(struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     bool more = run_dirty() && run_purge_due(now);
 
     dense_tick(now);
@@ -1053,7 +1055,7 @@ bool backend_upkeep(struct hak_shard *shard)
 
 void backend_tick(struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     unsigned purged = 0;
 
     if (now == shard->ticked_at && !shard->behind)
@@ -1081,7 +1083,7 @@ static bool purge_shard(struct hak_shard *shard)
 
     backend_thread_exit(shard);
     round_class(shard, 0);
-    while (!round_step(shard, os_clock_ms(), 0, &purged))
+    while (!round_step(shard, hak_clock_ms(), 0, &purged))
         ;
     return purged > 0;
 }

@@ -73,7 +73,7 @@ struct hak_shard {
 
     /* shared with those who free this shard's blocks */
     _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */
-    uint32_t seen_at;                            /* atomic; os_clock_ms of the owner's last tick */
+    uint32_t seen_at;                            /* atomic; hak_clock_ms of the owner's last tick */
 };
 
 static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)

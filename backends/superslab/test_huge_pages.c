@@ -81,7 +81,7 @@ static void check_and_free(size_t size, size_t kept)
 /* Slow-path calls for so long. */
 static void live_on(uint32_t ms)
 {
-    uint32_t start = os_clock_ms();
+    uint32_t start = hak_clock_ms();
 
     do {
         void *large[40];
@@ -90,7 +90,7 @@ static void live_on(uint32_t ms)
         for (int i = 0; i < 40; i++)
             hak_free(large[i]);
         usleep(1000);
-    } while (os_clock_ms() - start < ms);
+    } while (hak_clock_ms() - start < ms);
 }
 
 static void skip_unless_possible(void)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "backends/superslab/slab.h"
+#include "core/clock.h"
 #include "core/heap.h"
 #include "tests/contract/support.h"
 
@@ -17,7 +18,7 @@ TestSuite(memory, .timeout = 120);
 /* Slow-path calls for so long, a few at a time. */
 static void live_on(uint32_t ms)
 {
-    uint32_t start = os_clock_ms();
+    uint32_t start = hak_clock_ms();
 
     do {
         void *blocks[40];
@@ -26,7 +27,7 @@ static void live_on(uint32_t ms)
         for (int i = 0; i < 40; i++)
             hak_free(blocks[i]);
         usleep(2000);
-    } while (os_clock_ms() - start < ms);
+    } while (hak_clock_ms() - start < ms);
 }
 
 /* What a policy's store for all threads holds comes to the slabs within one delay, what is kept at hand within

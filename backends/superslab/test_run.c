@@ -6,6 +6,7 @@
 
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
+#include "core/clock.h"
 
 static bool zeroed;
 
@@ -101,7 +102,7 @@ Test(run, nothing_is_purged_before_it_is_due)
     if (CONFIG_PURGE_DELAY_MS < 100)
         return;
     run_free(run_alloc(4, 1, &zeroed), 4, false);
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     cr_assert(!run_purge_due(now));
     cr_assert(run_dirty());
     cr_assert(!run_purge_due(now + CONFIG_PURGE_DELAY_MS + 50));
@@ -131,7 +132,7 @@ Test(run, a_locked_page_keeps_its_granule_alone)
         cr_skip_test("no page can be locked here");
     run_free(run, GRANULES, false);
     run_free(other, GRANULES, false);
-    uint32_t later = os_clock_ms() + CONFIG_PURGE_DELAY_MS + 50;
+    uint32_t later = hak_clock_ms() + CONFIG_PURGE_DELAY_MS + 50;
     for (int i = 0; i < 20; i++)
         run_purge_due(later);
     cr_assert_eq(dirty_granules(), 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/frontend.h"
-#include "core/os.h"
+#include "core/clock.h"
 
 /* Full magazines that one tick gives back to the slabs. */
 enum { REAP_FULL = 8 };
@@ -292,7 +292,7 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
 void frontend_thread_init(struct hak_cache *cache)
 {
     cache->home = depot_home();
-    cache->ticked_at = os_clock_ms();
+    cache->ticked_at = hak_clock_ms();
 }
 
 void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
@@ -346,7 +346,7 @@ static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
 
 bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
     struct magazine *full;
     hak_class cls;
 
@@ -360,7 +360,7 @@ bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
 
     if (now == cache->ticked_at)
         return;

@@ -55,7 +55,7 @@ struct hak_cache {
     size_t granted;              /* bytes that all magazines together may hold */
     unsigned victim;             /* index of the class that gives way next */
     uint32_t ticked_at;
-    uint32_t round_at; /* os_clock_ms of the last round of upkeep */
+    uint32_t round_at; /* hak_clock_ms of the last round of upkeep */
     /* What each class last had on top at that; only compared. */
     const void *seen[HAK_CLASSES];
 };

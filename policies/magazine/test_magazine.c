@@ -7,7 +7,7 @@
 
 #include "core/bins.h"
 #include "core/frontend.h"
-#include "core/os.h"
+#include "core/clock.h"
 
 static struct hak_cache cache, other;
 static struct hak_shard shard; /* one for both: the fake back end knows no owners */
@@ -115,7 +115,7 @@ static struct depot_cell *cell_of(const struct hak_cache *of, hak_class cls)
 /* Ends an interval of every cell as if it had lasted long enough, with whole rounds of the reaper. */
 static void pass_an_interval(void)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
 
     for (int i = 0; i < CONFIG_DEPOT_SHARDS; i++)
         for (unsigned c = 0; c < HAK_CLASSES; c++)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "core/os.h"
+#include "core/clock.h"
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
@@ -89,7 +89,7 @@ void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
-    uint32_t now = os_clock_ms();
+    uint32_t now = hak_clock_ms();
 
     if ((uint64_t)(now - cache->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
         return;

@@ -34,7 +34,7 @@ struct shelf {
 struct hak_cache {
     struct shelf shelves[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
-    uint32_t round_at; /* os_clock_ms of that round */
+    uint32_t round_at; /* hak_clock_ms of that round */
 };
 
 static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
