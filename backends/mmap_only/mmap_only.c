@@ -31,6 +31,7 @@ struct shared_class {
     /* A round of upkeep visits every slab that is filled. */
     uint32_t round_at;        /* when the last one began; relaxed reads without the lock */
     struct range *round_slab; /* the next one; relaxed reads without the lock */
+    struct range *trim_slab;  /* likewise of a trim, which leaves no slab for later */
 };
 
 static struct shared_class classes[HAK_CLASSES] = {
@@ -106,6 +107,12 @@ static struct hak_grid grid_of(const struct range *slab)
     return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
 }
 
+/* Blocks on its list of free ones. */
+static size_t free_in(const struct range *slab)
+{
+    return slab->cut - slab->used - slab->blank_blocks;
+}
+
 static bool has_something(const struct range *slab)
 {
     return slab->free || slab->blank_blocks > 0 || slab->cut < slab->capacity;
@@ -130,6 +137,8 @@ static void unlist(struct shared_class *shared, struct range *slab)
 {
     if (shared->round_slab == slab)
         atomic_store_relaxed(&shared->round_slab, slab->next);
+    if (shared->trim_slab == slab)
+        shared->trim_slab = slab->next;
     if (slab->next)
         slab->next->previous = slab->previous;
     if (slab->previous)
@@ -204,7 +213,7 @@ static void take_free(struct range *slab, size_t max, struct taken *taken)
 {
     struct hak_block *head = slab->free;
     struct hak_block *last = head;
-    size_t free = slab->cut - slab->used - slab->blank_blocks;
+    size_t free = free_in(slab);
     size_t wanted = max - taken->chain.count;
     size_t count = 1;
 
@@ -723,10 +732,27 @@ static bool is_past(uint32_t since, uint32_t now)
     return (uint64_t)(now - since) + 1 > ROUND_MS;
 }
 
-/* The next slab of a round whose pages may go, taken off its list; its free blocks are the caller's. NULL: there
- * is none among those that were looked at.
+/* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.
+ * An empty chain: too few of them for a page to be free, and the slab stays where it is.
  * pre: the class's lock is held */
-static struct range *detach(struct shared_class *shared, uint32_t now, unsigned *looks)
+static struct hak_chain detach(struct shared_class *shared, struct range *slab)
+{
+    struct hak_chain free = {slab->free, free_in(slab)};
+
+    slab->touched_at = 0;
+    if (free.count * slab->block_size < os_page_size())
+        return (struct hak_chain){NULL, 0};
+    unlist(shared, slab);
+    slab->purged = true;
+    slab->free = NULL;
+    slab->used += (uint32_t)free.count;
+    return free;
+}
+
+/* The next slab of a round that has been left alone for long enough. NULL: there is none among those that were looked
+ * at.
+ * pre: the class's lock is held */
+static struct range *next_of_round(struct shared_class *shared, uint32_t now, unsigned *looks)
 {
     struct range *slab;
 
@@ -734,15 +760,8 @@ static struct range *detach(struct shared_class *shared, uint32_t now, unsigned 
         --*looks;
         atomic_store_relaxed(&shared->round_slab, slab->next);
         /* The stamp may be a tick ahead. */
-        if (slab->touched_at == 0 || !is_past(slab->touched_at - 1, now))
-            continue;
-        slab->touched_at = 0;
-        if ((size_t)(slab->cut - slab->used - slab->blank_blocks) * slab->block_size <
-            os_page_size())
-            continue;
-        unlist(shared, slab);
-        slab->purged = true;
-        return slab;
+        if (slab->touched_at != 0 && is_past(slab->touched_at - 1, now))
+            return slab;
     }
     return NULL;
 }
@@ -820,18 +839,23 @@ static void attach(struct shared_class *shared, struct range *slab, uint32_t cou
     delete_slabs(empty);
 }
 
-/* Purges the free pages of a slab that has been taken off its list. pre: the lock is not held */
-static void purge(struct shared_class *shared, struct range *slab, struct hak_chain free)
+/* Purges the free pages of a slab that has been taken off its list, and links it again. Returns how many calls of the
+ * operating system that took.
+ * pre: the lock is held, but not while this goes on */
+static unsigned purge(struct shared_class *shared, struct range *slab, struct hak_chain free)
 {
     struct hak_slab_shape shape = shape_of(slab);
     struct hak_block_set blocks;
 
+    hak_unlock(&shared->lock);
     hak_block_set_clear(&shape, &blocks);
     add_chain(slab, &shape, free, &blocks);
     add_blank(slab, &shape, blocks.words);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);
-    hak_purge_pages(&shape, &going);
+    unsigned calls = hak_purge_pages(&shape, &going);
     attach(shared, slab, (uint32_t)free.count, &blocks, &going);
+    hak_lock(&shared->lock);
+    return calls;
 }
 
 /* Begins a round of a class if one is due, and goes on with it. Returns whether it is over. */
@@ -850,14 +874,12 @@ static bool round_go_on(struct shared_class *shared, uint32_t now, unsigned *loo
         atomic_store_relaxed(&shared->round_at, now);
         atomic_store_relaxed(&shared->round_slab, shared->filled);
     }
-    while (*walks > 0 && (slab = detach(shared, now, looks)) != NULL) {
-        --*walks;
-        struct hak_chain free = {slab->free, slab->cut - slab->used - slab->blank_blocks};
-        slab->free = NULL;
-        slab->used += (uint32_t)free.count;
-        hak_unlock(&shared->lock);
-        purge(shared, slab, free);
-        hak_lock(&shared->lock);
+    while (*walks > 0 && (slab = next_of_round(shared, now, looks)) != NULL) {
+        struct hak_chain free = detach(shared, slab);
+        if (free.count > 0) {
+            --*walks;
+            purge(shared, slab, free);
+        }
     }
     bool over = shared->round_slab == NULL;
     hak_unlock(&shared->lock);
@@ -883,6 +905,30 @@ static bool tend_classes(uint32_t now, unsigned classes_most)
     return !over;
 }
 
+/* Purges all free pages of a class's slabs, however lately they were touched. Two threads that trim at the same time
+ * share one walk: the second begins it anew, and both go on until it has come to the end.
+ * Returns whether any went back. */
+static bool trim_class(struct shared_class *shared)
+{
+    struct range *slab;
+    unsigned calls = 0;
+
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return false;
+    hak_lock(&shared->lock);
+    shared->trim_slab = shared->filled;
+    while ((slab = shared->trim_slab) != NULL) {
+        shared->trim_slab = slab->next;
+        if (slab->touched_at == 0)
+            continue;
+        struct hak_chain free = detach(shared, slab);
+        if (free.count > 0)
+            calls += purge(shared, slab, free);
+    }
+    hak_unlock(&shared->lock);
+    return calls > 0;
+}
+
 static void tend_kept(struct hak_shard *shard, uint32_t now)
 {
     if (is_past(shard->kept_since, now)) {
@@ -905,14 +951,14 @@ void backend_tick(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
 
-    if (now == shard->ticked_at)
+    if (now == shard->ticked_at && !shard->behind)
         return;
     shard->ticked_at = now;
     atomic_store_relaxed(&clock_ticked, now);
-    if (mapping_dirty())
-        mapping_release_due(now);
+    shard->behind = mapping_dirty() && mapping_release_due(now);
     tend_kept(shard, now);
-    tend_classes(now, CLASSES_MOST);
+    if (tend_classes(now, CLASSES_MOST))
+        shard->behind = true;
     hak_assert_expensive(backend_valid(shard));
 }
 
@@ -928,6 +974,8 @@ size_t backend_footprint(void)
 
 bool backend_trim(struct hak_shard *shard)
 {
+    bool purged = false;
+
     kept_sort_all(shard);
     /* A fork may have left some with the heaps of threads that are no more. */
     for (unsigned tried = 0;; tried++) {
@@ -937,7 +985,9 @@ bool backend_trim(struct hak_shard *shard)
         kept_sort_all(claimed);
         hak_heap_release(claimed);
     }
-    return mapping_release_all();
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        purged |= trim_class(&classes[i]);
+    return mapping_release_all() || purged;
 }
 
 /* ── walks: all locks are held, so that only what a shard keeps can change ───────────────────── */
@@ -1004,7 +1054,7 @@ void backend_free_blocks(const struct hak_region *region, uint64_t *set)
     const struct range *slab = page_map_range(granule_of(region->base));
     struct hak_slab_shape shape = shape_of(slab);
     const struct hak_block *block = slab->free;
-    size_t left = slab->free ? slab->cut - slab->used - slab->blank_blocks : 0;
+    size_t left = slab->free ? free_in(slab) : 0;
 
     for (; left > 0 && on_grid(slab, block); left--, block = block->next)
         hak_set_add(set, (uint32_t)((const char *)block - shape.base) / shape.block_size);
@@ -1056,7 +1106,7 @@ static bool slab_valid(const struct range *slab, hak_class cls)
 {
     struct hak_slab_shape shape = shape_of(slab);
     size_t count = 0;
-    size_t free = slab->cut - slab->used - slab->blank_blocks;
+    size_t free = free_in(slab);
     size_t blank = 0;
 
     for (size_t page = 0; page < hak_pages_cut(&shape); page++)

@@ -13,7 +13,7 @@
  * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot
  * serve takes the lock of its class, for a batch.
  *
- * Any thread's tick purges free pages of partly live slabs. It takes a slab off its list and has the free
+ * Any thread's tick purges free pages of partly live slabs, and a trim all of them. It takes a slab off its list and has the free
  * blocks, which then count as used, to itself; without the lock it purges the pages that only they
  * overlap, and then gives the blocks back: those that begin in such a page are *blank*, to be cut again.
  * Slabs with other free blocks are used first.
@@ -47,6 +47,7 @@ struct hak_shard {
     unsigned victim; /* index of the class whose kept chains give way next */
     uint32_t ticked_at;
     uint32_t kept_since; /* what is kept came after this */
+    bool behind;         /* the last tick left work that is overdue */
     struct hak_chain_stack kept[HAK_CLASSES];
 };
 

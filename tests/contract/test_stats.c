@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/atomic.h"
+#include "core/os.h"
 #include "core/size_class.h"
 #include "tests/contract/support.h"
 
@@ -275,6 +276,35 @@ Test(stats, a_walk_ends_when_told)
     walked.most = 7;
     cr_assert(!hak_walk(note, &walked));
     cr_assert_eq(walked.count, 7);
+}
+
+/* ── trim ────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Of partly live slabs no page is left that no live block overlaps. Of blocks longer than a page the statistics do not
+ * count all pages that have gone. */
+Test(stats, trim_leaves_only_the_pages_of_live_blocks)
+{
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return;
+    for (unsigned i = 0; i < HAK_CLASSES && hak_class_sizes[i] <= os_page_size(); i += 3) {
+        size_t size = hak_class_sizes[i];
+        size_t live = 0;
+        allocate(size, 0, COUNT);
+        for (size_t k = 0; k < COUNT; k++)
+            if (k % 100 == 0)
+                live++;
+            else
+                release(k, k + 1);
+        cr_assert(hak_malloc_trim(0));
+        struct hak_stats stats = now();
+        cr_assert_adds_up(&stats);
+        cr_assert_eq(stats.live, live * size);
+        cr_assert_eq(stats.dirty, 0);
+        /* One block may lie across two pages, and the last page of each slab may hold what was never cut. */
+        cr_assert_leq(stats.slabs - stats.uncut - stats.purged,
+                      (2 * live + stats.by_class[i].slabs) * os_page_size(), "of %zu bytes", size);
+        release(0, COUNT);
+    }
 }
 
 /* ── text ────────────────────────────────────────────────────────────────────────────────────── */
