@@ -6,12 +6,12 @@
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
-#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
 #include "core/environment.h"
+#include "core/kernel.h"
 #include "core/os.h"
 #include "core/text.h"
 
@@ -49,8 +49,8 @@ static bool read_stats(const char *value)
         stats_wanted = STATS_JSON;
     else
         return is_off(value);
-    int copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
-    stats_file = copy >= 0 ? copy : STDERR_FILENO;
+    long copy = kernel_duplicate(STDERR_FILENO, 100);
+    stats_file = copy >= 0 ? (int)copy : STDERR_FILENO;
     return true;
 }
 

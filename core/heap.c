@@ -6,6 +6,7 @@
 
 #include "core/atomic.h"
 #include "core/environment.h"
+#include "core/kernel.h"
 #include "core/lock.h"
 #include "core/os.h"
 #include "core/trace.h"
@@ -197,8 +198,9 @@ struct hak_heap *hak_heap_all(void)
 struct hak_heap *hak_heap_attach(void)
 {
     static bool key_wanted;
-    struct hak_heap *heap = hak_heap_take();
 
+    kernel_begin();
+    struct hak_heap *heap = hak_heap_take();
     if (heap == NULL)
         return NULL;
     heap->borrowed = hak_heap_mine == &hak_heap_ended;

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE
 #include "core/lock.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "core/atomic.h"
+#include "core/kernel.h"
+#include "core/syscall.h"
 
 enum { FREE, TAKEN, CONTENDED };
-
-/* The kernel's; not every libc comes with the header that names them. */
-enum { WAIT_PRIVATE = 0 | 128, WAKE_PRIVATE = 1 | 128 };
 
 /* Rounds of looking before sleeping: what is done under these locks takes some hundred cycles. */
 enum { SPINS = 100 };
@@ -35,14 +28,6 @@ static void note_released(const struct hak_lock *lock)
         held_ranks &= ~(1u << lock->rank);
 }
 
-static void futex(uint32_t *word, int operation, uint32_t value)
-{
-    int saved = errno;
-
-    syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
-    errno = saved;
-}
-
 static bool take_free(struct hak_lock *lock)
 {
     uint32_t expected = FREE;
@@ -57,26 +42,26 @@ static void hak_cold lock_contended(struct hak_lock *lock)
         if (atomic_load_relaxed(&lock->state) == FREE && take_free(lock))
             return;
     while (atomic_exchange_acquire(&lock->state, CONTENDED) != FREE)
-        futex(&lock->state, WAIT_PRIVATE, CONTENDED);
+        kernel_futex_wait(&lock->state, CONTENDED, NULL);
 }
 
 /* The thread that forks, of which there is one at most, as it holds all locks; and one that ends the process. 0: none. */
-static pthread_t forker, dying;
+static uintptr_t forker, dying;
 
 /* Whether there are such: all that a lock looks at as a rule. */
 enum { FORKING = 1, DYING = 2 };
 static uint32_t exceptions;
 
-static bool is_me(const pthread_t *thread)
+static bool is_me(const uintptr_t *thread)
 {
-    pthread_t who = atomic_load_relaxed(thread);
+    uintptr_t it = atomic_load_relaxed(thread);
 
-    return who != 0 && who == pthread_self();
+    return it != 0 && it == hak_thread_pointer();
 }
 
 void hak_lock_forking(bool forking)
 {
-    atomic_store_relaxed(&forker, forking ? pthread_self() : 0);
+    atomic_store_relaxed(&forker, forking ? hak_thread_pointer() : 0);
     if (forking)
         __atomic_fetch_or(&exceptions, FORKING, __ATOMIC_RELAXED);
     else
@@ -90,7 +75,7 @@ bool hak_lock_is_forking(void)
 
 void hak_lock_dying(void)
 {
-    atomic_store_relaxed(&dying, pthread_self());
+    atomic_store_relaxed(&dying, hak_thread_pointer());
     __atomic_fetch_or(&exceptions, DYING, __ATOMIC_RELAXED);
 }
 
@@ -140,7 +125,7 @@ void hak_unlock(struct hak_lock *lock)
         return;
     note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
-        futex(&lock->state, WAKE_PRIVATE, 1);
+        kernel_futex_wake(&lock->state, 1);
 }
 
 bool hak_lock_is_awaited(const struct hak_lock *lock)

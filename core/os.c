@@ -3,14 +3,12 @@
 #include "core/os.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/atomic.h"
+#include "core/kernel.h"
 #include "core/trace.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
@@ -18,26 +16,28 @@ enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPS
 
 static const int ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS;
 
+/* mprotect takes no address within a page, not even of an empty range; where it succeeds it does nothing. */
 size_t os_page_size(void)
 {
     static size_t size;
     size_t known = atomic_load_relaxed(&size);
 
     if (known == 0) {
-        known = (size_t)sysconf(_SC_PAGESIZE);
+        known = 4096;
+        while (known < (size_t)1 << 20 &&
+               kernel_mprotect((void *)(uintptr_t)known, 0, PROT_NONE) == -EINVAL)
+            known *= 2;
         atomic_store_relaxed(&size, known);
     }
     return known;
 }
 
-/* mmap that leaves errno alone and says NULL for failure */
+/* NULL for failure */
 static void *map(void *at, size_t size, int protection, int flags)
 {
-    int saved = errno;
-    void *base = mmap(at, size, protection, flags, -1, 0);
+    long base = kernel_mmap(at, size, protection, flags);
 
-    errno = saved;
-    return base == MAP_FAILED ? NULL : base;
+    return kernel_is_error(base) ? NULL : (void *)base;
 }
 
 void *os_map(size_t size)
@@ -78,9 +78,8 @@ void *os_reserve(size_t size)
 
 static uint64_t clock_us(void)
 {
-    struct timespec now;
+    struct timespec now = kernel_clock(CLOCK_MONOTONIC);
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
@@ -110,11 +109,7 @@ void *os_reserve_zeros(size_t size)
 
 bool os_commit(void *base, size_t size)
 {
-    int saved = errno;
-    bool done = mprotect(base, size, PROT_READ | PROT_WRITE) == 0;
-
-    errno = saved;
-    return done;
+    return kernel_mprotect(base, size, PROT_READ | PROT_WRITE) == 0;
 }
 
 bool os_decommit(void *base, size_t size)
@@ -140,20 +135,12 @@ bool os_map_over(void *base, size_t size)
 
 bool os_unmap(void *base, size_t size)
 {
-    int saved = errno;
-    bool done = munmap(base, size) == 0;
-
-    errno = saved;
-    return done;
+    return kernel_munmap(base, size) == 0;
 }
 
 static bool advise(void *base, size_t size, int advice)
 {
-    int saved = errno;
-    bool done = madvise(base, size, advice) == 0;
-
-    errno = saved;
-    return done;
+    return kernel_madvise(base, size, advice) == 0;
 }
 
 bool os_purge(void *base, size_t size)
@@ -212,11 +199,9 @@ size_t os_resident_pages(void *base, size_t size)
     unsigned char pages[512];
     size_t count = size / os_page_size();
     size_t resident = 0;
-    int saved = errno;
 
-    if (count > sizeof(pages) || mincore(base, size, pages) != 0)
+    if (count > sizeof(pages) || kernel_mincore(base, size, pages) != 0)
         count = 0;
-    errno = saved;
     for (size_t i = 0; i < count; i++)
         resident += pages[i] & 1;
     return resident;
@@ -228,9 +213,11 @@ static bool is_one_mapping(void *base, size_t size)
 {
     const size_t impossible = (size_t)1 << 46;
 
-    if (mremap(base, size, impossible, 0) == MAP_FAILED)
-        return errno != EFAULT;
-    munmap((char *)base + size, impossible - size); /* where nothing lies behind, it is possible */
+    long grown = kernel_mremap(base, size, impossible, 0, NULL);
+    if (kernel_is_error(grown))
+        return grown != -EFAULT;
+    kernel_munmap((char *)base + size,
+                  impossible - size); /* where nothing lies behind, it is possible */
     return true;
 }
 
@@ -263,9 +250,18 @@ static bool are_few_mappings(void *base, size_t size, unsigned most)
     return done == size;
 }
 
+/* libc's memcpy is a function that can be interposed. */
+static void copy_pages(void *to, const void *from, size_t size)
+{
+    uint64_t *word = to;
+    const uint64_t *source = from;
+
+    for (size_t i = 0; i < size / sizeof(*word); i++)
+        atomic_store_relaxed(&word[i], source[i]);
+}
+
 unsigned os_move(void *from, void *to, size_t size, unsigned most)
 {
-    int saved = errno;
     bool few = are_few_mappings(from, size, most);
     unsigned count = 0;
     size_t done = 0;
@@ -274,56 +270,45 @@ unsigned os_move(void *from, void *to, size_t size, unsigned most)
         char *source = (char *)from + done, *target = (char *)to + done;
         size_t part = first_mapping(source, size - done);
 
-        if (mremap(source, part, part, MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, target) !=
-            target) {
-            memcpy(from, to, done); /* which cannot fail, as moving back can */
+        if (kernel_is_error(kernel_mremap(source, part, part,
+                                          MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, target))) {
+            copy_pages(from, to, done); /* which cannot fail, as moving back can */
             count = 0;
             break;
         }
         done += part;
         count++;
     }
-    errno = saved;
     return count;
 }
 
 bool os_grow(void *base, size_t size, size_t new_size)
 {
-    int saved = errno;
-    bool done = mremap(base, size, new_size, 0) != MAP_FAILED;
-
-    errno = saved;
-    return done;
+    return !kernel_is_error(kernel_mremap(base, size, new_size, 0, NULL));
 }
 
 enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size)
 {
-    int saved = errno;
-    enum os_moved moved = OS_REFUSED;
-
-    if (is_one_mapping(from, size)) {
-        moved = OS_MOVED;
-        if (mremap(from, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
-            moved = errno == EINVAL || errno == ENOSYS ? OS_REFUSED : OS_LOST;
-    }
-    errno = saved;
-    return moved;
+    if (!is_one_mapping(from, size))
+        return OS_REFUSED;
+    long moved = kernel_mremap(from, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    if (!kernel_is_error(moved))
+        return OS_MOVED;
+    return moved == -EINVAL || moved == -ENOSYS ? OS_REFUSED : OS_LOST;
 }
 
 /* The number that a file holds; `otherwise` where it cannot be read. */
 static size_t number_in(const char *path, size_t otherwise)
 {
-    int saved = errno;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    long file = kernel_open(path);
     char text[24];
-    ssize_t length = file < 0 ? 0 : read(file, text, sizeof(text));
+    long length = file < 0 ? 0 : kernel_read(file, text, sizeof(text));
     size_t number = 0;
 
-    for (ssize_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+    for (long i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
         number = number * 10 + (size_t)(text[i] - '0');
     if (file >= 0)
-        close(file);
-    errno = saved;
+        kernel_close(file);
     return number > 0 ? number : otherwise;
 }
 
@@ -334,27 +319,14 @@ size_t os_mappings_limit(void)
 
 size_t os_address_limit(void)
 {
-    struct rlimit limit;
-    int saved = errno;
-    bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    uint64_t limit = kernel_limit(RLIMIT_AS);
 
-    errno = saved;
-    return limited ? (size_t)limit.rlim_cur : SIZE_MAX;
+    return limit == (uint64_t)RLIM_INFINITY ? SIZE_MAX : (size_t)limit;
 }
 
 bool os_charges_committed(void)
 {
-    int saved = errno;
-    char mode = '0';
-    int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
-
-    if (file >= 0) {
-        if (read(file, &mode, 1) != 1)
-            mode = '0';
-        close(file);
-    }
-    errno = saved;
-    return mode == '2';
+    return number_in("/proc/sys/vm/overcommit_memory", 0) == 2;
 }
 
 /* A number in the base given; *at is left behind it. */
@@ -382,8 +354,11 @@ static size_t huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t),
     static const char NAME[] = "AnonHugePages:";
     const char *at = line;
 
-    if (strncmp(line, NAME, sizeof(NAME) - 1) == 0) {
-        for (at += sizeof(NAME) - 1; *at == ' ';)
+    size_t same = 0;
+    while (same < sizeof(NAME) - 1 && line[same] == NAME[same])
+        same++;
+    if (same == sizeof(NAME) - 1) {
+        for (at += same; *at == ' ';)
             at++;
         return *is_ours ? number_at(&at, 10) << 10 : 0;
     }
@@ -397,17 +372,16 @@ static size_t huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t),
 
 size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
 {
-    int saved = errno;
-    int file = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+    long file = kernel_open("/proc/self/smaps");
     char text[2048];
     char line[64]; /* the beginning of one, which is what matters */
     size_t length = 0;
     size_t bytes = 0;
     bool is_ours = false;
-    ssize_t got;
+    long got;
 
-    while (file >= 0 && (got = read(file, text, sizeof(text))) > 0)
-        for (ssize_t i = 0; i < got; i++) {
+    while (file >= 0 && (got = kernel_read(file, text, sizeof(text))) > 0)
+        for (long i = 0; i < got; i++) {
             if (text[i] != '\n') {
                 line[length] = text[i];
                 length += length < sizeof(line) - 1;
@@ -418,25 +392,21 @@ size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
             length = 0;
         }
     if (file >= 0)
-        close(file);
-    errno = saved;
+        kernel_close(file);
     return bytes;
 }
 
 void os_write(int file, const char *text, size_t length)
 {
-    int saved = errno;
-
     while (length > 0) {
-        ssize_t written = write(file, text, length);
-        if (written < 0 && errno == EINTR)
+        long written = kernel_write(file, text, length);
+        if (written == -EINTR)
             continue;
         if (written <= 0)
             break;
         text += written;
         length -= (size_t)written;
     }
-    errno = saved;
 }
 
 void os_write_error(const char *text, size_t length)

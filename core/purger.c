@@ -3,16 +3,12 @@
 #include "core/purger.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "core/kernel.h"
 
 /* A process that has less than this from the system gets no purge thread. */
 static const size_t FOOTPRINT_LEAST = (size_t)4 << 20;
@@ -42,18 +38,10 @@ static uint32_t calls_left;   /* of malloc before it is tried; atomic, and count
 static uint32_t main_ended;   /* atomic */
 static sigset_t program_mask; /* of the thread that started it */
 
-static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
-{
-    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
-}
-
 void hak_purger_rouse(void)
 {
-    int saved = errno;
-
     if (__atomic_exchange_n(&hak_purger_news, HAK_PURGER_NEWS, __ATOMIC_RELEASE) == HAK_PURGER_IDLE)
-        futex(&hak_purger_news, FUTEX_WAKE, 1, NULL);
-    errno = saved;
+        kernel_futex_wake(&hak_purger_news, 1);
 }
 
 /* ── passes ──────────────────────────────────────────────────────────────────────────────────── */
@@ -118,11 +106,11 @@ static bool is_store_empty(void)
 static bool is_alone(void)
 {
     char text[512];
-    int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t length = file < 0 ? 0 : read(file, text, sizeof(text) - 1);
+    long file = kernel_open("/proc/self/stat");
+    long length = file < 0 ? 0 : kernel_read(file, text, sizeof(text) - 1);
 
     if (file >= 0)
-        close(file);
+        kernel_close(file);
     text[length > 0 ? length : 0] = '\0';
     /* pid (name) state …, and the number of threads as the 18th word from the state on */
     char *at = strrchr(text, ')');
@@ -137,9 +125,9 @@ static void sleep_for(uint32_t ms)
     struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
 
     if (atomic_load_relaxed(&main_ended))
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+        kernel_sleep(&time);
     else
-        futex(&main_ended, FUTEX_WAIT, 0, &time);
+        kernel_futex_wait(&main_ended, 0, &time);
 }
 
 /* Sleeps until there is something to do. */
@@ -150,7 +138,7 @@ static void idle(void)
     if (!atomic_cas_strong_acq_rel(&hak_purger_news, &none, HAK_PURGER_IDLE))
         return;
     while (atomic_load_acquire(&hak_purger_news) == HAK_PURGER_IDLE)
-        futex(&hak_purger_news, FUTEX_WAIT, HAK_PURGER_IDLE, NULL);
+        kernel_futex_wait(&hak_purger_news, HAK_PURGER_IDLE, NULL);
 }
 
 /* Returns, as the last thread of the process, when the main thread has ended and so have all others: that ends
@@ -224,14 +212,11 @@ void hak_purger_start(const struct hak_heap *heap)
 
 void hak_purger_thread_ends(void)
 {
-    int saved = errno;
-
-    if (getpid() == (pid_t)syscall(SYS_gettid)) {
+    if (kernel_is_main_thread()) {
         atomic_store_relaxed(&main_ended, 1);
-        futex(&main_ended, FUTEX_WAKE, 1, NULL);
+        kernel_futex_wake(&main_ended, 1);
     }
     hak_purger_rouse();
-    errno = saved;
 }
 
 /* ── fork ────────────────────────────────────────────────────────────────────────────────────── */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/trace.h"
 
-#include <pthread.h>
-
 #include "core/atomic.h"
 #include "core/os.h"
+#include "core/syscall.h"
 #include "core/text.h"
 
 enum { EVENTS = 1 << CONFIG_TRACE_LOG2 };
@@ -47,7 +46,7 @@ void hak_trace_record(enum hak_event event, const void *pointer, size_t size)
     atomic_fence_release();
     atomic_store_relaxed(&entry->pointer, pointer);
     atomic_store_relaxed(&entry->size, size);
-    atomic_store_relaxed(&entry->thread, (uintptr_t)pthread_self());
+    atomic_store_relaxed(&entry->thread, hak_thread_pointer());
     atomic_store_relaxed(&entry->event, (uint32_t)event);
     atomic_store_release(&entry->number, number);
 }

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE
 #include "tests/faults/faults.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <sys/types.h>
+
+#include "core/kernel.h"
 
 static struct {
     bool counting, lasting;
@@ -28,7 +26,7 @@ struct faults_seen faults_end(void)
     return faults.seen;
 }
 
-static bool fails(const char *name, int error)
+static bool fails(const char *name)
 {
     if (!__atomic_load_n(&faults.counting, __ATOMIC_ACQUIRE))
         return false;
@@ -38,62 +36,52 @@ static bool fails(const char *name, int error)
     __atomic_add_fetch(&faults.seen.failed, 1, __ATOMIC_RELAXED);
     if (number == faults.first)
         faults.seen.name = name;
-    errno = error;
     return true;
 }
 
-void *__real_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
-int __real_munmap(void *base, size_t size);
-int __real_mprotect(void *base, size_t size, int protection);
-int __real_madvise(void *base, size_t size, int advice);
-void *__real_mremap(void *base, size_t size, size_t new_size, int flags, ...);
+long __real_kernel_mmap(void *at, size_t size, int protection, int flags);
+long __real_kernel_munmap(void *base, size_t size);
+long __real_kernel_mprotect(void *base, size_t size, int protection);
+long __real_kernel_madvise(void *base, size_t size, int advice);
+long __real_kernel_mremap(void *base, size_t size, size_t new_size, int flags, void *to);
 
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset);
-int __wrap_munmap(void *base, size_t size);
-int __wrap_mprotect(void *base, size_t size, int protection);
-int __wrap_madvise(void *base, size_t size, int advice);
-void *__wrap_mremap(void *base, size_t size, size_t new_size, int flags, ...);
+long __wrap_kernel_mmap(void *at, size_t size, int protection, int flags);
+long __wrap_kernel_munmap(void *base, size_t size);
+long __wrap_kernel_mprotect(void *base, size_t size, int protection);
+long __wrap_kernel_madvise(void *base, size_t size, int advice);
+long __wrap_kernel_mremap(void *base, size_t size, size_t new_size, int flags, void *to);
 
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int file, off_t offset)
+long __wrap_kernel_mmap(void *at, size_t size, int protection, int flags)
 {
-    return fails("mmap", ENOMEM) ? MAP_FAILED
-                                 : __real_mmap(at, size, protection, flags, file, offset);
+    return fails("mmap") ? -ENOMEM : __real_kernel_mmap(at, size, protection, flags);
 }
 
-int __wrap_munmap(void *base, size_t size)
+long __wrap_kernel_munmap(void *base, size_t size)
 {
-    if (!fails("munmap", ENOMEM))
-        return __real_munmap(base, size);
+    if (!fails("munmap"))
+        return __real_kernel_munmap(base, size);
     __atomic_add_fetch(&faults.seen.kept, size, __ATOMIC_RELAXED);
-    return -1;
+    return -ENOMEM;
 }
 
-int __wrap_mprotect(void *base, size_t size, int protection)
+long __wrap_kernel_mprotect(void *base, size_t size, int protection)
 {
-    return fails("mprotect", ENOMEM) ? -1 : __real_mprotect(base, size, protection);
+    return fails("mprotect") ? -ENOMEM : __real_kernel_mprotect(base, size, protection);
 }
 
-int __wrap_madvise(void *base, size_t size, int advice)
+long __wrap_kernel_madvise(void *base, size_t size, int advice)
 {
-    return fails("madvise", EAGAIN) ? -1 : __real_madvise(base, size, advice);
+    return fails("madvise") ? -EAGAIN : __real_kernel_madvise(base, size, advice);
 }
 
-void *__wrap_mremap(void *base, size_t size, size_t new_size, int flags, ...)
+long __wrap_kernel_mremap(void *base, size_t size, size_t new_size, int flags, void *to)
 {
-    void *to = NULL;
-    va_list rest;
-
-    if (flags & MREMAP_FIXED) {
-        va_start(rest, flags);
-        to = va_arg(rest, void *);
-        va_end(rest);
-    }
-    if (fails("mremap", ENOMEM)) {
+    if (fails("mremap")) {
         __atomic_add_fetch(&faults.seen.kept, to ? new_size : 0, __ATOMIC_RELAXED);
-        return MAP_FAILED;
+        return -ENOMEM;
     }
-    void *moved = __real_mremap(base, size, new_size, flags, to);
-    if (moved != MAP_FAILED && moved != base)
+    long moved = __real_kernel_mremap(base, size, new_size, flags, to);
+    if (moved > 0 && moved != (long)base)
         __atomic_add_fetch(&faults.seen.moved_bytes, size, __ATOMIC_RELAXED);
     return moved;
 }

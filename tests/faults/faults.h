@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Failures of the kernel, on demand. The linker puts faults.c between the library and libc's mmap,
- * munmap, mprotect, madvise and mremap (--wrap); the library itself is the one that every other test has. */
+/* Failures of the kernel, on demand. The linker puts faults.c between the library and its system calls
+ * (core/kernel.h) that map, unmap, protect, advise and move (--wrap); the library itself is the one that every other test has. */
 #ifndef HAK_TESTS_FAULTS_H
 #define HAK_TESTS_FAULTS_H
 
