@@ -24,7 +24,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 PROGRAMS = BENCH.parent / "build" / "bench"
 LIBRARIES = {"system": ""}
-LIMIT = 20
+LIMIT = 600
 
 # Short runs. The first argument may be doubled, which must change the checksum.
 SHORT = {

@@ -16,23 +16,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
-# The groups of tests in the order in which they run, and the seconds that each of their programs has.
-GROUPS = {
-    "unit": 120,
-    "policy": 60,
-    "backend": 120,
-    "contract": 240,
-    "checked": 120,
-    "sanitized": 120,
-    "smoke": 120,
-    "library": 60,
-    "counts": 120,
-    "build": 720,
-    "bench": 300,
-    "model": 240,
-    "process": 420,
-    "portable": 300,
-}
+# The groups of tests in the order in which they run.
+GROUPS = (
+    "unit", "policy", "backend", "contract", "checked", "sanitized", "smoke", "library", "counts", "build", "bench",
+    "model", "process", "portable",
+)
+# What has not ended by then hangs: many times what the longest of them takes on a busy machine. No limit is there to
+# show that something is fast; such tests count instructions or calls.
+PROGRAM_SECONDS = 3600
+TEST_SECONDS = 900  # of one Criterion test
 # Criterion programs: worth running with each compiler.
 CRITERION = {"unit", "policy", "backend", "contract", "checked"}
 # Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
@@ -106,7 +98,7 @@ def selected(tests: "list[Test]", only: str) -> "list[Test]":
                 f"ONLY={word}: there is no such test. Groups: {', '.join(GROUPS)}; programs: {', '.join(sorted(names))}"
             )
     chosen = [test for test in tests if not wanted or test.group in wanted or test.name in wanted]
-    return sorted(chosen, key=lambda test: list(GROUPS).index(test.group))
+    return sorted(chosen, key=lambda test: GROUPS.index(test.group))
 
 
 class Interrupted(Exception):
@@ -122,35 +114,91 @@ def watch_signals() -> int:
     return readable
 
 
-def run_all(tests: "list[Test]", signals: int, jobs: int = 1) -> int:
-    """Runs every test, whatever becomes of the others. Returns 0 if all have passed, as SCons wants it."""
+@dataclass
+class Rounds:
+    """How often all of them run (REPEAT=), and what the first round makes of chance; others count on from it."""
+
+    most: int = 1
+    seed: int = 1
+
+    def seed_of(self, number: int) -> int:
+        return self.seed + number - 1
+
+
+def wanted_rounds(repeat: str, seed: str) -> Rounds:
+    """What REPEAT and SEED ask for. Raises ValueError for what is no number."""
+    for name, value in (("REPEAT", repeat or "1"), ("SEED", seed or "1")):
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"{name}={value}: this is a number from 1 on")
+    return Rounds(int(repeat or 1), int(seed or 1))
+
+
+def run_all(tests: "list[Test]", signals: int, jobs: int = 1, rounds: Rounds = Rounds()) -> int:
+    """Runs every test, whatever becomes of the others; of several rounds all, up to the first in which one does not
+    pass. Returns 0 if all have passed, as SCons wants it."""
     tally = Tally()
     # SCons says things after its last action; the sum shall come after them.
     atexit.register(tally.show)
     try:
-        for together, some in itertools.groupby(tests, lambda test: jobs > 1 and test.group in SIDE_BY_SIDE):
-            if together:
-                run_side_by_side(list(some), signals, tally, jobs)
-                continue
-            for test in some:
-                run(test, signals, tally, sys.stdout)
+        if rounds.most == 1:
+            run_round(Run(signals, rounds.seed), tests, tally, jobs)
+        else:
+            repeat(tests, signals, tally, jobs, rounds)
     except Interrupted:
         tally.notes.append("interrupted: not all tests have run")
     return 1 if tally.notes else 0
 
 
-def run_side_by_side(tests: "list[Test]", signals: int, tally: Tally, jobs: int) -> None:
+def repeat(tests: "list[Test]", signals: int, tally: Tally, jobs: int, rounds: Rounds) -> None:
+    """Says what a round came to, and what a program said only if it did not pass."""
+    for number in range(1, rounds.most + 1):
+        start, before = time.monotonic(), tally.tested
+        seed = rounds.seed_of(number)
+        run_round(Run(signals, seed, quiet=True), tests, tally, jobs)
+        took, tested = time.monotonic() - start, tally.tested - before
+        if tally.notes:
+            print(f"== REPEAT: {number - 1} of {rounds.most} rounds passed, then round {number} (SEED={seed}) did not")
+            return
+        print(f"== round {number} of {rounds.most}, SEED={seed}: {tested} passed, {took:.1f} s", flush=True)
+    print(f"== REPEAT: {rounds.most} of {rounds.most} rounds passed", flush=True)
+
+
+@dataclass
+class Run:
+    """How the programs of one round run."""
+
+    signals: int
+    seed: int
+    quiet: bool = False  # a program that passes says nothing, and none begins after one that does not
+
+    def is_over(self, tally: Tally) -> bool:
+        return self.quiet and bool(tally.notes)
+
+
+def run_round(how: Run, tests: "list[Test]", tally: Tally, jobs: int) -> None:
+    for together, some in itertools.groupby(tests, lambda test: jobs > 1 and test.group in SIDE_BY_SIDE):
+        if together or how.quiet:
+            run_side_by_side(how, list(some), tally, jobs if together else 1)
+            continue
+        for test in some:
+            run(how, test, tally, sys.stdout)
+
+
+def run_side_by_side(how: Run, tests: "list[Test]", tally: Tally, jobs: int) -> None:
     """Some at once. What a test says is shown when it ends."""
     end = threading.Lock()
 
     def run_one(test: Test) -> None:
+        if how.is_over(tally):
+            return
         said, own = io.StringIO(), Tally()
         try:
-            run(test, signals, own, said)
+            run(how, test, own, said)
         finally:
             with end:
-                sys.stdout.write(said.getvalue())
-                sys.stdout.flush()
+                if own.notes or not how.quiet:
+                    sys.stdout.write(said.getvalue())
+                    sys.stdout.flush()
                 tally.add(own)
 
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
@@ -161,10 +209,11 @@ def run_side_by_side(tests: "list[Test]", signals: int, tally: Tally, jobs: int)
         pool.shutdown(cancel_futures=True)
 
 
-def run(test: Test, signals: int, tally: Tally, out: TextIO) -> None:
+def run(how: Run, test: Test, tally: Tally, out: TextIO) -> None:
     print(f"\n== {test}", file=out, flush=True)
     start = time.monotonic()
-    status, lines = execute(test.command, GROUPS[test.group], signals, out)
+    chance = {"HAKMEM_TEST_SEED": str(how.seed)}
+    status, lines = execute(test.command, PROGRAM_SECONDS, how.signals, out, chance)
     print(f"== {test}: {time.monotonic() - start:.1f} s", file=out, flush=True)
 
     tested, passed, failed, crashing = count(test, status, lines)
@@ -173,8 +222,9 @@ def run(test: Test, signals: int, tally: Tally, out: TextIO) -> None:
     tally.failed += failed
     tally.crashing += crashing
     if failed:
-        how = describe(status, GROUPS[test.group])
-        tally.notes.append(f"{test}: {how}; to repeat: {' '.join(test.command)}")
+        described = describe(status, PROGRAM_SECONDS)
+        command = " ".join([*(f"{name}={value}" for name, value in chance.items()), *test.command])
+        tally.notes.append(f"{test}: {described}; to repeat: {command}")
 
 
 def count(test: Test, status: "int | None", lines: "list[str]") -> "list[int]":
@@ -206,11 +256,14 @@ def describe(status: "int | None", seconds: int) -> str:
     return f"exit status {status}"
 
 
-def execute(command: "list[str]", seconds: int, signals: int, out: TextIO) -> "tuple[int | None, list[str]]":
-    """Runs a command and shows its output as it comes. Its exit status, None if it took too long, and
-    its lines. Nothing that it started outlives it."""
+def execute(
+    command: "list[str]", seconds: int, signals: int, out: TextIO, environment: "dict[str, str]"
+) -> "tuple[int | None, list[str]]":
+    """Runs a command, with more in its environment, and shows its output as it comes. Its exit status, None if it
+    took too long, and its lines. Nothing that it started outlives it."""
     process = subprocess.Popen(
         command,
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -30,7 +30,7 @@ static void start(void)
     shard = &hak_heap_mine->shard;
 }
 
-TestSuite(mmap_only, .init = start, .timeout = 120);
+TestSuite(mmap_only, .init = start);
 
 /* Stands in for libc's: what the kernel does at its limit, or at will. */
 static bool unmaps_nothing;

@@ -16,8 +16,6 @@
 static const size_t MIB = (size_t)1 << 20;
 static const char MODE[] = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-TestSuite(huge_pages, .timeout = 60);
-
 /* Bytes in huge pages of the window. */
 static size_t huge_bytes(void)
 {

@@ -13,8 +13,6 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
-TestSuite(memory, .timeout = 120);
-
 /* Slow-path calls for so long, a few at a time. */
 static void live_on(uint32_t ms)
 {

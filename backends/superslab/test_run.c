@@ -22,8 +22,6 @@ static bool reads_zero(uint32_t run, size_t granules)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, (granules << GRANULE_SHIFT) - 1) == 0;
 }
 
-TestSuite(run, .timeout = 60);
-
 Test(run, fresh_runs_are_zeroed_and_apart)
 {
     uint32_t first = run_alloc(3, 1, &zeroed);

@@ -52,7 +52,7 @@ static void *free_one(void *block)
     return NULL;
 }
 
-TestSuite(superslab, .init = start, .timeout = 60);
+TestSuite(superslab, .init = start);
 
 Test(superslab, a_tag_minus_the_heaps_is_the_class)
 {

@@ -42,7 +42,7 @@ static void start(void)
     frontend_thread_init(&other);
 }
 
-TestSuite(magazine, .init = start, .timeout = 60);
+TestSuite(magazine, .init = start);
 
 static size_t depot_bytes(void)
 {

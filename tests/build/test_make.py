@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 
-from tree import ROOT, TreeTest
+from tree import ROOT, SECONDS, TreeTest
 
 
 class Configuration(TreeTest):
@@ -118,7 +118,7 @@ class Configuration(TreeTest):
 
         def wait_for(text):
             nonlocal screen
-            end = time.monotonic() + 20
+            end = time.monotonic() + SECONDS
             while text not in screen:
                 if not select.select([leader], [], [], max(0, end - time.monotonic()))[0]:
                     self.fail(f"{text} does not appear: {screen[-2000:]}")
@@ -131,7 +131,7 @@ class Configuration(TreeTest):
             wait_for(text)
         os.write(leader, b"y")
         wait_for(b"saved to")
-        self.assertEqual(process.wait(20), 0)
+        self.assertEqual(process.wait(SECONDS), 0)
         self.assertIn("# CONFIG_OVERRIDE_LIBC is not set\n", self.config())
 
     def test_no_terminal(self):

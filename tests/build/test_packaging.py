@@ -11,7 +11,7 @@ from pathlib import Path
 
 import configuration
 import pairs
-from tree import ROOT, TreeTest
+from tree import ROOT, SECONDS, TreeTest
 
 PROGRAM = """#include "hakmem.h"
 #include <stdio.h>
@@ -56,7 +56,7 @@ class Packaging(TreeTest):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=SECONDS,
         )
         self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}")
         return done.stdout

@@ -357,6 +357,10 @@ class Mistakes(TreeTest):
     def test_unknown_test(self):
         self.check(["test", "ONLY=contrat"], "ONLY=contrat: there is no such test. Groups: unit, policy,")
 
+    def test_rounds_that_are_no_number(self):
+        self.check(["test", "REPEAT=often"], "REPEAT=often: this is a number from 1 on")
+        self.check(["test", "SEED=x"], "SEED=x: this is a number from 1 on")
+
     def test_unknown_sanitizer(self):
         self.check(["CONFIG=default", "SANITIZE=threads"], "Invalid value for option SANITIZE: threads.  Valid values are: ")
 
@@ -379,7 +383,7 @@ class Help(TreeTest):
         output = self.tree.scons("-h")
         for file in ROOT.glob("configs/*_defconfig"):
             self.assertIn(file.name[: -len("_defconfig")], output)
-        for word in ("CC:", "CFLAGS:", "CPPFLAGS:", "LDFLAGS:", "AR:", "CONFIG:", "SANITIZE:", "ONLY:", "MATRIX:",
+        for word in ("CC:", "CFLAGS:", "CPPFLAGS:", "LDFLAGS:", "AR:", "CONFIG:", "SANITIZE:", "ONLY:", "REPEAT:", "MATRIX:",
                      "KCONFIG_CONFIG:", "PLUGINS:", "SEED:", "COUNT:", "scons test", "scons matrix-build", "scons matrix ",
                      "scons randconfig", "scons counts-update", "scons ab", "scons -c"):
             self.assertIn(word, output)

@@ -20,19 +20,19 @@ class Runner(unittest.TestCase):
         self.addCleanup(os.close, self.signals)
         self.addCleanup(os.close, writable)
 
-    def run_script(self, script, **more):
+    def run_script(self, script, seed=1, **more):
         """[tested, passed, failed, crashing] of a shell script as a test, and the notes."""
         tally = suite.Tally()
         test = suite.Test("unit", "name", "build/x", ["/bin/sh", "-c", script], [], **more)
         with contextlib.redirect_stdout(io.StringIO()):
-            suite.run(test, self.signals, tally, io.StringIO())
+            suite.run(suite.Run(self.signals, seed), test, tally, io.StringIO())
         return [tally.tested, tally.passed, tally.failed, tally.crashing], "".join(tally.notes)
 
     def test_criterion(self):
         self.assertEqual(self.run_script(SYNTHESIS.format(5, 0, 0)), ([5, 5, 0, 0], ""))
         counts, notes = self.run_script(SYNTHESIS.format(3, 2, 1) + "; exit 1")
         self.assertEqual(counts, [5, 3, 2, 1])
-        self.assertIn("build/x: unit/name: exit status 1; to repeat: /bin/sh -c ", notes)
+        self.assertIn("build/x: unit/name: exit status 1; to repeat: HAKMEM_TEST_SEED=1 /bin/sh -c ", notes)
 
     def test_script(self):
         self.assertEqual(self.run_script("echo 7 passed, 0 failed")[0], [7, 7, 0, 0])
@@ -49,9 +49,9 @@ class Runner(unittest.TestCase):
 
     def test_a_hang_ends_with_all_that_it_started(self):
         start = time.monotonic()
-        with mock.patch.dict(suite.GROUPS, unit=1):
-            counts, notes = self.run_script("sleep 60 & sleep 60")
-        self.assertLess(time.monotonic() - start, 10)
+        with mock.patch("suite.PROGRAM_SECONDS", 1):
+            counts, notes = self.run_script("sleep 6000 & sleep 6000")
+        self.assertLess(time.monotonic() - start, 3000)
         self.assertEqual(counts, [1, 0, 1, 1])
         self.assertIn("still running after 1 s", notes)
 
@@ -73,6 +73,55 @@ class Runner(unittest.TestCase):
         self.assertIn("two ran", out.getvalue())
         last = "[====] Synthesis: Tested: 2 | Passing: 0 | Failing: 2 | Crashing: 2"
         self.assertEqual(out.getvalue().splitlines()[-1], last)
+
+    def test_chance_is_the_seed_alone(self):
+        """Two runs of the suite do the same; another seed does something else, and a failure names it."""
+        said = SYNTHESIS.format(1, 0, 0).replace("5", "1")
+        self.assertEqual(self.run_script(f'[ "$HAKMEM_TEST_SEED" = 1 ] && {said}')[1], "")
+        _, notes = self.run_script('[ "$HAKMEM_TEST_SEED" = 1 ]', seed=12)
+        self.assertIn("to repeat: HAKMEM_TEST_SEED=12 ", notes)
+
+    def repeat(self, scripts, rounds, jobs=1):
+        """(status, what was said, last line of it) of scripts as tests, each some times over."""
+        tests = [suite.Test("unit", name, "b", ["/bin/sh", "-c", script], []) for name, script in scripts.items()]
+        with contextlib.redirect_stdout(io.StringIO()) as out, mock.patch("atexit.register") as register:
+            status = suite.run_all(tests, self.signals, jobs, rounds)
+            register.call_args[0][0]()
+        return status, out.getvalue(), out.getvalue().splitlines()[-1]
+
+    def test_rounds_that_pass_say_how_many(self):
+        with tempfile.TemporaryDirectory() as folder:
+            scripts = {n: f"echo $HAKMEM_TEST_SEED >>{folder}/{n}; echo 2 passed, 0 failed" for n in ("one", "two")}
+            for jobs in (1, 2):
+                status, said, last = self.repeat(scripts, suite.Rounds(3, 5), jobs)
+                self.assertEqual(status, 0)
+                self.assertNotIn("2 passed, 0 failed", said, "what passes says nothing")
+                self.assertRegex(said, r"== round 2 of 3, SEED=6: 4 passed, \d")
+                self.assertIn("== REPEAT: 3 of 3 rounds passed\n", said)
+                self.assertEqual(last, suite.SYNTHESIS.format(12, 12, 0, 0))
+            for name in scripts:
+                with open(f"{folder}/{name}", encoding="ascii") as seeds:
+                    self.assertEqual(seeds.read().split(), ["5", "6", "7", "5", "6", "7"])
+
+    def test_rounds_end_with_the_first_failure(self):
+        with tempfile.TemporaryDirectory() as folder:
+            third = f"echo >>{folder}/lines; [ $(wc -l <{folder}/lines) -lt 3 ] && echo 1 passed, 0 failed || echo alas"
+            after = f"touch {folder}/$HAKMEM_TEST_SEED; echo 1 passed, 0 failed"
+            status, said, last = self.repeat({"third": third, "after": after}, suite.Rounds(20, 1))
+            self.assertEqual(status, 1)
+            self.assertIn("\n== b: unit/third\nalas\n", said)
+            self.assertNotIn("unit/after", said)
+            self.assertIn("== REPEAT: 2 of 20 rounds passed, then round 3 (SEED=3) did not\n", said)
+            self.assertRegex(said, "\nNOT PASSED  b: unit/third: exit status 0; to repeat: HAKMEM_TEST_SEED=3 /bin/sh")
+            self.assertEqual(last, suite.SYNTHESIS.format(5, 4, 1, 1))
+            self.assertEqual(sorted(os.listdir(folder)), ["1", "2", "lines"])
+
+    def test_what_rounds_are_wanted(self):
+        self.assertEqual(suite.wanted_rounds("1", ""), suite.Rounds(1, 1))
+        self.assertEqual(suite.wanted_rounds("20", "7"), suite.Rounds(20, 7))
+        for repeat, seed, named in (("0", "", "REPEAT=0"), ("often", "", "REPEAT=often"), ("2", "-1", "SEED=-1")):
+            with self.assertRaisesRegex(ValueError, f"^{named}: this is a number from 1 on$"):
+                suite.wanted_rounds(repeat, seed)
 
     def test_side_by_side(self):
         """Two wait for each other, a third measures and has the processors for itself."""

@@ -14,6 +14,9 @@
 #define require(condition) ((condition) ? (void)0 : require_failed(#condition, __FILE__, __LINE__))
 _Noreturn void require_failed(const char *condition, const char *file, int line);
 
+/* What has not ended after so many seconds hangs: many times what the slowest takes on a busy machine. */
+enum { HANG_SECONDS = 600 };
+
 /* ── chance ──────────────────────────────────────────────────────────────────────────────────── */
 
 /* The seed of this run: HAKMEM_TEST_SEED from the environment, else a new one. Printed, so that a

@@ -14,8 +14,6 @@ static const size_t KIB = (size_t)1 << 10;
 static const size_t MIB = (size_t)1 << 20;
 static const size_t GIB = (size_t)1 << 30;
 
-TestSuite(api, .timeout = 120);
-
 /* The compiler may not see through a call that it takes for malloc. */
 static size_t hidden(size_t size)
 {

@@ -25,7 +25,7 @@ static void start(void)
     shard = &hak_heap_mine->shard;
 }
 
-TestSuite(backend, .init = start, .timeout = 120);
+TestSuite(backend, .init = start);
 
 /* As aligned as every block of a class: the largest power of two that divides its size. */
 static size_t alignment_of(hak_class cls)
@@ -566,7 +566,7 @@ static void cr_assert_aborts(void (*call)(void *), void *pointer, const char *na
     if (pid == 0) {
         dup2(ends[1], STDERR_FILENO);
         signal(SIGABRT, SIG_DFL);
-        alarm(20);
+        alarm(HANG_SECONDS);
         call(pointer);
         _exit(0);
     }

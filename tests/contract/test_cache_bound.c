@@ -8,8 +8,6 @@
 #include "core/heap.h"
 #include "tests/contract/support.h"
 
-TestSuite(cache_bound, .timeout = 120);
-
 enum { THREADS = 64, SLOTS = 400, STEPS = 1500, ROUNDS = 24 };
 
 static struct {

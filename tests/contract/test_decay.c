@@ -18,8 +18,6 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
-TestSuite(decay, .timeout = 120);
-
 /* What lies in a cache is let go after one delay, what is kept at hand or in a store for all after another, and the
  * slab that it kept alive becomes due after a third. */
 enum { BOUND_MS = 3 * CONFIG_PURGE_DELAY_MS + 100 };
@@ -475,7 +473,7 @@ static void allocate_in_handler(int number)
 }
 
 /* A program's last words may allocate, if they must, though the library was stopped in a heap. */
-Test(decay, a_handler_of_abort_allocates, .signal = SIGABRT, .timeout = 20)
+Test(decay, a_handler_of_abort_allocates, .signal = SIGABRT)
 {
     struct sigaction action = {.sa_handler = allocate_in_handler};
     char *block = hak_malloc(MIB);

@@ -11,10 +11,6 @@
 enum { THREADS = 4, BLOCKS = 200, FORKS = 60, SHORT_FORKS = 150 };
 
 /* A child that has not ended by then hangs. */
-enum { CHILD_SECONDS = 20 };
-
-TestSuite(fork, .timeout = 120);
-
 static struct {
     pthread_t threads[THREADS];
     bool stop;
@@ -137,7 +133,7 @@ static void fork_and_wait(void (*child)(void))
     require(pid >= 0);
     if (pid == 0) {
         signal(SIGALRM, SIG_DFL);
-        alarm(CHILD_SECONDS);
+        alarm(HANG_SECONDS);
         child();
         _exit(0);
     }

@@ -18,7 +18,7 @@ static void start(void)
     frontend_thread_init(cache);
 }
 
-TestSuite(frontend, .init = start, .timeout = 120);
+TestSuite(frontend, .init = start);
 
 /* ── what malloc and free do ─────────────────────────────────────────────────────────────────── */
 

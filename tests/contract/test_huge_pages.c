@@ -13,8 +13,6 @@
 
 static const char MODE[] = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-TestSuite(huge_pages, .timeout = 60);
-
 enum { BLOCKS = 100000, LARGE_BLOCKS = 20 };
 
 static const size_t MIB = (size_t)1 << 20;

@@ -16,8 +16,6 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
-TestSuite(large, .timeout = 60);
-
 static bool moves_nothing;
 
 static bool spans_mappings(const void *base, size_t size)

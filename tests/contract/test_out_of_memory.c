@@ -70,8 +70,6 @@ static void empty(void)
         release_one();
 }
 
-TestSuite(out_of_memory, .timeout = 60);
-
 static void fill_and_empty(size_t size)
 {
     size_t most = 0;

@@ -9,8 +9,6 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
-TestSuite(random, .timeout = 120);
-
 static void run(unsigned threads, unsigned lives, unsigned long steps)
 {
     exercise_run(&(struct exercise){.seed = seed_of_run(),

@@ -15,8 +15,6 @@
 #include "core/size_class.h"
 #include "tests/contract/support.h"
 
-TestSuite(stats, .timeout = 120);
-
 enum { COUNT = 20000 };
 static void *blocks[COUNT];
 

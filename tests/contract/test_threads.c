@@ -9,8 +9,6 @@
 
 static const size_t MIB = (size_t)1 << 20;
 
-TestSuite(threads, .timeout = 120);
-
 /* ── heaps ───────────────────────────────────────────────────────────────────────────────────── */
 
 /* The heaps that threads had. */

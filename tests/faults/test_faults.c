@@ -23,13 +23,10 @@
 #include "tests/contract/support.h"
 #include "tests/faults/faults.h"
 
-TestSuite(faults, .timeout = 200);
-
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 
-/* A run that has not ended by then hangs. */
-enum { RUN_SECONDS = 30, BLOCKS_MOST = 4096 };
+enum { BLOCKS_MOST = 4096 };
 
 /* ── what a run does ─────────────────────────────────────────────────────────────────────────── */
 
@@ -230,7 +227,7 @@ static void forks(struct work *work)
     pid_t pid = fork();
     require(pid >= 0);
     if (pid == 0) {
-        alarm(RUN_SECONDS);
+        alarm(HANG_SECONDS);
         release_all(work);
         small_blocks(work);
         hak_malloc_trim(0);
@@ -289,7 +286,7 @@ static struct report run(const struct plan *plan)
     cr_assert_geq(pid, 0);
     if (pid == 0) {
         signal(SIGALRM, SIG_DFL);
-        alarm(RUN_SECONDS);
+        alarm(HANG_SECONDS);
         if (plan->limit > 0)
             setrlimit(RLIMIT_AS, &(struct rlimit){plan->limit, plan->limit});
         live(plan, shared);

@@ -17,7 +17,7 @@
  * other, or none, is no proof. */
 enum { PASSED = 77, FAILED = 78, SKIPPED = 79 };
 
-enum { SECONDS_BY_DEFAULT = 60 };
+enum { SECONDS_BY_DEFAULT = 900 };
 
 /* In the order of the sources. */
 static struct cr_entry *entries;

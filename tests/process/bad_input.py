@@ -19,7 +19,7 @@ FREED = [["large-freed"], ["large-freed-elsewhere"]]
 
 def aborts(case, identity, function, kind, shown):
     """One misuse; what is wrong with the way it ended, or None."""
-    result = case.run([case.program("misuse.c"), function, *kind], witness=False, status=None, timeout=20)
+    result = case.run([case.program("misuse.c"), function, *kind], witness=False, status=None)
     told = result.stderr.decode("utf-8", "replace")
     pointer = result.stdout.decode().strip()
     wrong = []

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What has not ended after so many seconds hangs: many times what the slowest takes on a busy machine. */
+enum { HANG_SECONDS = 600 };
+
 #define CHECK(holds)                                                                               \
     do {                                                                                           \
         if (!(holds))                                                                              \

@@ -82,7 +82,7 @@ int main(int count, char **argument)
 
     CHECK(count == 2);
     who = argument[1];
-    alarm(20);
+    alarm(HANG_SECONDS);
     CHECK(!pthread_create(&thread, NULL, allocate, NULL));
     CHECK(!pthread_create(&thread, NULL, crash_later, NULL));
     while (!atomic_load(&rounds))

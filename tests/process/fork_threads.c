@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include "check.h"
 
-enum { THREADS = 8, SLOTS = 64, CHILDREN = 500, CHILD_SECONDS = 20 };
+enum { THREADS = 8, SLOTS = 64, CHILDREN = 500 };
 
 /* What is in a slot is whole: it is filled before the exchange that puts it there. */
 static _Atomic(void *) slot[THREADS][SLOTS];
@@ -51,7 +51,7 @@ static void child(int number)
     void *kept[300];
     pthread_t thread;
 
-    alarm(CHILD_SECONDS);
+    alarm(HANG_SECONDS);
     for (int i = 0; i < 300; i++) {
         kept[i] = block_new(&state);
         if (i % 10 == 0)

@@ -18,6 +18,9 @@ ROOT = HERE.parent.parent
 C_FLAGS = "-std=gnu17 -O2 -g -Wall -Wextra -Werror -fno-builtin -pthread"
 CXX_FLAGS = "-std=c++17 -O2 -g -Wall -Wextra -Werror -fno-builtin -fsized-deallocation -pthread"
 
+# What has not ended by then hangs: many times what the longest takes on a busy machine.
+HANG_SECONDS = 600
+
 # The Debian package of a tool whose name is not the package's own.
 PACKAGE_OF = {
     "redis-cli": "redis-server",
@@ -103,7 +106,7 @@ class Build:
             compiler, common = (self.cxx, CXX_FLAGS) if is_cxx else (self.cc, C_FLAGS)
             command = [*compiler, *shlex.split(common), *flags, "-o", str(path), str(HERE / source)]
             command += [str(library) for library in libraries]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG_SECONDS)
             if done.returncode:
                 raise Failure(f"does not compile: {shlex.join(command)}\n{clip(done.stderr)}")
             self._compiled[(output, "done")] = True
@@ -134,7 +137,7 @@ class Build:
         command += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,-z,nodelete"]
         command += [f"-I{ROOT}", f"-I{self.output / name}", f"-I{ROOT / 'core' / 'include'}"]
         command += ["-o", str(library), *(str(source) for source in sources)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=200)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG_SECONDS)
         if done.returncode:
             raise Failure(f"does not compile: {shlex.join(command)}\n{clip(done.stderr)}")
         return library
@@ -220,7 +223,7 @@ class Case:
         process.streams, process.seen = streams, seen
         return process
 
-    def finish(self, process, timeout=60, status=0):
+    def finish(self, process, timeout=HANG_SECONDS, status=0):
         """Await a started command; a hang, or another status than the one expected, is a failure.
 
         status: the exit status, -signal, or None where the caller looks at it himself.
@@ -248,10 +251,10 @@ class Case:
         witnessed = process.seen.read_text().splitlines() if process.seen and process.seen.exists() else []
         return Result(shown, process.returncode, stdout, stderr, witnessed)
 
-    def run(self, argv, timeout=60, status=0, **how):
+    def run(self, argv, timeout=HANG_SECONDS, status=0, **how):
         return self.finish(self.start(argv, **how), timeout, status)
 
-    def both(self, argv, timeout=60, served=True, side_by_side=False, **how):
+    def both(self, argv, timeout=HANG_SECONDS, served=True, side_by_side=False, **how):
         """Run a command without the library and with it; output and status must be the same."""
         alone = self.start(argv, library=False, **how)
         if not side_by_side:
@@ -315,7 +318,7 @@ class Case:
         return shown.stdout.decode()
 
 
-def wait_until(happened, seconds, what):
+def wait_until(happened, what, seconds=HANG_SECONDS):
     """Poll until happened() is true; what never comes is a failure."""
     end = time.monotonic() + seconds
     while not happened():

@@ -16,9 +16,9 @@ def says(case, result, text):
     case.check(result.stdout.decode() == text, f"said {result.stdout!r}, not {text!r}", result.command)
 
 
-def simple(case, source, text, *arguments, timeout=60, before=()):
+def simple(case, source, text, *arguments, before=()):
     """Run a program of this folder under the library; it says `text` where all is well."""
-    result = case.run([case.program(source), *arguments], timeout=timeout, before=before)
+    result = case.run([case.program(source), *arguments], before=before)
     says(case, result, text)
     case.served(result)
 
@@ -26,7 +26,7 @@ def simple(case, source, text, *arguments, timeout=60, before=()):
 @test
 def fork_while_threads_allocate(case):
     """500 forks of a process whose 8 threads allocate without pause; each child frees blocks of them all."""
-    simple(case, "fork_threads.c", "all children ended well\n", 1, timeout=120)
+    simple(case, "fork_threads.c", "all children ended well\n", 1)
 
 
 @test
@@ -38,7 +38,7 @@ def fork_from_several_threads(case):
 @test
 def short_threads(case):
     """100 000 short-lived threads: neither resident nor mapped memory grows after the first 2000."""
-    simple(case, "short_threads.c", "100000 threads left nothing behind\n", timeout=120)
+    simple(case, "short_threads.c", "100000 threads left nothing behind\n")
 
 
 @test
@@ -52,7 +52,7 @@ def crash_in_a_signal_handler(case):
     """A bad free in a signal handler, wherever it strikes: one line, and abort; no hang."""
     program = case.program("signals.c")
     for number in range(1, 400, 20):
-        result = case.run([program, number], witness=False, status=-signal.SIGABRT, timeout=20)
+        result = case.run([program, number], witness=False, status=-signal.SIGABRT)
         told = result.stderr.decode()
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
 
@@ -62,7 +62,7 @@ def crash_under_all_locks(case):
     """A bad free while a fork holds every lock, by the thread that forks, another, the child: one line, and abort."""
     program = case.program("fork_crash.c")
     for who in ("self", "other", "child"):
-        result = case.run([program, who], witness=False, status=-signal.SIGABRT, timeout=30)
+        result = case.run([program, who], witness=False, status=-signal.SIGABRT)
         told = result.stderr.decode()
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
 
@@ -83,7 +83,7 @@ find . -name numbers | xargs -n1 sed -n '$='
 @test
 def login_shell(case):
     """A whole login shell and all that it starts, perl, sort, tar, xz, git, gcc, python3: as without the library."""
-    alone, under = case.both(["/bin/bash", "-l", "-c", LOGIN_SHELL], timeout=120)
+    alone, under = case.both(["/bin/bash", "-l", "-c", LOGIN_SHELL])
     case.check(alone.stdout.count(b"\n") == 7, "not everything was done", alone.stdout, alone.stderr)
     case.served(under, ["bash", "perl", "sort", "awk", "tar", "xz", "gzip", "git", "gcc", "python3", "find", "sed"])
 
@@ -94,7 +94,7 @@ def fork_handlers_allocate(case):
     program = case.program("fork_streams.c")
     handlers, library = case.shared_object("fork_handlers.c"), case.build.library
     for preload in ([library, handlers], [handlers, library]):
-        result = case.run([program], library=preload, timeout=60)
+        result = case.run([program], library=preload)
         says(case, result, "500 children beside stdio\n")
 
 
@@ -126,7 +126,7 @@ def exit_handlers(case):
 def exit_while_threads_allocate(case):
     """exit() while 4 threads allocate, 30 times."""
     for _ in range(30):
-        simple(case, "exit_handlers.c", "late\nwith status\nearly\ndestructor\n", "busy", timeout=20)
+        simple(case, "exit_handlers.c", "late\nwith status\nearly\ndestructor\n", "busy")
 
 
 @test
@@ -198,7 +198,7 @@ def threads_alive(case):
 
 def under_valgrind(case, *options):
     valgrind = [case.tool("valgrind"), "--quiet", "--error-exitcode=99", *options]
-    result = case.run([*valgrind, case.program("mixed.c")], timeout=90)
+    result = case.run([*valgrind, case.program("mixed.c")])
     says(case, result, "all well\n")
     return result
 
@@ -395,7 +395,7 @@ def strict_overcommit_of_memory(case):
     with strict_overcommit():
         simple(case, "mixed.c", "all well\n")
         simple(case, "phases.c", "all phases fit\n")
-        simple(case, "fork_threads.c", "all children ended well\n", 1, timeout=120)
+        simple(case, "fork_threads.c", "all children ended well\n", 1)
         case.served(case.both([PYTHON, "-c", PYTHON_THREADS], env={"PYTHONMALLOC": "malloc"})[1], ["python3"])
         charged = case.run([case.program("charged.c")])
         says(case, charged, "charged for what is used, and refused what is not there\n")

@@ -72,7 +72,7 @@ def python_test_suite(case):
             env={"PYTHONMALLOC": "malloc", "TMPDIR": str(folder), "HOME": str(folder)},
             cwd=folder,
         )
-    results = {name: case.finish(started[name], timeout=300) for name in ("under", "alone") if name in started}
+    results = {name: case.finish(started[name]) for name in ("under", "alone") if name in started}
     for result in results.values():
         case.check(b"Tests result: SUCCESS" in result.stdout, result.command, result.stdout)
     if reports["alone"] != known:
@@ -111,7 +111,7 @@ class Redis:
             cwd=folder,
             **how,
         )
-        wait_until(self.answers, 20, f"an answer of redis-server on port {self.port}")
+        wait_until(self.answers, f"an answer of redis-server on port {self.port}")
 
     def answers(self):
         if self.process.poll() is not None:
@@ -123,10 +123,10 @@ class Redis:
         except OSError:
             return False
 
-    def tell(self, *words, timeout=30, **how):
+    def tell(self, *words, **how):
         """The answer to one command."""
         client = [self.case.tool("redis-cli"), "-p", self.port, *words]
-        return self.case.run(client, library=False, timeout=timeout, **how).stdout.decode()
+        return self.case.run(client, library=False, **how).stdout.decode()
 
     def load(self, commands):
         """Send a file of commands; the answer says how many errors there were."""
@@ -185,9 +185,9 @@ def redis(case):
     benchmark += ["-d", 300, "-c", 40, "-P", 8, "--threads", 2]
     benchmark += ["-t", "set,get,incr,lpush,rpop,sadd,hset,spop,zadd,lrange_100,mset"]
     load = case.start(benchmark)
-    wait_until(lambda: under.figure("persistence", "rdb_bgsave_in_progress") == 0, 30, "end of BGSAVE")
+    wait_until(lambda: under.figure("persistence", "rdb_bgsave_in_progress") == 0, "end of BGSAVE")
     case.check("rdb_last_bgsave_status:ok" in under.tell("INFO", "persistence"), "BGSAVE failed")
-    case.served(case.finish(load, timeout=60), ["redis-benchmark"])
+    case.served(case.finish(load), ["redis-benchmark"])
 
     # Redis asks malloc_usable_size for each block: used_memory is what it was given. It asks
     # jemalloc, by mallctl, what jemalloc gave: only what libraries do before main could be there.
@@ -206,8 +206,8 @@ def redis(case):
     case.same(alone.tell("DEBUG", "DIGEST"), under.tell("DEBUG", "DIGEST"), "the digest of the data")
     for server in (under, alone):
         server.tell("SHUTDOWN", "NOSAVE")
-    case.served(case.finish(under.process, timeout=20), ["redis-server"])
-    case.finish(alone.process, timeout=20)
+    case.served(case.finish(under.process), ["redis-server"])
+    case.finish(alone.process)
 
 
 # ── compilers ───────────────────────────────────────────────────────────────────────────────
@@ -247,7 +247,6 @@ def compiles_the_project(case, compiler, cxx_compiler, parts, cxx_parts):
                 [*command, "-o", objects[-1], source],
                 library=[case.build.library] if library else False,
                 cwd=ROOT,
-                timeout=60,
             )
         case.served(done, needed)
         alone, under = (path.read_bytes() for path in objects)
@@ -303,7 +302,7 @@ def git(case):
         folder = case.folder / f"repositories{len(results)}"
         folder.mkdir()
         results.append(
-            case.run(["sh", HERE / "git_session.sh", history, folder], library=library, timeout=90)
+            case.run(["sh", HERE / "git_session.sh", history, folder], library=library)
         )
     case.same(results[0].stdout, results[1].stdout, f"stdout of {results[1].command}")
     case.check(results[1].stdout.count(b"\n") > 5000, "git said too little", results[1].stdout)

@@ -47,7 +47,7 @@ int main(int count, char **argument)
     pthread_t thread[THREADS];
 
     crash_at = count > 1 ? atoi(argument[1]) : 0;
-    alarm(20);
+    alarm(HANG_SECONDS);
     CHECK(!sigaction(SIGALRM, &(struct sigaction){.sa_handler = SIG_DFL}, NULL));
     CHECK(!sigaction(SIGPROF, &action, NULL));
     CHECK(!setitimer(ITIMER_PROF, &often, NULL));

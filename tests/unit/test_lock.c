@@ -21,7 +21,7 @@ static void *count(void *unused)
     return unused;
 }
 
-Test(lock, keeps_threads_apart, .timeout = 30)
+Test(lock, keeps_threads_apart)
 {
     pthread_t threads[THREADS];
 
@@ -40,7 +40,7 @@ static void *take_and_leave(void *unused)
     return unused;
 }
 
-Test(lock, says_whether_somebody_waits, .timeout = 10)
+Test(lock, says_whether_somebody_waits)
 {
     pthread_t thread;
 
@@ -55,7 +55,7 @@ Test(lock, says_whether_somebody_waits, .timeout = 10)
 }
 
 /* Who ends the process passes the locks of heaps, as they may be his own, and waits for the others as ever. */
-Test(lock, who_dies_is_not_locked_out_of_heaps, .timeout = 10)
+Test(lock, who_dies_is_not_locked_out_of_heaps)
 {
     struct hak_lock inside = {.rank = HAK_RANK_INSIDE};
 
