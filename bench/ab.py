@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import counters, libraries, machine, page, present, record, runs, workloads  # noqa: E402
+from lab import counters, libraries, machine, page, present, record, runs, wishes, workloads  # noqa: E402
 from lab.comparison import NARROW, Comparison  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
 
@@ -26,29 +26,21 @@ BUDGET, ROW_BUDGET, MOST_BUDGET = 60.0, 20.0, 750.0
 COUNT_BUDGET = 240.0
 
 
-def positive_seconds(text):
-    value = float(text.removesuffix("s"))
-    if not 0 < value < 1e6:
-        raise ValueError
-    return value
-
-
-def width(text):
-    value = float(text.removesuffix("%")) / 100
-    if not 0 < value < 10:
-        raise ValueError
-    return value
-
-
-positive_seconds.__name__ = "number of seconds"
-width.__name__ = "number of per cent"
+def form(parse):
+    """A type for argparse, which shows the message of no other error."""
+    def checked(text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return checked
 
 
 def arguments():
     parser = argparse.ArgumentParser(
         prog="ab.py",
         description="Runs the workloads under library A and, by turns, under each of the others, "
-                    "and prints the ratios of their times with 95 %% intervals. A library is a "
+                    "and prints the ratios of their times with 95 % intervals. A library is a "
                     "path, or one of: " + ", ".join([libraries.SYSTEM, *libraries.PEERS]) + ".",
         epilog="Exit status: 0; 1 if a workload failed; 2 if nothing could be measured; 130 after "
                "Ctrl-C, which shows what was measured until then.")
@@ -56,11 +48,11 @@ def arguments():
     parser.add_argument("others", metavar="B", nargs="*",
                         help="those beside it; without any, \"system\": what programs get without "
                              "a preloaded library")
-    parser.add_argument("--budget", type=positive_seconds, metavar="SECONDS",
+    parser.add_argument("--budget", type=form(wishes.seconds), metavar="SECONDS",
                         help=f"time to spend in all; by default {BUDGET:.0f} for the default rows, "
                              f"else {ROW_BUDGET:.0f} a row, {MOST_BUDGET:.0f} at most. Under about "
                              "40 there may be too few pairs to name a winner")
-    parser.add_argument("--width", type=width, default=NARROW, metavar="PERCENT",
+    parser.add_argument("--width", type=form(wishes.per_cent), default=NARROW, metavar="PERCENT",
                         help="a row whose interval is this narrow gets no more pairs "
                              f"({100 * NARROW:g}%%)")
     parser.add_argument("--only", action="append", metavar="NAME", default=[],
@@ -71,7 +63,7 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     parser.add_argument("--report", metavar="RECORD",
                         help="measure nothing: show a record again, and make its page")
-    parser.add_argument("--limit", type=positive_seconds, default=runs.RUN_SECONDS,
+    parser.add_argument("--limit", type=form(wishes.seconds), default=runs.RUN_SECONDS,
                         metavar="SECONDS", help="a run that takes longer hangs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
     parser.add_argument("--programs", default=ROOT / "build" / "bench", metavar="FOLDER",
@@ -108,9 +100,9 @@ def need(*modules):
 
 def chosen_workloads(only):
     try:
-        return workloads.select(["@all" if name == "all" else name for name in only])
-    except LookupError as error:
-        fail(f"no workload begins with {error.args[0]!r}; --list shows all")
+        return wishes.chosen(only)
+    except ValueError as error:
+        fail(error)
 
 
 def budget_of(options, rows):

@@ -387,6 +387,31 @@ class Selections(unittest.TestCase):
         self.assertEqual(len(names), len(set(names)))
         self.assertLessEqual(max(map(len, names)), 18)
 
+    def test_braces_of_a_command_are_its_own(self):
+        workload = short_workload(command=("{programs}/awk", "{}", "{print $1}", "-I{bench}", "{"))
+        self.assertEqual(workload.filled(workload.command, Path("/p{bench}")),
+                         ["/p{bench}/awk", "{}", "{print $1}", f"-I{BENCH}", "{"])
+
+
+class CommandLine(unittest.TestCase):
+    def test_help_shows_each_per_cent_sign_once(self):
+        for script in ("ab.py", "counts.py", "defconfigs.py", "instructions.py", "selftest.py"):
+            said = run_script(script, "--help").stdout
+            self.assertIn("usage", said, script)
+            self.assertNotIn("%%", said, script)
+        self.assertIn("95 % intervals", " ".join(run_script("ab.py", "--help").stdout.split()))
+
+    def test_ill_formed_numbers_and_names_are_one_line(self):
+        for option, message in (
+            ("--width=x", "argument --width: 'x' is not a number of per cent: 2 or 2%"),
+            ("--width=0", "argument --width: '0' is not a number of per cent: 2 or 2%"),
+            ("--budget=nan", "argument --budget: 'nan' is not a number of seconds: 60 or 60s"),
+            ("--only={}", "no workload begins with '{}'; bench/ab.py --list shows all"),
+        ):
+            done = run_script("ab.py", "no.so", option)
+            self.assertEqual(done.returncode, 2)
+            self.assertTrue(done.stderr.endswith(f": {message}\n"), done.stderr)
+
 
 def invented(rows, *labels):
     """The data of a comparison that was not made. Rows are those of the first of the others; the

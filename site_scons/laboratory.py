@@ -17,6 +17,7 @@ from pathlib import Path
 import configuration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+from lab import wishes  # noqa: E402
 from lab.libraries import PEERS, SYSTEM  # noqa: E402
 
 sys.path.pop(0)
@@ -153,6 +154,24 @@ def replaced(options, text: str, name: str, line: str) -> str:
     return "\n".join([*kept, line, ""])
 
 
+def workload_names(env) -> "list[str]":
+    return [name.strip() for name in env["WORKLOADS"].split(",") if name.strip()]
+
+
+def check_wishes(env) -> None:
+    """Raises WishError for what bench/ab.py would refuse after the build."""
+    for variable, check in (
+        ("WORKLOADS", lambda _: wishes.chosen(workload_names(env))),
+        ("BUDGET", wishes.seconds),
+        ("WIDTH", wishes.per_cent),
+    ):
+        try:
+            if env[variable]:
+                check(env[variable])
+        except ValueError as error:
+            raise WishError(f"{variable}={env[variable]}: {error}") from None
+
+
 def words_for_scons(words: "list[str]"):
     """A command whose words are taken as they are, by no shell; SCons alone would replace $NAME."""
     return [[word.replace("$", "$$") for word in words]]
@@ -161,8 +180,8 @@ def words_for_scons(words: "list[str]"):
 def action(env, sides: "list[Side]"):
     """The call of bench/ab.py that compares them."""
     words = ["/usr/bin/python3", RUNNER, *(side.argument for side in sides)]
-    for name in env["WORKLOADS"].split(","):
-        words += ["--only", name.strip()] if name.strip() else []
+    for name in workload_names(env):
+        words += ["--only", name]
     for variable, option in (("BUDGET", "--budget"), ("WIDTH", "--width")):
         words += [option, env[variable]] if env[variable] else []
     return words_for_scons(words + (["--counters"] if env["COUNTERS"] else []))

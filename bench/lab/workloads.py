@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The table of workloads: what is run, and what of it is compared."""
 
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent.parent
+PLACE = re.compile(r"\{(?:programs|bench)\}")
 
 OWN_TIME = "own time"  # the workload times its loop and prints ns_per_op
 WALL_TIME = "wall time"  # from before the program's start to after its end
@@ -43,7 +45,9 @@ class Workload:
     simulated: tuple[str, ...] = ()  # a shorter run, for a simulated processor; else the command
 
     def filled(self, words, programs):
-        return [word.format(programs=programs, bench=BENCH) for word in words]
+        # These two words alone are replaced: other braces belong to the program.
+        folders = {"{programs}": programs, "{bench}": BENCH}
+        return [PLACE.sub(lambda place: str(folders[place[0]]), word) for word in words]
 
     def missing(self, path=PATH):
         """The programs of `needs` that are not installed, as (program, package)."""

@@ -121,4 +121,17 @@ class Targets(TreeTest):
         output = self.tree.scons("ab", "A=defualt", status=2)
         self.assertIn("scons: nothing was built\nA=defualt: did you mean default?", output)
         self.assertNotIn("Traceback", output)
+        self.assertFalse((self.tree.root / "build/default").exists())
         self.assertIn("worth measuring", self.tree.scons("ab", "SANITIZE=thread", status=2))
+
+    def test_what_the_measurement_would_refuse_is_refused_before_the_build(self):
+        for wish, message in (
+            ("WORKLOADS=pair,nosuch", "no workload begins with 'nosuch'; bench/ab.py --list shows all"),
+            ("WORKLOADS={}", "no workload begins with '{}'; bench/ab.py --list shows all"),
+            ("WIDTH=x", "'x' is not a number of per cent: 2 or 2%"),
+            ("BUDGET=-1s", "'-1s' is not a number of seconds: 60 or 60s"),
+        ):
+            with self.subTest(wish):
+                output = self.tree.scons("ab", wish, status=2)
+                self.assertIn(f"scons: nothing was built\n{wish}: {message}\n", output)
+                self.assertNotIn("CC ", output)
