@@ -17,6 +17,10 @@
 /* Visible outside the library. Everything else is hidden. */
 #define hak_export __attribute__((visibility("default")))
 
+/* Likewise, and gives way to a definition of the program's own where the two are linked into one file. The compiler
+ * must not assume that a call by such a name ends up here. */
+#define hak_replaceable __attribute__((weak, visibility("default")))
+
 /* Computes a pointer here and keeps it in a register. A list head that is read through an indexed
  * operand is not forwarded from the store just before it; read through a plain register it is,
  * which halves the time of a malloc that follows a free. */

@@ -1,19 +1,30 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "core/foreign.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 
-/* glibc's own functions under names that nobody replaces; missing from other libcs, and from a static
- * program, where no other malloc is. */
-extern void __libc_free(void *pointer) __attribute__((weak));
-extern void *__libc_realloc(void *pointer, size_t size) __attribute__((weak));
+/* Missing from a static program, where no other malloc is. */
+extern __typeof__(dlsym) dlsym __attribute__((weak));
 
-/* For what has no such name; the archive leaves it out (override_shared.c). */
-extern size_t hak_libc_usable_size(void *pointer) __attribute__((weak, visibility("hidden")));
+/* glibc's own functions: by names that no other malloc has, where there are such. NULL in other libcs. */
+static struct {
+    void (*free)(void *pointer);
+    void *(*realloc)(void *pointer, size_t size);
+    size_t (*usable_size)(void *pointer);
+    bool looked_up;
+} libc;
 
-static bool forwards(void)
+/* Threads that do so at once find the same. */
+static void look_up(void)
 {
-    return enabled(CONFIG_FOREIGN_FORWARD);
+    if (!enabled(CONFIG_FOREIGN_FORWARD) || libc.looked_up || dlsym == NULL)
+        return;
+    libc.free = (void (*)(void *))dlsym(RTLD_NEXT, "__libc_free");
+    libc.realloc = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "__libc_realloc");
+    libc.usable_size = (size_t(*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
+    libc.looked_up = true;
 }
 
 /* glibc aborts what is not its own either. Without glibc, the pointer is nobody's that could be asked. */
@@ -21,16 +32,18 @@ void hak_foreign_free(void *pointer)
 {
     int saved = errno;
 
-    if (forwards() && __libc_free)
-        __libc_free(pointer);
+    look_up();
+    if (libc.free)
+        libc.free(pointer);
     errno = saved;
 }
 
 /* The block stays libc's: how long it is, and so how much to copy, only libc knows. */
 void *hak_foreign_realloc(void *pointer, size_t size)
 {
-    if (forwards() && __libc_realloc)
-        return __libc_realloc(pointer, size);
+    look_up();
+    if (libc.realloc)
+        return libc.realloc(pointer, size);
     if (size > 0)
         errno = ENOMEM;
     return NULL;
@@ -38,5 +51,6 @@ void *hak_foreign_realloc(void *pointer, size_t size)
 
 size_t hak_foreign_usable_size(void *pointer)
 {
-    return forwards() && hak_libc_usable_size ? hak_libc_usable_size(pointer) : 0;
+    look_up();
+    return libc.usable_size ? libc.usable_size(pointer) : 0;
 }

@@ -15,6 +15,7 @@
 #include <hakmem/hakmem.h>
 
 #include "core/foreign.h"
+#include "core/malloc.h"
 #include "core/os.h"
 #include "core/purger.h"
 #include "core/trace.h"
@@ -243,6 +244,14 @@ hak_export void hak_free(void *block)
     } else {
         free_other(block);
     }
+}
+
+void hak_free_miss(void *block, hak_class cls)
+{
+    if (cls < HAK_CLASS_END)
+        free_full(block, cls);
+    else
+        free_other(block);
 }
 
 hak_export void hak_free_sized(void *block, size_t size)

@@ -37,7 +37,7 @@ int glibc_mallopt(int parameter, int value) __asm__("mallopt");
 void glibc_malloc_stats(void) __asm__("malloc_stats");
 int glibc_malloc_info(int options, FILE *stream) __asm__("malloc_info");
 
-hak_export struct hak_mallinfo2 glibc_mallinfo2(void)
+hak_replaceable struct hak_mallinfo2 glibc_mallinfo2(void)
 {
     struct hak_stats stats;
     struct hak_mallinfo2 info = {0};
@@ -58,7 +58,7 @@ hak_export struct hak_mallinfo2 glibc_mallinfo2(void)
     return info;
 }
 
-hak_export struct hak_mallinfo glibc_mallinfo(void)
+hak_replaceable struct hak_mallinfo glibc_mallinfo(void)
 {
     struct hak_mallinfo2 info = glibc_mallinfo2();
 
@@ -68,15 +68,33 @@ hak_export struct hak_mallinfo glibc_mallinfo(void)
                                  (int)info.keepcost};
 }
 
-/* Policy is chosen when the library is built: there is nothing to set, and 0 says so. */
-hak_export int glibc_mallopt(int parameter, int value)
+/* As <malloc.h> of glibc names them. */
+enum {
+    GLIBC_MXFAST = 1,
+    GLIBC_TRIM_THRESHOLD = -1,
+    GLIBC_TOP_PAD = -2,
+    GLIBC_MMAP_THRESHOLD = -3,
+    GLIBC_MMAP_MAX = -4,
+    GLIBC_CHECK_ACTION = -5,
+    GLIBC_PERTURB = -6,
+    GLIBC_ARENA_TEST = -7,
+    GLIBC_ARENA_MAX = -8,
+};
+
+/* glibc's largest fast bin. */
+enum { GLIBC_MXFAST_MOST = 80 * sizeof(size_t) / 4 };
+
+/* Answers what glibc 2.36 does: 1, but for a fast bin that is too large. Programs that depend on the answer treat 0
+ * as an error. None of them has a meaning here, as what each bounds is an option of the build or does not exist;
+ * an unknown one cannot have had an effect. */
+hak_replaceable int glibc_mallopt(int parameter, int value)
 {
-    (void)parameter;
-    (void)value;
-    return 0;
+    if (parameter == GLIBC_MXFAST)
+        return value >= 0 && value <= GLIBC_MXFAST_MOST;
+    return parameter >= GLIBC_ARENA_MAX && parameter <= GLIBC_TRIM_THRESHOLD;
 }
 
-hak_export void glibc_malloc_stats(void)
+hak_replaceable void glibc_malloc_stats(void)
 {
     hak_stats_print(STDERR_FILENO);
 }
@@ -94,7 +112,7 @@ static void add_attribute(struct hak_text *text, const char *before, uint64_t nu
 
 /* One <heap>, as glibc's for one arena: what all have together. The stream may allocate when it is written to,
  * after everything was counted. */
-hak_export int glibc_malloc_info(int options, FILE *stream)
+hak_replaceable int glibc_malloc_info(int options, FILE *stream)
 {
     struct hak_text text = {.write = write_to_stream, .context = stream};
     struct hak_stats stats;

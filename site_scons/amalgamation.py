@@ -214,7 +214,7 @@ def write(sources: "list[Path]", folders: "list[Path]", shown: "dict[Path, str]"
         for shown_as, text in unit:
             headers, body = made.headers_and_body(text)
             parts += headers
-            is_override = Path(shown_as).stem in ("override", "override_stats")
+            is_override = Path(shown_as).stem.startswith("override")
             parts.append(f"\n/* ── {shown_as} {'─' * max(3, 92 - len(shown_as))} */\n")
             if is_override:
                 parts.append("#ifndef HAKMEM_PREFIX_ONLY /* define it to get the hak_ names alone */\n")

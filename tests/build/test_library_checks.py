@@ -66,10 +66,10 @@ class MachineCode(unittest.TestCase):
         return machine_code.analyse(self.library, name)
 
     def test_no_branch(self):
-        self.assertEqual(self.analyse("straight"), machine_code.Function("straight", 0, (0,), ()))
+        self.assertEqual(self.analyse("straight"), machine_code.Function("straight", 0, (0,), 3, ()))
 
     def test_a_branch_to_a_miss(self):
-        self.assertEqual(self.analyse("one_test"), machine_code.Function("one_test", 1, (1,), ()))
+        self.assertEqual(self.analyse("one_test"), machine_code.Function("one_test", 1, (1,), 5, ()))
 
     def test_ways_of_different_length(self):
         function = self.analyse("two_ways_to_hit")

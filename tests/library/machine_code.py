@@ -19,6 +19,7 @@ class Function:
     name: str
     in_all: int  # conditional branches of the hot body
     on_hits: "tuple[int, ...]"  # how many of them lie on a way that returns: each number that there is
+    longest_hit: int  # instructions on the longest of these ways
     not_leaf: "tuple[str, ...]"  # instructions that a leaf without a frame does not have
 
 
@@ -49,11 +50,11 @@ def analyse(library: Path, name: str) -> Function:
     code = disassemble(library, name)
     addresses = sorted(code)
     following = dict(zip(addresses, addresses[1:]))
-    hits, paths = set(), 0
+    hits, paths, longest = set(), 0, 0
 
     def walk(address: "int | None", branches: int, behind: "frozenset[int]") -> None:
         """Follows every way from here. What leaves the body for another function is a miss."""
-        nonlocal paths
+        nonlocal paths, longest
         while address in code:
             mnemonic, operands = code[address]
             if address in behind:
@@ -63,6 +64,7 @@ def analyse(library: Path, name: str) -> Function:
             target = int(match[1], 16) if match else None
             if mnemonic.startswith("ret"):
                 hits.add(branches)
+                longest = max(longest, len(behind))
                 return
             if conditional(mnemonic):
                 branches += 1
@@ -80,6 +82,7 @@ def analyse(library: Path, name: str) -> Function:
         name,
         sum(conditional(mnemonic) for mnemonic, _ in code.values()),
         tuple(sorted(hits)),
+        longest,
         tuple(
             f"{mnemonic} {operands}"
             for mnemonic, operands in code.values()

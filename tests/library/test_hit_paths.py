@@ -42,3 +42,12 @@ class HitPaths(unittest.TestCase):
     def test_both_are_leaves_without_a_frame(self):
         for function in self.functions:
             self.assertEqual(function.not_leaf, (), function.name)
+
+    def test_new_and_delete_are_as_short(self):
+        """What lets a program's own functions be reached costs a hit nothing."""
+        like = dict(zip(("_Znwm", "_ZdlPv"), self.functions))
+        for name in ("_Znwm", "_Znam", "_ZdlPv", "_ZdlPvm", "_ZdaPv", "_ZdaPvm"):
+            function = machine_code.analyse(BUILD / "libhakmem.so", name)
+            model = like["_Znwm" if name.startswith("_Zn") else "_ZdlPv"]
+            self.assertEqual((function.on_hits, function.not_leaf), (model.on_hits, ()), name)
+            self.assertLessEqual(function.longest_hit, model.longest_hit, name)

@@ -14,15 +14,10 @@ LIBC_NAMES = """
     malloc free calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc pvalloc
     malloc_usable_size malloc_trim free_sized free_aligned_sized
     mallinfo mallinfo2 malloc_info malloc_stats mallopt
+    __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc
 """.split()
-CXX_NAMES = """
-    _Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t
-    _ZnwmSt11align_val_t _ZnamSt11align_val_t
-    _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t
-    _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm _ZdlPvRKSt9nothrow_t _ZdaPvRKSt9nothrow_t
-    _ZdlPvSt11align_val_t _ZdaPvSt11align_val_t _ZdlPvmSt11align_val_t _ZdaPvmSt11align_val_t
-    _ZdlPvSt11align_val_tRKSt9nothrow_t _ZdaPvSt11align_val_tRKSt9nothrow_t
-""".split()
+# The other forms are the C++ runtime's, which call these and free.
+CXX_NAMES = "_Znwm _Znam _ZnwmSt11align_val_t _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm".split()
 
 DIRTY_LIMIT_KB = 250
 
