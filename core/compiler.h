@@ -21,6 +21,13 @@
  * must not assume that a call by such a name ends up here. */
 #define hak_replaceable __attribute__((weak, visibility("default")))
 
+/* The function takes the place of its caller: what it calls sees the return address that the caller had. */
+#if defined(__has_attribute) && __has_attribute(musttail)
+#define hak_tail_call __attribute__((musttail))
+#else
+#define hak_tail_call /* what -O2 does anyway */
+#endif
+
 /* Computes a pointer here and keeps it in a register. A list head that is read through an indexed
  * operand is not forwarded from the store just before it; read through a plain register it is,
  * which halves the time of a malloc that follows a free. */

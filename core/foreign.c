@@ -17,9 +17,9 @@ static struct {
 } libc;
 
 /* Threads that do so at once find the same. */
-static void look_up(void)
+void hak_foreign_look_up(void)
 {
-    if (!enabled(CONFIG_FOREIGN_FORWARD) || libc.looked_up || dlsym == NULL)
+    if (libc.looked_up || dlsym == NULL)
         return;
     libc.free = (void (*)(void *))dlsym(RTLD_NEXT, "__libc_free");
     libc.realloc = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "__libc_realloc");
@@ -32,7 +32,7 @@ void hak_foreign_free(void *pointer)
 {
     int saved = errno;
 
-    look_up();
+    hak_foreign_prepare();
     if (libc.free)
         libc.free(pointer);
     errno = saved;
@@ -41,7 +41,7 @@ void hak_foreign_free(void *pointer)
 /* The block stays libc's: how long it is, and so how much to copy, only libc knows. */
 void *hak_foreign_realloc(void *pointer, size_t size)
 {
-    look_up();
+    hak_foreign_prepare();
     if (libc.realloc)
         return libc.realloc(pointer, size);
     if (size > 0)
@@ -51,6 +51,6 @@ void *hak_foreign_realloc(void *pointer, size_t size)
 
 size_t hak_foreign_usable_size(void *pointer)
 {
-    look_up();
+    hak_foreign_prepare();
     return libc.usable_size ? libc.usable_size(pointer) : 0;
 }

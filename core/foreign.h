@@ -13,6 +13,16 @@ static inline bool hak_foreign(const void *pointer)
     return !enabled(CONFIG_FOREIGN_ABORT) && !backend_owns(pointer);
 }
 
+/* Finds libc's own functions, if pointers are handed on to them. Called before their names lead elsewhere
+ * (override_deepbind.c); at the latest, they are found when the first pointer comes. */
+void hak_foreign_look_up(void) hak_cold;
+
+static inline void hak_foreign_prepare(void)
+{
+    if (enabled(CONFIG_FOREIGN_FORWARD))
+        hak_foreign_look_up();
+}
+
 void hak_foreign_free(void *pointer) hak_cold;
 
 /* NULL, and ENOMEM unless size is 0: it could not be resized, and is as it was. */

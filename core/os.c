@@ -107,9 +107,20 @@ void *os_reserve_zeros(size_t size)
     return map(NULL, size, PROT_READ, ANONYMOUS | MAP_NORESERVE);
 }
 
+bool os_protect(void *base, size_t size, enum os_access access)
+{
+    static const int protection[] = {
+        [OS_READ] = PROT_READ,
+        [OS_READ_WRITE] = PROT_READ | PROT_WRITE,
+        [OS_READ_EXECUTE] = PROT_READ | PROT_EXEC,
+    };
+
+    return kernel_mprotect(base, size, protection[access]) == 0;
+}
+
 bool os_commit(void *base, size_t size)
 {
-    return kernel_mprotect(base, size, PROT_READ | PROT_WRITE) == 0;
+    return os_protect(base, size, OS_READ_WRITE);
 }
 
 bool os_decommit(void *base, size_t size)

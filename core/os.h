@@ -29,6 +29,10 @@ void *os_reserve_zeros(size_t size);
 /* Makes a reserved range readable and writable. false: the kernel has no memory for it. */
 bool os_commit(void *base, size_t size);
 
+/* Sets what may be done with a mapped range. false: refused, and the range is as it was. */
+enum os_access { OS_READ, OS_READ_WRITE, OS_READ_EXECUTE };
+bool os_protect(void *base, size_t size, enum os_access access);
+
 /* Puts reserved space in place of a committed range, which loses its contents and its charge.
  * false: refused, and the range is as it was. */
 bool os_decommit(void *base, size_t size);

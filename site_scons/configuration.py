@@ -68,6 +68,7 @@ class Configuration:
     backend: str  # folder below backends/
     places: "dict[str, Path]"  # where these two folders lie: "policies/NAME" → folder
     override: bool  # libc's names are exported
+    deepbind: bool  # dlopen is exported too
     trace: bool  # the trace ring is compiled in
     purge_thread: bool  # there is one
     superslabs: bool  # the back end can have huge pages where they are full, and has not
@@ -144,6 +145,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         backend=chosen["BACKEND"].name,
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
+        deepbind=is_set(options, "DEEPBIND"),
         trace=is_set(options, "TRACE"),
         purge_thread=is_set(options, "PURGE_THREAD"),
         superslabs=is_set(options, "SLABS_IN_SUPERSLABS") and is_set(options, "HUGE_PAGES_NEVER"),

@@ -53,11 +53,15 @@ def source_time(root: Path) -> int:
     return int(said) if asked.returncode == 0 and said else int((root / "CHANGELOG.md").stat().st_mtime)
 
 
-def symbols_text(text: str, override: bool) -> str:
+def symbols_text(text: str, override: bool, deepbind: bool) -> str:
     """The symbols file: without libc's and C++'s names where the library does not have them."""
-    return "".join(
-        line for line in text.splitlines(keepends=True) if override or not line.startswith(" ") or line.startswith(" hak_")
-    )
+
+    def is_there(line: str) -> bool:
+        if line.startswith((" dlopen@", " dlmopen@")):
+            return deepbind
+        return override or not line.startswith(" ") or line.startswith(" hak_")
+
+    return "".join(line for line in text.splitlines(keepends=True) if is_there(line))
 
 
 def prepare(root: Path, version: str, config, tree: Path) -> None:
@@ -79,7 +83,7 @@ def prepare(root: Path, version: str, config, tree: Path) -> None:
     control = tree / "debian/control"
     control.write_text(control.read_text().replace("@MAINTAINER@", maintainer()))
     symbols = tree / "debian/libhakmem0.symbols"
-    symbols.write_text(symbols_text(symbols.read_text(), config.override))
+    symbols.write_text(symbols_text(symbols.read_text(), config.override, config.deepbind))
     # All manual pages are the -dev package's: two versions of a library's own package can be installed.
     pages = sorted({page.suffix[1:] for page in (root / "doc/man").glob("*.[1-9]")})
     with open(tree / "debian/libhakmem-dev.install", "a") as file:

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Frees and resizes blocks that a plug-in, opened with RTLD_DEEPBIND, has from libc. Arguments: the plug-in;
- * `abort`, `forward` or `ignore`, as the library was configured; for `abort`, the call that shall do it.
- * It has a heap or has none by then; large blocks are mappings of libc's own. */
+/* Frees and resizes blocks that it has from libc's own malloc, which it has asked libc for. Arguments: `abort`,
+ * `forward` or `ignore`, as the library was configured; for `abort`, the call that shall do it; for `forward`, a plug-in
+ * to open with RTLD_DEEPBIND in between. It has a heap or has none by then; large blocks are mappings of libc's own. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <malloc.h>
 #include <pthread.h>
 #include "check.h"
 
-static char *(*plugin_block)(size_t size);
+static void *(*libc_malloc)(size_t size);
+
+static char *libc_block(size_t size)
+{
+    char *block = libc_malloc(size);
+
+    CHECK(block);
+    return memset(block, 'p', size);
+}
 
 static void one_call(const char *call, char *block)
 {
@@ -22,7 +30,7 @@ static void one_call(const char *call, char *block)
 
 static void forwarded(size_t size)
 {
-    char *block = plugin_block(size);
+    char *block = libc_block(size);
 
     CHECK(malloc_usable_size(block) >= size);
     block = realloc(block, 3 * size);
@@ -31,13 +39,13 @@ static void forwarded(size_t size)
     errno = 77;
     free(block);
     CHECK(errno == 77);
-    block = realloc(plugin_block(size), 0);
+    block = realloc(libc_block(size), 0);
     CHECK(block == NULL);
 }
 
 static void ignored(size_t size)
 {
-    char *block = plugin_block(size);
+    char *block = libc_block(size);
 
     CHECK(malloc_usable_size(block) == 0);
     errno = 0;
@@ -57,21 +65,25 @@ static void *without_a_heap(void *how)
 
 int main(int count, char **argument)
 {
-    CHECK(count >= 3);
-    void *plugin = dlopen(argument[1], RTLD_NOW | RTLD_DEEPBIND);
-    CHECK(plugin);
-    *(void **)&plugin_block = dlsym(plugin, "plugin_block");
-    CHECK(plugin_block);
-    if (count > 3) {
-        one_call(argument[3], plugin_block(100));
+    CHECK(count >= 2);
+    void *libc = dlopen("libc.so.6", RTLD_NOLOAD | RTLD_LAZY);
+    CHECK(libc);
+    *(void **)&libc_malloc = dlsym(libc, "malloc");
+    CHECK(libc_malloc && libc_malloc != malloc);
+    if (count > 2 && !strcmp(argument[1], "abort")) {
+        one_call(argument[2], libc_block(100));
         return 0;
     }
     char *mine = hidden_pointer(malloc(100));
     memset(mine, 'm', 100);
     for (int round = 0; round < 100; round++)
-        without_a_heap(argument[2]);
+        without_a_heap(argument[1]);
+    if (count > 2) {
+        CHECK(dlopen(argument[2], RTLD_NOW | RTLD_DEEPBIND));
+        without_a_heap(argument[1]);
+    }
     pthread_t thread;
-    CHECK(!pthread_create(&thread, NULL, without_a_heap, argument[2]));
+    CHECK(!pthread_create(&thread, NULL, without_a_heap, argument[1]));
     CHECK(!pthread_join(thread, NULL));
     CHECK(mine[0] == 'm' && mine[99] == 'm');
     free(mine);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Blocks of another allocator: a plug-in that is opened with RTLD_DEEPBIND has them from libc."""
+"""Blocks of another allocator: those of libc's own malloc."""
 
 import signal
 
@@ -11,19 +11,18 @@ def variant(case, choice):
     return case.build.variant(f"foreign-{choice}", "CONFIG_FOREIGN_", [f"CONFIG_FOREIGN_{choice.upper()} 1"])
 
 
-def works(case, choice):
-    command = [case.program("foreign.c", libraries=("-ldl",)), case.shared_object("foreign_plugin.c"), choice]
+def works(case, choice, *more):
+    command = [case.program("foreign.c", libraries=("-ldl",)), choice, *more]
     result = case.run(command, library=[variant(case, choice)], witness=False)
     case.check(result.stdout == b"foreign blocks came and went\n", result.command, result.stdout, result.stderr)
 
 
 @test
 def foreign_aborts(case):
-    """A plug-in's block from libc stops the process with a line that names the call."""
+    """A block from libc stops the process with a line that names the call."""
     library = variant(case, "abort")
     for call in ("free", "realloc", "malloc_usable_size"):
-        plugin = case.shared_object("foreign_plugin.c")
-        command = [case.program("foreign.c", libraries=("-ldl",)), plugin, "abort", call]
+        command = [case.program("foreign.c", libraries=("-ldl",)), "abort", call]
         result = case.run(command, library=[library], witness=False, status=-signal.SIGABRT)
         told = result.stderr.decode()
         case.check(told.startswith(f"hakmem: {call}(): invalid pointer 0x"), result.command, told)
@@ -31,11 +30,12 @@ def foreign_aborts(case):
 
 @test
 def foreign_forwarded(case):
-    """With FOREIGN_FORWARD a plug-in's blocks from libc are freed and resized by libc."""
+    """With FOREIGN_FORWARD blocks from libc are freed and resized by libc, also when its names lead elsewhere."""
     works(case, "forward")
+    works(case, "forward", case.shared_object("deepbind_plugin.cpp"))
 
 
 @test
 def foreign_ignored(case):
-    """With FOREIGN_IGNORE a plug-in's blocks from libc stay as they are."""
+    """With FOREIGN_IGNORE blocks from libc stay as they are."""
     works(case, "ignore")

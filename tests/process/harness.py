@@ -23,6 +23,8 @@ HANG_SECONDS = 600
 
 # The Debian package of a tool whose name is not the package's own.
 PACKAGE_OF = {
+    "cgi-fcgi": "libfcgi-bin",
+    "php": "php-cli",
     "redis-cli": "redis-server",
     "redis-benchmark": "redis-server",
     "python3": "python3",
@@ -125,7 +127,11 @@ class Build:
         text = "\n".join([*kept, *(f"#define {define}" for define in defines), ""])
         (generated / "autoconf.h").write_text(text)
         chosen = dict(line.split()[1:3] for line in kept if len(line.split()) == 3)
-        optional = {"purger.c": "#define CONFIG_PURGE_THREAD 1\n", "trace.c": "#define CONFIG_TRACE 1\n"}
+        optional = {
+            "override_deepbind.c": "#define CONFIG_DEEPBIND 1\n",
+            "purger.c": "#define CONFIG_PURGE_THREAD 1\n",
+            "trace.c": "#define CONFIG_TRACE 1\n",
+        }
         left_out = {"malloc.c", *(file for file, define in optional.items() if define not in text)}
         sources = [file for file in (ROOT / "core").glob("*.c") if file.name not in left_out]
         for kind, option in (("policies", "CONFIG_FRONTEND"), ("backends", "CONFIG_BACKEND")):

@@ -16,6 +16,7 @@ LIBC_NAMES = """
     mallinfo mallinfo2 malloc_info malloc_stats mallopt
     __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc
 """.split()
+DEEPBIND_NAMES = ["dlopen", "dlmopen"]
 # The other forms are the C++ runtime's, which call these and free.
 CXX_NAMES = "_Znwm _Znam _ZnwmSt11align_val_t _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm".split()
 
@@ -36,6 +37,8 @@ def exported_names(case):
     listed = case.run([case.tool("nm"), "-D", "--defined-only", case.build.library], library=False)
     names = {line.split()[-1].split("@")[0] for line in listed.stdout.decode().splitlines()}
     wanted = {*LIBC_NAMES, *CXX_NAMES}
+    if "CONFIG_DEEPBIND=y" in (case.build.folder / "gen" / "config").read_text():
+        wanted |= {*DEEPBIND_NAMES}
     case.check(wanted <= names, f"not exported: {sorted(wanted - names)}")
     others = {name for name in names - wanted if not name.startswith("hak_")}
     case.check(not others, f"exported, but not public: {sorted(others)}")

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Whose function is called: programs that replace some of the names that the library has, wrap them, or mix them."""
+"""Whose function is called: programs that replace some of the names that the library has, wrap them, or mix them, and
+plug-ins that look names up in their own way."""
 
-from harness import test
+import glob
+import signal
+
+from harness import Failure, test, wait_until
 
 OWN_FORMS = {
     "plain": ["-DOWN_PLAIN"],
@@ -90,3 +94,94 @@ def own_reallocarray(case):
 def mallopt_answers(case):
     """mallopt answers as glibc's, for each parameter that it knows."""
     case.both([case.program("mallopt_answers.c")])
+
+
+# ── RTLD_DEEPBIND ───────────────────────────────────────────────────────────────────────────────
+
+
+def deepbind(case, *arguments, **how):
+    case.shared_object("deepbind_plugin.cpp")
+    flags = ("-rdynamic", "-Wl,--enable-new-dtags,-rpath,$ORIGIN")
+    return case.run([case.program("deepbind.cpp", flags=flags, libraries=("-ldl",)), *arguments], **how)
+
+
+@test
+def deepbind_plugin(case):
+    """A plug-in opened with RTLD_DEEPBIND and the program free each other's blocks; its names stay its own."""
+    for how in ("open", "mopen"):
+        result = deepbind(case, how)
+        says(case, result, "blocks came and went; the plug-in's name leads to the plug-in\n")
+        case.served(result, ["deepbind"])
+
+
+@test
+def deepbind_bad_pointer(case):
+    """What such a plug-in frees that is no block stops the process with a message."""
+    result = deepbind(case, "open", "bad", status=-signal.SIGABRT, witness=False)
+    case.check(result.stderr.startswith(b"hakmem: free(): invalid pointer 0x"), result.command, result.stderr)
+
+
+PHP_WORK = r"""<?php
+$rows = [];
+for ($i = 0; $i < 2000; $i++)
+    $rows[] = ['id' => $i, 'name' => str_repeat(chr(97 + $i % 26), $i % 100), 'when' => date('c', $i * 86400)];
+$text = json_encode($rows);
+$again = json_decode($text, true);
+usort($again, fn($a, $b) => strcmp($a['name'], $b['name']) ?: $a['id'] <=> $b['id']);
+$words = preg_split('/[^a-z]+/', $text);
+echo md5(serialize($again)), ' ', count($words), ' ', strlen(iconv('UTF-8', 'UTF-16', $text)), "\n";
+"""
+
+
+@test
+def php(case):
+    """php, which opens its extensions with RTLD_DEEPBIND: -r, -m, and work."""
+    php = case.tool("php")
+    says(case, case.both([php, "-r", "echo 1;"])[1], "1")
+    modules = case.both([php, "-m"])[1].stdout.split()
+    case.check(b"ctype" in modules and b"iconv" in modules, "no extensions: install php-common", modules)
+    script = case.folder / "work.php"
+    script.write_text(PHP_WORK)
+    for memory in ({}, {"USE_ZEND_ALLOC": "0"}):
+        case.both([php, script], env=memory)
+
+
+FPM = """[global]
+error_log = {folder}/fpm.log
+daemonize = no
+[www]
+listen = {folder}/fpm.sock
+pm = dynamic
+pm.max_children = 4
+pm.start_servers = 2
+pm.min_spare_servers = 1
+pm.max_spare_servers = 3
+pm.max_requests = 30
+{user}"""
+REQUESTS = 200
+
+
+@test
+def php_fpm(case):
+    """php-fpm under 200 requests, four at a time, by children that come and go: each answer is right."""
+    found = sorted(glob.glob("/usr/sbin/php-fpm*"))
+    if not found:
+        raise Failure("php-fpm is not installed: apt-get install php-fpm")
+    client = case.tool("cgi-fcgi")
+    script, socket = case.folder / "work.php", case.folder / "fpm.sock"
+    script.write_text(PHP_WORK)
+    answer = case.run([case.tool("php"), script], library=False).stdout
+    config = case.folder / "fpm.conf"
+    config.write_text(FPM.format(folder=case.folder, user="user = root\ngroup = root\n"))
+    server = case.start([found[-1], "--nodaemonize", "--allow-to-run-as-root", "-y", config, "-c", case.folder])
+    wait_until(lambda: socket.exists() or server.poll() is not None, "php-fpm listens")
+    request = {"SCRIPT_FILENAME": script, "SCRIPT_NAME": "/work.php", "REQUEST_METHOD": "GET", "QUERY_STRING": ""}
+    words = [f"{name}={value}" for name, value in request.items()]
+    ask = ["sh", "-c", f'seq {REQUESTS} | xargs -P4 -I@ env "$@" {client} -bind -connect {socket}', "sh", *words]
+    answers = case.run(ask, library=False, timeout=120).stdout
+    server.send_signal(signal.SIGTERM)
+    ended = case.finish(server)
+    log = (case.folder / "fpm.log").read_text()
+    case.check(answers.count(answer) == REQUESTS, f"{answers.count(answer)} right answers of {REQUESTS}", answers, log)
+    case.check("exited on signal" not in log, "a child crashed", log)
+    case.served(ended)

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Plug-ins that are opened with RTLD_DEEPBIND (glibc). Such a plug-in looks each name up among its own libraries first,
+ * and libc is one of them: its malloc and free are libc's, not the program's. But strdup, getline, asprintf of the
+ * very same libc were bound when the program started, and give out this library's blocks, which the plug-in hands to
+ * libc's free; and program and plug-in free each other's. No malloc that is preloaded or linked survives that by itself.
+ *
+ * So dlopen is the library's own here. Before the first plug-in with that flag, each entry of the malloc family in
+ * libc's symbol table, as it lies in memory, is pointed to where that name leads the rest of the program. All else is
+ * as the flag says: only its look-up of these names ends in another function than before. A process that never uses the
+ * flag is left alone. Where the table cannot be changed, the flag is dropped.
+ *
+ * dlopen must see who called it, for $ORIGIN, RUNPATH and the namespace: it is tail-called. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#include "core/atomic.h"
+#include "core/foreign.h"
+#include "core/heap.h"
+#include "core/os.h"
+
+typedef ElfW(Dyn) elf_dynamic;
+typedef ElfW(Phdr) elf_segment;
+typedef ElfW(Sym) elf_symbol;
+
+/* As <dlfcn.h> of glibc says; not every libc's has them. */
+enum { GLIBC_DEEPBIND = 8, GLIBC_LM_ID_BASE = 0 };
+
+void *dlmopen(long name_space, const char *file, int mode);
+
+/* All that libc defines of what the library does. */
+static const char *const FAMILY[] = {
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "free",
+    "aligned_alloc",
+    "memalign",
+    "posix_memalign",
+    "valloc",
+    "pvalloc",
+    "free_sized",
+    "free_aligned_sized",
+    "__libc_malloc",
+    "__libc_calloc",
+    "__libc_realloc",
+    "__libc_free",
+    "__libc_memalign",
+    "__libc_valloc",
+    "__libc_pvalloc",
+    "malloc_usable_size",
+    "malloc_trim",
+    "malloc_stats",
+    "malloc_info",
+    "mallinfo",
+    "mallinfo2",
+    "mallopt",
+};
+enum { FAMILY_SIZE = sizeof(FAMILY) / sizeof(*FAMILY), ENTRIES_MOST = 2 * FAMILY_SIZE };
+
+/* ── libc's symbol table ─────────────────────────────────────────────────────────────────────── */
+
+/* A libc as it is loaded. symbols == NULL: not found. */
+struct libc {
+    uintptr_t base;
+    elf_symbol *symbols;
+    const char *names;
+    const uint32_t *hash;  /* DT_GNU_HASH */
+    enum os_access access; /* of the memory that the symbols lie in */
+};
+
+static enum os_access access_to(const struct dl_phdr_info *object, uintptr_t address)
+{
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const elf_segment *segment = &object->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD &&
+            address - object->dlpi_addr - segment->p_vaddr < segment->p_memsz)
+            return segment->p_flags & PF_X ? OS_READ_EXECUTE : OS_READ;
+    }
+    return OS_READ;
+}
+
+static const elf_dynamic *dynamic_of(const struct dl_phdr_info *object)
+{
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const elf_segment *segment = &object->dlpi_phdr[i];
+        if (segment->p_type == PT_DYNAMIC)
+            return (const elf_dynamic *)(object->dlpi_addr + segment->p_vaddr);
+    }
+    return NULL;
+}
+
+static int find_libc(struct dl_phdr_info *object, size_t size, void *found)
+{
+    static const char NAME[] = "/libc.so.6";
+    struct libc *libc = found;
+    size_t length = strlen(object->dlpi_name);
+
+    (void)size;
+    if (length < sizeof(NAME) - 1 ||
+        strcmp(object->dlpi_name + length - (sizeof(NAME) - 1), NAME) != 0)
+        return 0;
+    libc->base = object->dlpi_addr;
+    for (const elf_dynamic *entry = dynamic_of(object); entry && entry->d_tag != DT_NULL; entry++) {
+        /* The dynamic linker has made addresses of them where it could write. */
+        uintptr_t address = entry->d_un.d_ptr;
+        if (address < libc->base)
+            address += libc->base;
+        if (entry->d_tag == DT_SYMTAB)
+            libc->symbols = (elf_symbol *)address;
+        else if (entry->d_tag == DT_STRTAB)
+            libc->names = (const char *)address;
+        else if (entry->d_tag == DT_GNU_HASH)
+            libc->hash = (const uint32_t *)address;
+    }
+    libc->access = access_to(object, (uintptr_t)libc->symbols);
+    return 1;
+}
+
+static uint32_t hash_of(const char *name)
+{
+    uint32_t hash = 5381;
+
+    for (; *name; name++)
+        hash = hash * 33 + (unsigned char)*name;
+    return hash;
+}
+
+/* The entries of a name, one for each version of it, into out[0 .. most-1]; returns how many. The hash table is a header
+ * of four words, a filter, the first symbol of each bucket, and the hash of each symbol from `first` on, whose lowest bit
+ * ends the bucket. */
+static size_t find_entries(const struct libc *libc, const char *name, elf_symbol **out, size_t most)
+{
+    uint32_t buckets = libc->hash[0], first = libc->hash[1], filter = libc->hash[2];
+    const uint32_t *bucket = libc->hash + 4 + filter * (sizeof(uintptr_t) / sizeof(uint32_t));
+    const uint32_t *chain = bucket + buckets;
+    uint32_t hash = hash_of(name);
+    size_t found = 0;
+
+    for (uint32_t at = bucket[hash % buckets]; at >= first && found < most; at++) {
+        uint32_t other = chain[at - first];
+        elf_symbol *entry = &libc->symbols[at];
+        if ((other | 1) == (hash | 1) && entry->st_shndx != SHN_UNDEF &&
+            strcmp(libc->names + entry->st_name, name) == 0)
+            out[found++] = entry;
+        if (other & 1)
+            break;
+    }
+    return found;
+}
+
+/* ── where its entries lead ──────────────────────────────────────────────────────────────────── */
+
+struct change {
+    elf_symbol *entry;
+    uintptr_t value;
+};
+
+/* All that is to be changed, into out[0 .. ENTRIES_MOST-1]; returns how many entries. */
+static size_t plan(const struct libc *libc, struct change *out)
+{
+    size_t planned = 0;
+
+    for (size_t i = 0; i < FAMILY_SIZE; i++) {
+        uintptr_t function = (uintptr_t)dlsym(RTLD_DEFAULT, FAMILY[i]);
+        elf_symbol *entries[2];
+        size_t found = function ? find_entries(libc, FAMILY[i], entries, 2) : 0;
+        for (size_t j = 0; j < found; j++)
+            out[planned++] = (struct change){entries[j], function - libc->base};
+    }
+    return planned;
+}
+
+/* Other threads look names up meanwhile: a page stays readable, and a value changes at once. */
+static bool change_one(const struct change *change, enum os_access access)
+{
+    size_t page = os_page_size();
+    uintptr_t from = (uintptr_t)&change->entry->st_value & ~(page - 1);
+
+    if (!os_protect((void *)from, page, OS_READ_WRITE))
+        return false;
+    atomic_store_relaxed(&change->entry->st_value, change->value);
+    os_protect((void *)from, page, access);
+    return true;
+}
+
+/* false: the table is not as it should be, or may not be written to. */
+static bool share_malloc(void)
+{
+    struct libc libc = {0};
+    struct change changes[ENTRIES_MOST];
+    size_t planned, done = 0;
+
+    dl_iterate_phdr(find_libc, &libc);
+    if (libc.symbols == NULL || libc.names == NULL || libc.hash == NULL)
+        return false;
+    hak_foreign_prepare();
+    planned = plan(&libc, changes);
+    /* One thread at a time, and no fork. */
+    hak_heap_stop();
+    while (done < planned && change_one(&changes[done], libc.access))
+        done++;
+    hak_heap_resume();
+    return planned > 0 && done == planned;
+}
+
+/* The mode to open a plug-in with. */
+static hak_cold int shared_mode(int mode)
+{
+    static bool shared; /* atomic */
+
+    if (!atomic_load_relaxed(&shared)) {
+        if (!share_malloc())
+            return mode & ~GLIBC_DEEPBIND;
+        atomic_store_relaxed(&shared, true);
+    }
+    return mode;
+}
+
+/* ── dlopen and dlmopen ──────────────────────────────────────────────────────────────────────── */
+
+static void *first_dlopen(const char *file, int mode);
+static void *first_dlmopen(long name_space, const char *file, int mode);
+
+static void *(*next_dlopen)(const char *file, int mode) = first_dlopen;
+static void *(*next_dlmopen)(long name_space, const char *file, int mode) = first_dlmopen;
+
+static hak_cold void *first_dlopen(const char *file, int mode)
+{
+    void *(*next)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+
+    if (next == NULL)
+        return NULL;
+    next_dlopen = next;
+    hak_tail_call return next(file, mode);
+}
+
+static hak_cold void *first_dlmopen(long name_space, const char *file, int mode)
+{
+    void *(*next)(long, const char *, int) =
+        (void *(*)(long, const char *, int))dlsym(RTLD_NEXT, "dlmopen");
+
+    if (next == NULL)
+        return NULL;
+    next_dlmopen = next;
+    hak_tail_call return next(name_space, file, mode);
+}
+
+hak_export void *dlopen(const char *file, int mode)
+{
+    if (unlikely(mode & GLIBC_DEEPBIND))
+        mode = shared_mode(mode);
+    hak_tail_call return next_dlopen(file, mode);
+}
+
+/* Another namespace has a libc of its own, whose blocks are nobody else's. */
+hak_export void *dlmopen(long name_space, const char *file, int mode)
+{
+    if (unlikely(mode & GLIBC_DEEPBIND) && name_space == GLIBC_LM_ID_BASE)
+        mode = shared_mode(mode);
+    hak_tail_call return next_dlmopen(name_space, file, mode);
+}
