@@ -10,12 +10,13 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import counters, libraries, machine, page, present, record, runs, wishes, workloads  # noqa: E402
+from lab import copies, counters, export, libraries, machine, page, present, record, runs, wishes, workloads  # noqa: E402
 from lab.comparison import NARROW, Comparison  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
 
@@ -42,12 +43,12 @@ def arguments():
         description="Runs the workloads under library A and, by turns, under each of the others, "
                     "and prints the ratios of their times with 95 % intervals. A library is a "
                     "path, or one of: " + ", ".join([libraries.SYSTEM, *libraries.PEERS]) + ".",
-        epilog="Exit status: 0; 1 if a workload failed; 2 if nothing could be measured; 130 after "
-               "Ctrl-C, which shows what was measured until then.")
+        epilog="Exit status: 0; 1 if a workload failed or a file changed while it was measured; 2 if nothing "
+               "could be measured; 130 after Ctrl-C, which shows what was measured until then.")
     parser.add_argument("a", metavar="A", nargs="?", help="the library to look at")
     parser.add_argument("others", metavar="B", nargs="*",
-                        help="those beside it; without any, \"system\": what programs get without "
-                             "a preloaded library")
+                        help="those that it is compared with; without any, \"system\": what programs "
+                             "get without a preloaded library")
     parser.add_argument("--budget", type=form(wishes.seconds), metavar="SECONDS",
                         help=f"time to spend in all; by default {BUDGET:.0f} for the default rows, "
                              f"else {ROW_BUDGET:.0f} a row, {MOST_BUDGET:.0f} at most. Under about "
@@ -61,8 +62,13 @@ def arguments():
     parser.add_argument("--counters", action="store_true",
                         help="simulate the processor's counters where the kernel has none")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
-    parser.add_argument("--report", metavar="RECORD",
-                        help="measure nothing: show a record again, and make its page")
+    parser.add_argument("--report", metavar="RECORD", nargs="+",
+                        help="measure nothing: show a record again, and make its page; of two records, compare A of "
+                             "the first with A of the second (or RECORD#NAME, another library in it)")
+    parser.add_argument("--sweep", metavar="CONFIG_X",
+                        help="the option whose values the libraries differ in: the page has curves over it")
+    parser.add_argument("--export-csv", metavar="FILE", help="write the summary there, too")
+    parser.add_argument("--export-markdown", metavar="FILE", help="write the tables there, too")
     parser.add_argument("--limit", type=form(wishes.seconds), default=runs.RUN_SECONDS,
                         metavar="SECONDS", help="a run that takes longer hangs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
@@ -73,6 +79,8 @@ def arguments():
     options = parser.parse_args()
     if not options.list and not options.a and not options.report:
         parser.error("which library? For one: build/default/libhakmem.so")
+    if options.report and len(options.report) > 2:
+        parser.error("--report takes one record, or two to compare")
     options.others = options.others or [libraries.SYSTEM]
     return options
 
@@ -85,10 +93,11 @@ def fail(message):
 def list_workloads():
     for workload in workloads.WORKLOADS:
         mark = " " if workload.default else "+"
-        print(f"{mark} {workload.name:<18} {workload.about}"[:present.WIDTH])
+        print("\n".join(textwrap.wrap(workload.about, present.WIDTH, initial_indent=f"{mark} {workload.name:<18} ",
+                                      subsequent_indent=" " * 21)))
     groups = sorted({tag for workload in workloads.WORKLOADS for tag in workload.tags})
-    print("+ runs when --only (WORKLOADS=) names it, or its group: all "
-          + " ".join(f"@{group}" for group in groups))
+    print("\n".join(textwrap.wrap("+ runs when --only (WORKLOADS=) names it, or its group: all "
+                                  + " ".join(f"@{group}" for group in groups), present.WIDTH, subsequent_indent="  ")))
 
 
 def need(*modules):
@@ -114,18 +123,20 @@ def budget_of(options, rows):
     return min(MOST_BUDGET, max(BUDGET, ROW_BUDGET * rows))
 
 
-def prepare(options):
+def prepare(options, private):
     """All that can be found wrong before the first run."""
     chosen = chosen_workloads(options.only)
-    runner = runs.Runner(options.programs, options.limit)
+    runner = runs.Runner(options.programs, options.limit, private)
     missing = runner.missing(chosen)
     if missing:
         fail(f"{missing[0]} is not there; `scons ab` builds the workloads")
     try:
-        a, *others = libraries.tell_apart([libraries.open_library(name)
-                                           for name in [options.a, *options.others]])
+        private.take_programs(options.programs, chosen)
+        a, *others = libraries.tell_apart([private.open_library(name) for name in [options.a, *options.others]])
     except libraries.LibraryError as error:
         fail(error)
+    except OSError as error:
+        fail(f"{error.filename or private.folder} cannot be copied: {error.strerror}")
     budget = budget_of(options, len(chosen) * len(others))
     return Comparison(a, others, chosen, runner, budget, options.seed, present.Progress(),
                       options.width)
@@ -147,21 +158,64 @@ def count(comparison, source):
             if trial.live() and left > 0:
                 try:
                     trial.counters[library.label] = counters.count(
-                        trial.workload, library, comparison.runner.programs, source)
+                        trial.workload, library, comparison.runner.programs, source, comparison.runner.bench)
                 except counters.CountFailed:
                     pass
 
 
 def measure(options):
     started = datetime.datetime.now().astimezone()
-    comparison = prepare(options)
-    # Ctrl-C in the middle of an import would leave half a module behind.
-    estimate([1.0] * 10, [1.0, 2.0] * 5)
-    described = machine.describe()
-    source, counted = counters.available_source(options.counters)
-    comparison.run((lambda made: count(made, source)) if source else None)
-    data = record.as_data(comparison, described, started, counted)
+    try:
+        private = copies.Copies()
+    except libraries.LibraryError as error:
+        fail(error)
+    with private:
+        comparison = prepare(options, private)
+        # Ctrl-C in the middle of an import would leave half a module behind.
+        estimate([1.0] * 10, [1.0, 2.0] * 5)
+        described = machine.describe()
+        source, counted = counters.available_source(options.counters)
+        comparison.run((lambda made: count(made, source)) if source else None)
+        spoiled, replaced = ([shown_path(path) for path in paths] for paths in (private.spoiled, private.replaced))
+        data = record.as_data(comparison, described, started, counted, options.sweep, spoiled, replaced)
     return data, lambda: record.write(data, started, options.output)
+
+
+def stored(options):
+    """The data of a record, or of two, and the path that names what is made of it."""
+    try:
+        if len(options.report) == 1:
+            return record.read(options.report[0]), lambda: options.report[0]
+        data = record.compare(*options.report)
+    except record.RecordError as error:
+        fail(error)
+    name = "-vs-".join(Path(path.partition("#")[0]).stem for path in options.report)
+    os.makedirs(options.output, exist_ok=True)
+    return data, lambda: os.path.join(options.output, f"{name}.json")
+
+
+def write_all(data, path, options):
+    """The page and the exports of a record, each named as it is; says where they are."""
+    base = re.sub(r"(\.json)?$", "", os.path.realpath(path), count=1)
+    page.write(data, f"{base}.html")
+    texts = {ending: make(data) for ending, make in export.FILES}
+    places = [(f"{base}.{ending}", text) for ending, text in texts.items()]
+    places += [(file, texts[ending]) for file, ending in ((options.export_csv, "csv"), (options.export_markdown, "md"))
+               if file]
+    for file, text in places:
+        Path(file).write_text(text, encoding="utf-8")
+    if not options.report:
+        for ending in ("html", *texts):
+            record.link(f"{base}.{ending}", f"latest.{ending}")
+    print(f"page: {shown_path(base + '.html')}")
+
+
+def status_of(data):
+    if data["interrupted"]:
+        return INTERRUPTED
+    if not present.measured(data):
+        return CANNOT_START
+    return ROW_FAILED if data["spoiled"] or any(row["failure"] for row in data["rows"]) else OK
 
 
 def main():
@@ -175,26 +229,18 @@ def main():
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     need("numpy", "scipy", "matplotlib", "jinja2")
     if options.report:
-        try:
-            data, write = record.read(options.report), lambda: options.report
-        except record.RecordError as error:
-            fail(error)
+        data, write = stored(options)
     else:
         data, write = measure(options)
     print("\n".join(present.table(data, present.wants_colour(sys.stdout))), flush=True)
     try:
         path = write()
-        print(f"record: {shown_path(path)}")
-        html = re.sub(r"(\.json)?$", ".html", os.path.realpath(path), count=1)
-        page.write(data, html)
-        if not options.report:
-            record.link(html, "latest.html")
-        print(f"page: {shown_path(html)}")
+        if len(options.report or []) != 2:
+            print(f"record: {shown_path(path)}")
+        write_all(data, path, options)
     except OSError as error:
-        fail(f"the record or its page cannot be written to {options.output}: {error.strerror}")
-    if data["interrupted"]:
-        return INTERRUPTED
-    return ROW_FAILED if any(row["failure"] for row in data["rows"]) else OK
+        fail(f"the record or its page cannot be written: {error.filename or options.output}: {error.strerror}")
+    return status_of(data)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import document, libraries, machine, present, record, runs, workloads  # noqa: E402
+from lab import copies, document, libraries, machine, present, record, runs, workloads  # noqa: E402
 from lab.comparison import Comparison  # noqa: E402
 from lab.estimate import ENOUGH_PAIRS  # noqa: E402
 
@@ -74,16 +74,17 @@ def file_of(name):
     return ROOT / "configs" / f"{name}_defconfig"
 
 
-def measure(name, options, described):
-    """{workload's name: row of a record} of one configuration beside default."""
+def measure(name, options, described, private):
+    """{workload's name: row of a record} of one configuration vs default."""
     chosen = list({statement.workload.name: statement.workload for statement in statements(file_of(name))}.values())
     if not chosen:
         raise CannotMeasure(f"configs/{name}_defconfig promises nothing: add `# {BETTER}: MEASURE of WORKLOAD`")
-    runner = runs.Runner(options.programs, 60)
+    runner = runs.Runner(options.programs, 60, private)
     missing = runner.missing(chosen)
     if missing:
         raise CannotMeasure(f"{missing[0]} is not there; `scons defconfigs-report` builds it")
-    opened = [libraries.open_library(str(options.builds / folder / "libhakmem.so")) for folder in (name, BASE)]
+    private.take_programs(options.programs, chosen)
+    opened = [private.open_library(str(options.builds / folder / "libhakmem.so")) for folder in (name, BASE)]
     a, b = libraries.tell_apart(opened)
     made = Comparison(a, [b], chosen, runner, options.budget * len(chosen), options.seed, present.Progress())
     made.run()
@@ -118,7 +119,7 @@ def verdict(statement, row):
         return f"{present.ratio(estimate['ratio'])} times better"
     if estimate["high"] < 1:
         return f"{present.ratio(1 / estimate['ratio'])} times worse"
-    return "not told apart"
+    return present.NO_DIFFERENCE
 
 
 def figure(value, measure_name, row):
@@ -182,7 +183,10 @@ def main():
     results = {}
     try:
         for name in options.names or [name for name in names() if name != BASE]:
-            results[name] = measure(name, options, described)
+            with copies.Copies() as private:
+                results[name] = measure(name, options, described, private)
+                if private.spoiled:
+                    raise CannotMeasure(f"changed while it was measured: {', '.join(private.spoiled)}")
         lines = report(results, described, (datetime.datetime.now() - started).total_seconds())
         print("\n".join(lines))
         if options.document:

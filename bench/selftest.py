@@ -22,7 +22,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import document, libraries, machine, present, record, runs  # noqa: E402
+from lab import copies, document, libraries, machine, present, record, runs  # noqa: E402
 from lab.comparison import Comparison  # noqa: E402
 from lab.estimate import ENOUGH_PAIRS, estimate  # noqa: E402
 from lab.workloads import Workload  # noqa: E402
@@ -107,7 +107,7 @@ def run_tool(*command, **more):
         raise CannotTest(f"{shlex.join(map(str, command))} fails: {done.stderr.strip()}")
 
 
-def slowed_library(archive, folder, name, rounds):
+def slowed_library(private, archive, folder, name, rounds):
     """A build of the archive's library whose malloc does that many rounds of nothing now and then."""
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
@@ -116,21 +116,23 @@ def slowed_library(archive, folder, name, rounds):
     run_tool("gcc", "-shared", "-fPIC", "-O2", "-fno-builtin-malloc", f"-DROUNDS={rounds}", "-x",
              "c", "-", "-x", "none", "-Wl,--whole-archive", renamed, "-Wl,--no-whole-archive",
              "-Wl,-z,nodelete", "-o", place / "libhakmem.so", input=SPINNING)
-    return libraries.open_library(str(place / "libhakmem.so"))
+    return private.open_library(str(place / "libhakmem.so"))
 
 
 class Test:
     """What was done, kept in a file after each step."""
 
-    def __init__(self, options):
+    def __init__(self, options, private):
         self.options = options
         self.file = options.output / "selftest.json"
         self.progress = present.Progress()
-        self.runner = runs.Runner(options.programs, 60)
+        self.private = private
+        self.runner = runs.Runner(options.programs, 60, private)
         missing = self.runner.missing(WORKLOADS)
         if missing:
             raise CannotTest(f"{missing[0]} is not there; `scons ab-selftest` builds it")
-        self.library = libraries.open_library(options.library)
+        private.take_programs(options.programs, (*WORKLOADS, SLOWED_WORKLOAD))
+        self.library = private.open_library(options.library)
         self.done = {"library": self.library.digest, "machine": machine.describe(),
                      "comparisons": [], "reports": [], "slowed": [], "rounds": None, "short": 0,
                      "seconds": 0.0}
@@ -204,7 +206,7 @@ class Test:
 
     def slow(self, rounds):
         name = f"rounds-{rounds}"
-        return slowed_library(self.options.archive, self.options.output / "selftest", name, rounds)
+        return slowed_library(self.private, self.options.archive, self.options.output / "selftest", name, rounds)
 
     def calibrate(self):
         """How many rounds make the workload 2 % slower: as many as follow from what a great many
@@ -298,8 +300,11 @@ def report(done, library):
 def main():
     options = arguments()
     try:
-        test = Test(options)
-        test.run()
+        with copies.Copies() as private:
+            test = Test(options, private)
+            test.run()
+            if private.spoiled:
+                raise CannotTest(f"changed while it was measured: {', '.join(private.spoiled)}; use --fresh")
         lines = report(test.done, test.library)
         print("\n".join(lines))
         if options.document and complete(test.done):

@@ -3,6 +3,8 @@
 """Tests of the workloads, of the A/B runner and of the instruction counter. They build what they
 need with $CC into a temporary folder, and need no library under test."""
 
+import csv
+import hashlib
 import io
 import json
 import math
@@ -25,9 +27,10 @@ from types import SimpleNamespace
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import comparison, counters, libraries, machine, present, record, runs, workloads  # noqa: E402
+import ab  # noqa: E402
+from lab import comparison, copies, counters, export, libraries, machine, matrix, present, record, runs, workloads  # noqa: E402
 from lab.callgrind import Profile  # noqa: E402
-from lab.estimate import Estimate, estimate, holm  # noqa: E402
+from lab.estimate import Estimate, estimate, estimate_apart, holm  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
 AB = [sys.executable, str(BENCH / "ab.py")]
@@ -413,14 +416,25 @@ class CommandLine(unittest.TestCase):
             self.assertTrue(done.stderr.endswith(f": {message}\n"), done.stderr)
 
 
-def invented(rows, *labels):
-    """The data of a comparison that was not made. Rows are those of the first of the others; the
-    rest have the same."""
+def scaled(row, b, factor):
+    """The row of another library that takes that many times as long."""
+    def slower(run):
+        return replace(run, seconds=run.seconds * factor, ns_per_op=run.ns_per_op and run.ns_per_op * factor)
+    return replace(row, b=b, pairs=[(run_a, slower(run_b)) for run_a, run_b in row.pairs])
+
+
+FACTORS = (1.3, 0.7, 1.02, 2.5, 0.95)  # of the second of the others and of those that follow
+
+
+def invented(rows, *labels, sweep=None):
+    """The data of a comparison that was not made. Rows are those of the first of the others; of the
+    rest, each takes another part of its time."""
     identity = "HAKMEM 1.2.3 " + "word " * 40
-    a, *others = [libraries.Library(label, f"/some/where/{label}.so", identity, "0" * 64,
+    a, *others = [libraries.Library(label, f"/some/where/{label}.so", identity, hashlib.sha256(label.encode()).hexdigest(),
                                     {"CONFIG_BOTH": "1", f"CONFIG_{label.upper()}": "32"})
                   for label in labels]
-    trials = [comparison.Trial(row.workload, [row, *(replace(row, b=b) for b in others[1:])])
+    trials = [comparison.Trial(row.workload, [row, *(scaled(row, b, FACTORS[index % len(FACTORS)])
+                                                     for index, b in enumerate(others[1:]))])
               for row in rows]
     for row in rows:
         row.b = others[0]
@@ -431,8 +445,8 @@ def invented(rows, *labels):
     made = SimpleNamespace(
         a=a, others=others, trials=trials, budget=60.0, width=0.02, seed=1, interrupted=True,
         seconds=59.9, rows=[trial.rows[b] for b in range(len(others)) for trial in trials],
-        runner=SimpleNamespace(programs="/the/programs"))
-    return json.loads(json.dumps(record.as_data(made, machine.describe(), datetime.now())))
+        runner=runs.Runner("/the/programs"), enough_budget=lambda: 95.0)
+    return json.loads(json.dumps(record.as_data(made, machine.describe(), datetime.now(), sweep=sweep)))
 
 
 def invented_row(name, measure=workloads.OWN_TIME, ratio=1.0, seconds=1.0, rss=900, count=12):
@@ -448,7 +462,7 @@ def invented_row(name, measure=workloads.OWN_TIME, ratio=1.0, seconds=1.0, rss=9
             [(10 * i, int(rss * (1 - 0.9 ** i))) for i in range(40)])
     row = comparison.Row(short_workload(name, measure=measure), None)
     row.pairs = [(run(1.0), run(ratio)) for _ in range(count)]
-    row.orders = ["AB"] * count
+    row.orders, row.rounds = ["AB"] * count, list(range(count))
     return row
 
 
@@ -478,7 +492,7 @@ class Tables(unittest.TestCase):
         self.assertEqual(said(12, 1.9, 2.0, 2.1, "A"), "2.00x faster")
         self.assertEqual(said(12, 1.9, 2.0, 2.1, None), "2.00x faster?")
         self.assertEqual(said(12, 0.4, 0.5, 0.6, "B"), "2.00x slower")
-        self.assertEqual(said(12, 0.9, 1.5, 2.1, None), "not told apart")
+        self.assertEqual(said(12, 0.9, 1.5, 2.1, None), "no significant difference")
         self.assertEqual(said(9, 1.9, 2.0, 2.1, None), "too few pairs")
         self.assertEqual(said(2, None, 2.0, None, None), "too few pairs")
 
@@ -487,9 +501,10 @@ class Tables(unittest.TestCase):
                          invented_row("same")], "ours", "theirs")
         claim, corrected = present.headline(data)
         self.assertEqual(claim, "ours is faster than theirs in 1 of 3 workloads (fast) and slower "
-                         "than theirs in 1 of 3 workloads (slow).")
+                         "in 1 (slow).")
         self.assertIn("Corrected for 3 rows with Holm", corrected)
-        self.assertIn("not told apart", present.headline(invented([invented_row("same")], "a", "b"))[0])
+        self.assertEqual(present.headline(invented([invented_row("same")], "a", "b"))[0],
+                         "No significant difference between a and b on 1 workload.")
 
     def test_colour_changes_nothing_but_colour(self):
         data = invented([invented_row("fast", ratio=2.0)], "ours", "theirs")
@@ -738,7 +753,7 @@ class Comparisons(unittest.TestCase):
         data = data_of(compare("system system", short_workload(command=("/bin/echo", said))))
         measures = data["rows"][0]["measures"]
         self.assertEqual([measures[name]["A"] for name in runs.PERCENTILES], [20, 300, 4000, 50000])
-        self.assertRegex("\n".join(present.table(data)), r"20\.0 ns +20\.0 ns +300 ns")
+        self.assertRegex("\n".join(present.table(data)), r"20\.0ns +20\.0ns +300ns")
 
 
 class CommandLine(unittest.TestCase):
@@ -804,9 +819,16 @@ class CommandLine(unittest.TestCase):
         self.assertTrue(json.loads((PROGRAMS / "ab" / "latest.json").read_text())["interrupted"])
 
     def test_a_failed_row_gives_exit_status_1(self):
-        done = run_ab(LIBRARIES["crash"], "--only", "random_mixed short", "--budget", "3")
+        done = run_ab(LIBRARIES["forward"], LIBRARIES["crash"], "system", "--only", "random_mixed short",
+                      "--budget", "3")
         self.assertEqual(done.returncode, 1)
         self.assertIn("FAILED", done.stdout)
+
+    def test_where_nothing_was_measured_the_exit_status_is_2(self):
+        done = run_ab(LIBRARIES["crash"], "--only", "random_mixed short", "--budget", "3")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("Nothing was measured.", done.stdout)
+        self.assertNotIn("significant difference between", done.stdout)
 
     def test_what_cannot_start_gives_exit_status_2_and_one_line(self):
         for arguments, expected in ((["/etc/passwd"], "cannot be preloaded"),
@@ -831,6 +853,358 @@ class CommandLine(unittest.TestCase):
         for workload in workloads.WORKLOADS:
             self.assertIn(workload.name, done.stdout)
         self.assertLessEqual(max(map(len, done.stdout.splitlines())), present.WIDTH)
+
+
+class PrivateCopies(unittest.TestCase):
+    """What is measured is a copy, so that a build in the middle changes nothing."""
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="hakmem original ", dir=PROGRAMS))
+        self.library = self.folder / "libchanging.so"
+        shutil.copy(LIBRARIES["forward"], self.library)
+
+    def replace_by(self, name):
+        """As a linker does: a new file under the old name."""
+        shutil.copy(LIBRARIES[name], self.folder / "new")
+        os.replace(self.folder / "new", self.library)
+
+    def overwrite_by(self, name):
+        """As cp does: other content in the same file."""
+        with open(self.library, "r+b") as file:
+            file.truncate(0)
+            file.write(Path(LIBRARIES[name]).read_bytes())
+
+    def measured(self, change):
+        """The data of a comparison in whose middle something happens, and who served the runs after it."""
+        with copies.Copies() as private:
+            chosen = [short_workload()]
+            private.take_programs(PROGRAMS, chosen)
+            opened = [private.open_library(str(self.library)), private.open_library("system")]
+            runner = runs.Runner(PROGRAMS, 10, private)
+            made = comparison.Comparison(opened[0], opened[1:], chosen, runner, 20.0, 1,
+                                         present.Progress(io.StringIO()), 5.0)
+            add, served = comparison.Row.add, []
+
+            def add_and_change(row, *arguments):
+                add(row, *arguments)
+                if len(row.pairs) == 5:
+                    change(private)
+                served.append(libraries.malloc_served_by(runner.filled(chosen[0], chosen[0].probe),
+                                                         opened[0].environment))
+            comparison.Row.add = add_and_change
+            try:
+                made.run()
+            finally:
+                comparison.Row.add = add
+            data = record.as_data(made, machine.describe(), datetime.now(), "", None, private.spoiled, private.replaced)
+        self.assertFalse(Path(private.folder).exists())
+        return data, served
+
+    def test_replacing_the_library_in_the_middle_is_harmless_and_noticed(self):
+        for change in (self.replace_by, self.overwrite_by):
+            data, served = self.measured(lambda _, change=change: change("slow"))
+            self.assertEqual(data["rows"][0]["failure"], None)
+            self.assertGreaterEqual(len(served), 10)
+            self.assertEqual(len({tuple(sorted(files)) for files in served}), 1)
+            self.assertEqual((data["spoiled"], data["replaced"]), ([], [str(self.library)]))
+            self.assertEqual(data["A"]["digest"], copies.digest(LIBRARIES["forward"]))
+            self.assertIn("replaced while this ran", present.warnings(data)[0])
+            shutil.copy(LIBRARIES["forward"], self.library)
+
+    def test_a_workload_that_is_built_meanwhile_is_harmless_and_noticed(self):
+        program = PROGRAMS / "pair"
+        before = program.read_bytes()
+        try:
+            data, _ = self.measured(lambda _: (program.unlink(), program.write_bytes(b"#!/bin/false\n")))
+        finally:
+            program.write_bytes(before)
+            program.chmod(0o755)
+        self.assertIsNone(data["rows"][0]["failure"])
+        self.assertEqual((data["spoiled"], data["replaced"]), ([], [str(program)]))
+
+    def test_what_happens_to_the_copy_itself_spoils_the_measurement(self):
+        def spoil(private):
+            copy = next(Path(private.folder).glob("0/*.so"))
+            copy.unlink()
+            shutil.copy(LIBRARIES["slow"], copy)
+        data, _ = self.measured(spoil)
+        self.assertEqual(data["spoiled"], [str(self.library)])
+        self.assertIn("Warning: changed while it was measured", present.table(data)[0])
+
+    def test_what_is_not_copied_is_watched(self):
+        with copies.Copies() as private:
+            private.open_library("system")
+            self.assertTrue(any("libc.so" in file for file in private._watched), private._watched)
+            mine = self.folder / "helper"
+            mine.write_text("1")
+            private.watch(str(mine))
+            self.assertEqual(private.spoiled, [])
+            mine.write_text("2")
+            self.assertEqual(private.spoiled, [str(mine)])
+
+    def test_a_library_that_needs_another_one_beside_it_gets_a_copy_of_that_too(self):
+        helper, user = self.folder / "libhelper.so", self.folder / "libuser.so"
+        forward = SOURCES["forward"].replace("*malloc(size_t size) {", "*malloc(size_t size) { helper();")
+        for text, out, more in (("void helper(void) {}", helper, ["-Wl,-soname,libhelper.so"]),
+                                ("void helper(void);" + forward, user, [str(helper), "-Wl,-rpath,$ORIGIN"])):
+            subprocess.run([*CC, "-O1", "-fPIC", "-fno-builtin", "-shared", "-x", "c", "-", "-x", "none", *more, "-o", out],
+                           input=text, text=True, check=True)
+        with copies.Copies() as private:
+            opened = private.open_library(str(user))
+            libraries.check_served(opened, [str(PROGRAMS / "pair"), "64", "1"], {})
+            helper.write_bytes(b"")
+            self.assertEqual((private.spoiled, private.replaced), ([], [str(helper)]))
+
+    def test_messages_name_the_original(self):
+        shutil.copy(LIBRARIES["dies"], self.library)
+        with copies.Copies() as private:
+            with self.assertRaises(libraries.LibraryError) as caught:
+                private.open_library(str(self.library))
+            self.assertIn(str(self.library), str(caught.exception))
+            self.assertNotIn(private.folder, str(caught.exception))
+            private.take_programs(PROGRAMS, [short_workload()])
+            runner = runs.Runner(PROGRAMS, 10, private)
+            self.assertTrue(runner.command(short_workload(), libraries.open_library("system"))
+                            .startswith(f"{PROGRAMS}/pair "))
+
+
+class TooFewPairs(unittest.TestCase):
+    def test_the_budget_that_is_named_is_enough(self):
+        sleeper = short_workload("sleeper", ("/bin/sh", "-c", "sleep 0.2; echo ops=1 ns_per_op=1 seconds=1 checksum=0"))
+        result = compare("system system", sleeper, short_workload(), budget=0.5)
+        data = data_of(result)
+        self.assertTrue(0 < data["rows"][0]["pairs"] < 10, data["rows"][0]["pairs"])
+        said = "\n".join(present.headline(data))
+        self.assertNotIn("o significant difference between", said.split("sleeper")[-1])
+        named = re.search(r"Too few pairs in sleeper.*BUDGET=(\d+)s would do", said)
+        self.assertTrue(named, said)
+        # Two runs of a fifth of a second, ten times, and what is around them: on any machine that is more.
+        self.assertGreaterEqual(int(named[1]), 5)
+        again = compare("system system", sleeper, short_workload(), budget=float(named[1]))
+        self.assertTrue(all(present.told(row) for row in data_of(again)["rows"]))
+
+    def test_the_budget_counts_every_round_of_a_block(self):
+        made = comparison.Comparison(None, [None], [short_workload("long"), short_workload("short", pairs_in_block=3)],
+                                     None, 60.0, 1, None)
+        long, short = made.trials
+        long.rounds, long.spent, short.rounds, short.spent = 2, 4.0, 6, 0.6
+        made.warm_up_seconds = 3.0
+        self.assertAlmostEqual(made.enough_budget(), 3 + comparison.BUDGET_MARGIN * 10 * (2.0 + 3 * 0.1))
+        long.rows[0].failure = "crashed"
+        self.assertAlmostEqual(made.enough_budget(), 3 + comparison.BUDGET_MARGIN * 4 * 3 * 0.1)
+        long.rows[0].failure, long.rounds, long.seconds = None, 0, 0.0
+        self.assertIsNone(made.enough_budget())
+
+    def test_with_three_pairs_nothing_is_called_equal(self):
+        data = invented([invented_row("few", count=3)], "a", "b")
+        data["interrupted"] = False
+        said = present.headline(data)
+        self.assertEqual(said[0], "Too few pairs in few (1 of 1 row), so that nothing can be told there: "
+                         "BUDGET=95s would do.")
+        self.assertEqual(said[-1], "No row has enough pairs for a claim.")
+        self.assertNotIn("significant", " ".join(said))
+        self.assertIn("too few pairs", "\n".join(present.table(data)))
+        self.assertEqual(ab.status_of(data), ab.OK)
+        data["enough_budget"] = 30.0  # less than what was not enough
+        self.assertIn("BUDGET=90s would do", " ".join(present.headline(data)))
+
+    def test_where_all_rows_crashed_there_is_no_claim_and_an_error(self):
+        crashed = invented_row("one", count=0)
+        crashed.failure, crashed.command = "b: killed by SIGSEGV", "x"
+        data = invented([crashed], "a", "b")
+        data["interrupted"] = False
+        self.assertEqual(present.headline(data)[:2], ["Nothing was measured.", "Failed: one (1 of 1 row)."])
+        self.assertEqual(ab.status_of(data), ab.CANNOT_START)
+
+
+class Builds(unittest.TestCase):
+    """Two builds that differ in more than was asked for."""
+
+    BUILT = "hakmem 0.1.0 unified/superslab revision {} config 0123456789ab compiler {} flags {}"
+
+    def warned(self, a, b, labels=("a", "b")):
+        data = invented([invented_row("one")], *labels)
+        data["A"]["identity"], data["others"][0]["identity"] = self.BUILT.format(*a), self.BUILT.format(*b)
+        return present.warnings(data)
+
+    def test_compiler_flags_and_revision_are_compared(self):
+        same = ("aaaaaaaaaaaa", "gcc (Debian 12.2.0-14) 12.2.0", "111111111111")
+        self.assertEqual(self.warned(same, same), [])
+        for index, (other, what) in enumerate((("bbbbbbbbbbbb", "revision aaaaaaaaaaaa vs bbbbbbbbbbbb"),
+                                               ("clang 14", "compiler gcc (Debian 12.2.0-14) 12.2.0 vs clang 14"),
+                                               ("222222222222", "flags 111111111111 vs 222222222222"))):
+            changed = [*same]
+            changed[index] = other
+            self.assertEqual(self.warned(same, changed),
+                             [f"Warning: a and b differ in more than their configuration: {what}."])
+
+    def test_a_revision_that_was_asked_for_is_no_warning_but_its_compiler_is(self):
+        said = self.warned(("a", "gcc 12", "1"), ("b", "gcc 13", "1"), ("default", "default@v0.1"))
+        self.assertEqual(said, ["Warning: default and default@v0.1 differ in more than their configuration: "
+                                "compiler gcc 12 vs gcc 13."])
+
+    def test_the_warning_stands_at_the_top(self):
+        data = invented([invented_row("one")], "a", "b")
+        data["A"]["identity"], data["others"][0]["identity"] = (self.BUILT.format(revision, "gcc", "1")
+                                                                for revision in "ab")
+        self.assertTrue(present.table(data)[0].startswith("Warning: a and b differ in more"))
+
+    def test_equal_files_are_called_so(self):
+        data = invented([invented_row("one")], "a", "b")
+        self.assertEqual(present.warnings(data), [])
+        data["others"][0]["digest"] = data["A"]["digest"]
+        self.assertEqual(present.warnings(data), ["Note: a and b are the same file, byte by byte."])
+
+
+class Matrices(unittest.TestCase):
+    def test_ratios_are_of_the_time_of_a_and_the_best_is_marked(self):
+        data = invented([invented_row("slower", ratio=2.0), invented_row("faster", ratio=0.5)], "a", "b", "c")
+        lines = matrix.matrix(data)
+        self.assertEqual([line.workload for line in lines], ["slower", "faster"])
+        for line, b, best in zip(lines, (2.0, 0.5), (0, 1)):
+            self.assertAlmostEqual(line.cells[1].ratio / b, 1, delta=0.1)
+            self.assertAlmostEqual(line.cells[2].ratio / (b * FACTORS[0]), 1, delta=0.1)
+            self.assertEqual([index for index, cell in enumerate(line.cells) if cell.best], [best])
+
+    def test_those_that_do_not_differ_significantly_are_best_together(self):
+        row = invented_row("same", ratio=0.5)
+        data = invented([row], "a", "b", "c", "d", "e")
+        # c takes 1.3, d 0.7, e 1.02 times as long as b; make c as fast as d.
+        for pair, model in zip(data["rows"][1]["runs"], data["rows"][2]["runs"]):
+            pair["B"]["seconds"] = model["B"]["seconds"]
+        data["rows"][1]["measures"] = data["rows"][2]["measures"]
+        cells = matrix.matrix(data)[0].cells
+        self.assertEqual([cell.best for cell in cells], [False, False, True, True, False])
+
+    def test_what_has_no_figure_says_why(self):
+        failed, few = invented_row("failed"), invented_row("few", count=3)
+        failed.failure, failed.command = "b: no", "x"
+        lines = matrix.matrix(invented([failed, few, invented_row("sound")], "a", "b", "c"))
+        self.assertEqual([line.cells[1].why_not for line in lines], ["failed", "too few pairs", None])
+        self.assertFalse(any(cell.best for line in lines[:2] for cell in line.cells))
+        means, over = matrix.geometric_means(lines)
+        self.assertEqual(over, 1)
+        self.assertAlmostEqual(means[2], lines[2].cells[2].ratio)
+
+    def test_the_terminal_shows_it_before_the_sections(self):
+        data = invented([invented_row("one", ratio=2.0)], "ours", "b", "c")
+        lines = present.table(data)
+        header = next(index for index, line in enumerate(lines) if re.search(r"workload +ours +b +c$", line))
+        self.assertRegex(lines[header + 1], r"^one +1\.00\* +[12]\.\d+ +[23]\.\d+$")
+        self.assertLess(header, next(index for index, line in enumerate(lines) if "ours (A) vs b (B)" in line))
+        self.assertFalse(any("multiples" in line for line in present.table(invented([invented_row("one")], "a", "b"))))
+
+
+class Exports(unittest.TestCase):
+    def setUp(self):
+        failed = invented_row("failed")
+        failed.failure, failed.command = "b: killed, by | SIGABRT", "x"
+        self.data = invented([invented_row("one", ratio=2.0), failed], "a", "b", "c")
+
+    def test_the_summary_has_a_line_for_each_measure(self):
+        lines = list(csv.DictReader(io.StringIO(export.summary_csv(self.data))))
+        first = lines[0]
+        estimate_ = self.data["rows"][0]["measures"]["time"]["estimate"]
+        self.assertEqual((first["workload"], first["library"], first["measure"], first["unit"]), ("one", "b", "time", "ns"))
+        self.assertEqual(float(first["ratio_to_A"]), estimate_["ratio"])
+        self.assertEqual(float(first["high"]), estimate_["high"])
+        self.assertIn("faster", first["verdict_on_A"])
+        self.assertEqual([line["failure"] for line in lines if line["workload"] == "failed"], ["b: killed, by | SIGABRT"] * 2)
+        self.assertIn("peak_rss", {line["measure"] for line in lines})
+
+    def test_the_runs_have_a_line_for_each_run(self):
+        lines = list(csv.DictReader(io.StringIO(export.runs_csv(self.data))))
+        self.assertEqual(len(lines), 2 * 3 * 12)  # workloads, libraries, rounds: A's serve both others
+        of_b = [float(line["seconds"]) for line in lines if (line["workload"], line["library"]) == ("one", "b")]
+        self.assertEqual(of_b, [pair["B"]["seconds"] for pair in self.data["rows"][0]["runs"]])
+
+    def test_the_markdown_has_tables_whose_rows_have_equal_numbers_of_cells(self):
+        text = export.markdown(self.data)
+        tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+        self.assertEqual(len(tables), 3)  # the matrix, and one for each of the others
+        for table in tables:
+            self.assertEqual(len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}), 1, table)
+        self.assertIn("| one | **1.00** |", text)
+
+
+class TwoRecords(unittest.TestCase):
+    def store(self, name, a, ratio, change=1.0, workload="one", seed=1):
+        """A record of A beside a control that takes `change` times as long as it did."""
+        generator = random.Random(seed)
+        row = invented_row(workload, ratio=ratio)
+        row.pairs = [(replace(run_a, seconds=change * generator.uniform(0.98, 1.02), ns_per_op=None),
+                      replace(run_b, seconds=change * ratio * generator.uniform(0.98, 1.02), ns_per_op=None))
+                     for run_a, run_b in row.pairs]
+        data = invented([row], a, "control")
+        data["A"]["digest"] = hashlib.sha256(name.encode()).hexdigest()
+        data["interrupted"] = False
+        path = PROGRAMS / f"{name}.json"
+        path.write_text(json.dumps(data))
+        return str(path)
+
+    def test_two_records_are_compared_without_a_run(self):
+        data = record.compare(self.store("old", "then", 1.0), self.store("new", "now", 1.0, 1.5, seed=2))
+        self.assertEqual((data["A"]["label"], data["others"][0]["label"]), ("then", "now"))
+        found = data["rows"][0]["measures"]["time"]["estimate"]
+        self.assertAlmostEqual(found["ratio"], 1.5, delta=0.02)
+        self.assertTrue(found["low"] < 1.5 < found["high"])
+        said = " ".join(present.warnings(data))
+        self.assertIn("measured at different times", said)
+        self.assertIn("Warning: the control, control, which both measured, took 1.5", said)
+        self.assertIn("the machine has changed", said)
+
+    def test_a_control_that_stayed_is_said_too(self):
+        data = record.compare(self.store("old", "then", 1.0), self.store("new", "now", 1.0, seed=2))
+        self.assertIn("Note: the control, control", " ".join(present.warnings(data)))
+        self.assertIsNone(data["rows"][0]["measures"]["time"]["estimate"]["faster"])
+
+    def test_equal_labels_get_their_time_and_another_library_can_be_named(self):
+        old, new = self.store("old", "same", 1.0), self.store("new", "same", 2.0, seed=2)
+        data = record.compare(old, new)
+        self.assertEqual(len({data["A"]["label"], data["others"][0]["label"]}), 2)
+        data = record.compare(f"{old}#control", f"{new}#control")
+        self.assertAlmostEqual(data["rows"][0]["measures"]["time"]["estimate"]["ratio"], 2.0, delta=0.1)
+        with self.assertRaisesRegex(record.RecordError, "there is no 'nobody' in it; it has same, control"):
+            record.compare(old, f"{new}#nobody")
+
+    def test_other_work_under_the_same_name_is_no_comparison(self):
+        old, new = self.store("old", "then", 1.0), self.store("new", "now", 1.0)
+        data = json.loads(Path(new).read_text())
+        data["rows"][0]["command"][-1] = "60000"
+        Path(new).write_text(json.dumps(data))
+        self.assertEqual(record.compare(old, new)["rows"][0]["failure"], "the two records ran other work under this name")
+        with self.assertRaisesRegex(record.RecordError, "no workload in common"):
+            record.compare(old, self.store("new", "now", 1.0, workload="two"))
+
+    def test_the_command_makes_a_page_and_no_record(self):
+        old, new = self.store("old", "then", 1.0), self.store("new", "now", 1.5, seed=2)
+        done = run_script("ab.py", "--report", old, new, "--output", PROGRAMS / "two", "--export-markdown", PROGRAMS / "x.md")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(sorted(path.name for path in (PROGRAMS / "two").iterdir()),
+                         ["old-vs-new.csv", "old-vs-new.html", "old-vs-new.md", "old-vs-new.runs.csv"])
+        self.assertIn("# then vs now", (PROGRAMS / "x.md").read_text())
+        self.assertLessEqual(max(len(line) for line in done.stdout.splitlines()[:-1]), present.WIDTH)
+
+    def test_intervals_of_unpaired_runs_hold_the_truth(self):
+        generator = random.Random(11)
+        missed = 0
+        for _ in range(100):
+            a, b = ([math.exp(generator.gauss(0, 0.03)) for _ in range(15)] for _ in range(2))
+            found = estimate_apart(a, [1.1 * value for value in b], 999)
+            missed += not found.low <= 1.1 <= found.high
+        self.assertLessEqual(missed, 10)
+
+    def test_a_record_of_the_format_before_can_be_read(self):
+        path = Path(self.store("old", "then", 1.0))
+        data = json.loads(path.read_text())
+        data["format"] = 2
+        for name in ("enough_budget", "root", "sweep", "spoiled", "replaced"):
+            del data[name]
+        for row in data["rows"]:
+            for pair in row["runs"]:
+                del pair["round"]
+        path.write_text(json.dumps(data))
+        self.assertIn("then", present.table(record.read(path))[0])
 
 
 class WorkloadPrograms(unittest.TestCase):

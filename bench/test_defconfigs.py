@@ -57,7 +57,7 @@ class Verdicts(unittest.TestCase):
     def test_in_words(self):
         self.assertEqual(defconfigs.verdict(self.promise, row(1.19, 1.21)), "1.20 times better")
         self.assertEqual(defconfigs.verdict(self.promise, row(0.49, 0.51)), "2.00 times worse")
-        self.assertEqual(defconfigs.verdict(self.promise, row(0.9, 1.1)), "not told apart")
+        self.assertEqual(defconfigs.verdict(self.promise, row(0.9, 1.1)), "no significant difference")
 
     def test_a_measure_that_the_workload_does_not_give(self):
         with self.assertRaisesRegex(defconfigs.CannotMeasure, "gives no p99"):

@@ -4,7 +4,7 @@
 file without a complaint and without anything beyond its edge.
 
     test_page.py                        the tests
-    test_page.py PAGE.html FOLDER       pictures of a page, to be looked at; "sample": of a made-up one
+    test_page.py PAGE.html FOLDER       pictures of a page, to be looked at; of a made-up one: sample, sweep, two
 """
 
 import base64
@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import test_ab  # noqa: E402
-from lab import page  # noqa: E402
+from lab import export, figures, matrix, page  # noqa: E402
 
 WIDTHS = (360, 1280)
 SECONDS = 60
@@ -142,8 +142,7 @@ BEYOND = """(width =>
 )"""
 
 
-def sample():
-    """A page with everything in it: long names, rows that failed, curves, counters."""
+def rows_of_sample():
     names = ("random_mixed short", "larson 4 threads", "pair 64 B", "eighteen chars ok.", "python3")
     rows = [test_ab.invented_row(name, ratio=ratio, seconds=ratio / 10, rss=rss)
             for name, ratio, rss in zip(names, (3.2, 1.4, 0.97, 1.0, 0.4), (900, 99999, 1 << 20, 1, 5))]
@@ -152,8 +151,33 @@ def sample():
     failed.command = "LD_PRELOAD=/a/" + "very" * 30 + "/long/path/libhakmem.so program"
     skipped = test_ab.comparison.Row(test_ab.short_workload("skipped"), None,
                                      skipped="needs redis-server: apt-get install redis-server")
-    return test_ab.invented([*rows, failed, skipped], "default",
-                            "default+CONFIG_CACHE_BLOCKS_1024=32+CONFIG_CACHE_BYTES=65536", "system")
+    few = test_ab.invented_row("too short", count=3)
+    return [*rows, failed, skipped, few]
+
+
+LONG = "default+CONFIG_CACHE_BLOCKS_1024=32+CONFIG_CACHE_BYTES=65536"
+
+
+def sample():
+    """A page with everything in it: several others, long names, rows that failed, curves, counters."""
+    data = test_ab.invented(rows_of_sample(), "default", LONG, "system", "jemalloc", "tcmalloc", "mimalloc")
+    built = "hakmem 0.1.0 unified/superslab revision {} config 1 compiler {} flags {}"
+    data["A"]["identity"] = built.format("0123456789ab", "gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "0123456789ab")
+    data["others"][0]["identity"] = built.format("ba9876543210", "Debian clang version 14.0.6", "ba9876543210")
+    data["replaced"] = ["build/default/libhakmem.so"]
+    return data
+
+
+def sample_sweep():
+    return test_ab.invented(rows_of_sample(), "default", *(f"default+CONFIG_CACHE_BYTES={1024 * 2 ** power}"
+                                                           for power in range(4, 12)), sweep="CONFIG_CACHE_BYTES")
+
+
+def sample_of_two():
+    return test_ab.invented(rows_of_sample(), "default", "system")
+
+
+SAMPLES = {"sample": sample, "sweep": sample_sweep, "two": sample_of_two}
 
 
 @unittest.skipUnless(BROWSER, "chromium is not installed")
@@ -165,6 +189,8 @@ class Pages(unittest.TestCase):
         cls.data = sample()
         page.write(cls.data, cls.file)
         cls.text = cls.file.read_text()
+        cls.sweep = cls.folder / "sweep.html"
+        page.write(sample_sweep(), cls.sweep)
         cls.browser = Browser()
 
     @classmethod
@@ -186,8 +212,8 @@ class Pages(unittest.TestCase):
             self.assertIn(expected, complaints)
 
     def test_nothing_overflows(self):
-        for width in WIDTHS:
-            self.browser.open(self.file, width)
+        for file, width in ((file, width) for file in (self.file, self.sweep) for width in WIDTHS):
+            self.browser.open(file, width)
             self.browser.evaluate(
                 "document.querySelectorAll('details').forEach(d => { d.open = true; })")
             self.assertEqual(self.browser.evaluate("innerWidth"), width)
@@ -213,8 +239,8 @@ class Pages(unittest.TestCase):
         self.assertNotEqual(seen[0][1], seen[1][1])
 
     def test_text_in_plots_lies_within_them(self):
-        for width in WIDTHS:
-            self.browser.open(self.file, width)
+        for file, width in ((file, width) for file in (self.file, self.sweep) for width in WIDTHS):
+            self.browser.open(file, width)
             self.assertEqual(self.browser.evaluate("""
                 [...document.querySelectorAll('svg')].flatMap(svg => {
                     const edge = svg.getBoundingClientRect();
@@ -226,7 +252,7 @@ class Pages(unittest.TestCase):
 
     def test_it_needs_nothing_else_and_runs_no_script(self):
         self.assertNotRegex(self.text, r"<script|<link[^>]+stylesheet|@import|src=\"(?!data:)")
-        self.assertNotRegex(self.text, r"#0a000[1-8]")
+        self.assertNotRegex(self.text, r"#0a00[0-9a-f]{2}")
 
     def test_every_row_and_what_failed_is_there(self):
         for row in self.data["rows"]:
@@ -236,10 +262,119 @@ class Pages(unittest.TestCase):
         self.assertIn("CONFIG_DEFAULT", self.text)
 
     def test_names_are_unique_over_all_plots(self):
-        names = re.findall(r'\bid="([^"]+)"', self.text)
-        self.assertEqual(len(names), len(set(names)))
-        for name in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", self.text):
-            self.assertIn("".join(name), names)
+        for text in (self.text, self.sweep.read_text()):
+            names = re.findall(r'\bid="([^"]+)"', text)
+            self.assertEqual(len(names), len(set(names)))
+            for name in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text):
+                self.assertIn("".join(name), names)
+
+    def test_the_index_leads_to_every_part(self):
+        self.browser.open(self.file, 1280)
+        links = self.browser.evaluate("[...document.querySelectorAll('nav a[href^=\"#\"]')].map(a => a.hash)")
+        headings = self.browser.evaluate("[...document.querySelectorAll('h2')].map(h => '#' + h.id)")
+        self.assertEqual(links, headings)
+        self.assertEqual(len(links), 11)  # two matrices, overview, five sections, runs, machine, reading
+        self.browser.evaluate("location.hash = document.querySelectorAll('table.times a')[2].hash")
+        self.assertTrue(self.browser.evaluate("document.querySelector(location.hash) !== null"))
+
+    def test_the_matrix_has_all_libraries_and_the_best_in_bold(self):
+        for width in WIDTHS:
+            self.browser.open(self.file, width)
+            cells = self.browser.evaluate("""
+                [...document.querySelectorAll('.matrix')[0].rows].map(row => [...row.cells].slice(1).map(cell => {
+                    const figure = cell.querySelector('.figure') || cell;
+                    return [figure.innerText, parseInt(getComputedStyle(figure).fontWeight),
+                            getComputedStyle(cell).backgroundColor];
+                }))""")
+            lines = matrix.matrix(self.data)
+            self.assertEqual(len(cells), 1 + len(lines) + 1)  # heads and means
+            self.assertTrue(all(len(line) == 6 for line in cells))
+            for line, shown in zip(lines, cells[1:]):
+                for cell, (text, weight, colour) in zip(line.cells, shown):
+                    self.assertEqual(weight >= 700, cell.best, (line.workload, text))
+                    plain = not cell.significant
+                    self.assertEqual(colour.endswith(", 0)") or colour == "rgba(0, 0, 0, 0)", plain, (text, colour))
+            green, red = (re.match(r"rgba\((\d+), (\d+)", next(colour for line, row in zip(lines, cells[1:])
+                          for cell, (_, _, colour) in zip(line.cells, row)
+                          if cell.significant and (cell.ratio < 1) == faster)) for faster in (True, False))
+            self.assertGreater(int(green[2]), int(green[1]))
+            self.assertGreater(int(red[1]), int(red[2]))
+
+    def test_the_overview_comes_before_the_sections_and_has_every_library(self):
+        self.browser.open(self.file, 1280)
+        order = self.browser.evaluate("[...document.querySelectorAll('h2')].map(h => h.id)")
+        self.assertEqual(order[:3], ["matrix-time", "matrix-peak-resident-memory", "overview"])
+        plot = self.text[self.text.index('id="overview"'):self.text.index('id="b-')]
+        for slot in list(figures.slots(self.data).values())[1:]:
+            self.assertIn(f"var(--lib{slot})", plot)
+
+    def test_each_library_has_one_colour_everywhere(self):
+        slots = figures.slots(self.data)
+        self.assertEqual(len(set(slots.values())), len(slots))
+        # The same peer has the same colour on a page with others.
+        self.assertEqual(figures.slots(test_ab.invented([test_ab.invented_row("x")], "a", "jemalloc"))["jemalloc"],
+                         slots["jemalloc"])
+        for label, slot in slots.items():
+            for found in re.findall(rf'class="lib(\d+)">(?:\w, )?{re.escape(label)}<', self.text):
+                self.assertEqual(int(found), slot, label)
+            self.assertIn(f"var(--lib{slot})", self.text[self.text.index('id="runs"'):])
+        for scheme in ("light", "dark"):
+            self.browser.open(self.file, 1280, scheme)
+            seen = self.browser.evaluate("[...Array(12).keys()].map(slot => "
+                                         "getComputedStyle(document.documentElement).getPropertyValue('--lib' + slot))")
+            self.assertEqual(len(set(seen)), 12)
+            self.assertNotIn("", seen)
+
+    def test_a_sweep_is_a_curve_with_its_band_for_each_workload(self):
+        text = self.sweep.read_text()
+        part = text[text.index('id="sweep"'):text.index('id="b-')]
+        measured = [line for line in matrix.matrix(sample_sweep()) if not line.cells[1].why_not]
+        self.assertEqual(part.count("<svg"), len(measured))
+        self.assertEqual(len(re.findall(r"FillBetweenPolyCollection|PolyCollection", part)), len(measured))
+        self.assertIn("16Ki", part)
+        self.assertEqual(page.sweep_values(sample_sweep())["default+CONFIG_CACHE_BYTES=65536"], 65536)
+        self.assertEqual(page.sweep_values(self.data), {})
+
+    def test_every_run_is_a_dot_twice(self):
+        plotter = figures.Plotter(self.data)
+        for workload in ("random_mixed short", "too short"):
+            svg = str(plotter.runs(workload))
+            dots = sum(len(re.findall(r"M (\S+) (\S+)\s+L \1 \2(?=\s)", path)) for path in re.findall(r' d="([^"]*)"', svg))
+            runs = 3 if workload == "too short" else 12
+            self.assertEqual(dots, 2 * 6 * runs)
+
+    def test_long_names_are_there_in_full(self):
+        self.browser.open(self.file, 360)
+        shown = self.browser.evaluate("document.body.innerText")
+        self.assertGreater(shown.count(LONG), 5)
+        self.assertNotIn("…", re.sub(r"<[^>]*>", "", self.text[self.text.index("<body>"):]))
+
+    def test_no_folder_of_the_machine_is_in_it(self):
+        for text in (self.text, self.sweep.read_text()):
+            text = re.sub(r'href="data:[^"]*"|<style.*?</style>|xmlns\S*|</\w+>', " ", text, flags=re.DOTALL)
+            self.assertEqual(re.findall(r"(?<![\w.])/[\w.+-]+/\S*", text), [])
+
+    def test_paths_are_shown_from_the_root_of_the_sources(self):
+        def shown(text):
+            return page.without_folders(text, "/home/me/hakmem")
+        self.assertEqual(shown("LD_PRELOAD=/home/me/hakmem/build/default/libhakmem.so /usr/bin/python3 -s /home/me/hakmem/bench/x.py"),
+                         "LD_PRELOAD=build/default/libhakmem.so python3 -s bench/x.py")
+        self.assertEqual(shown({"a": ["/elsewhere/of/me/lib.so", 1, None]}), {"a": ["lib.so", 1, None]})
+        self.assertEqual(shown("B/A 1/2/3 unified/superslab and/or"), "B/A 1/2/3 unified/superslab and/or")
+
+    def test_what_is_downloaded_is_the_export(self):
+        self.browser.open(self.file, 1280)
+        links = self.browser.evaluate("[...document.querySelectorAll('a[download]')].map(a => [a.download, a.href])")
+        self.assertEqual([name for name, _ in links], ["comparison.csv", "comparison.runs.csv", "comparison.md"])
+        texts = [base64.b64decode(link.split(",")[1]).decode() for _, link in links]
+        data = page.without_folders(self.data, self.data["root"])
+        self.assertEqual(texts, [make(data) for _, make in export.FILES])
+
+    def test_warnings_stand_at_the_top(self):
+        self.browser.open(self.file, 1280)
+        first = self.browser.evaluate("document.querySelector('main > section').innerText")
+        self.assertIn("differ in more than their configuration: compiler gcc", first)
+        self.assertIn("replaced while this ran: build/default/libhakmem.so", first)
 
 
 class Differences(unittest.TestCase):
@@ -256,9 +391,9 @@ def main():
     if len(sys.argv) == 3:
         source, folder = sys.argv[1:]
         os.makedirs(folder, exist_ok=True)
-        if source == "sample":
-            source = Path(folder) / "sample.html"
-            page.write(sample(), source)
+        if source in SAMPLES:
+            made, source = SAMPLES[source](), Path(folder) / "sample.html"
+            page.write(made, source)
         browser = Browser()
         try:
             for width in WIDTHS:

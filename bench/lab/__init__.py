@@ -4,13 +4,16 @@
 estimate    numbers in, ratio and interval out; knows nothing of programs
 workloads   the table of what can be run
 libraries   which malloc is under test, what it says it is, whether it really serves a program
+copies      private copies of libraries and workloads: what is measured does not change meanwhile
 runs        one run of one workload under one library: time, memory, or how it failed
 comparison  which runs, in which order, within which budget
 counters    what the processor does for one operation, from perf or simulated
 machine     what the figures were measured on
-record      a comparison as data, kept as a JSON file; the two below know nothing else
+record      a comparison as data, kept as a JSON file; those below know nothing else
+matrix      all workloads by all libraries
 present     the tables in the terminal, and the progress line
 figures     plots of a record
 page        a record as an HTML page
+export      a record as CSV and as Markdown
 callgrind   instruction counts, for bench/instructions.py
 """

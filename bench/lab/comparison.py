@@ -14,6 +14,7 @@ A row gets ten pairs, then more until its interval is narrow enough or the budge
 interval's width is looked at, never where it lies: who is winning plays no part.
 """
 
+import math
 import os
 import random
 import statistics
@@ -21,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 
 from .estimate import ENOUGH_PAIRS, estimate
-from .libraries import LibraryError, check_served, command_line
+from .libraries import LibraryError, check_served
 from .runs import MOST_PADDING, Run, RunFailed
 from .workloads import Workload
 
@@ -30,6 +31,7 @@ PAIRS_BETWEEN_LOOKS = 5  # at the interval's width; more when there are many alr
 LOOK_RESAMPLES = 1999
 NARROW = 0.02
 MOST_GRACE = 60.0  # seconds
+BUDGET_MARGIN = 1.2  # of the time that ten pairs took, for a machine that gets busier
 
 
 def grace(budget):
@@ -47,11 +49,12 @@ def lacking(workload):
 
 @dataclass
 class Row:
-    """One workload, A beside one of the others."""
+    """One workload, A vs one of the others."""
     workload: Workload
     b: object  # the other library
     pairs: list[tuple[Run, Run]] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)  # "AB" or "BA", pair by pair
+    rounds: list[int] = field(default_factory=list)  # of the workload, in which each pair was made
     failure: str | None = None
     command: str | None = None  # repeats the failure
     skipped: str | None = None  # what the machine lacks for it
@@ -68,9 +71,10 @@ class Row:
         """The machine's, the row's own runs included; None if there are none."""
         return round(statistics.median(self.loads), 2) if self.loads else None
 
-    def add(self, pair, order, width):
+    def add(self, pair, order, width, round_=0):
         self.pairs.append(pair)
         self.orders.append(order)
+        self.rounds.append(round_)
         self.loads.append(os.getloadavg()[0])
         count = len(self.pairs)
         if count >= ENOUGH_PAIRS and count % max(PAIRS_BETWEEN_LOOKS, count // 10) == 0:
@@ -84,15 +88,21 @@ class Trial:
     rows: list[Row]
     pinned: bool = False
     seconds: float = 0.0  # that one round takes, as of the warm-up
+    rounds: int = 0  # that were made
+    spent: float = 0.0  # seconds, on all of them
     order: list[int] = field(default_factory=list)  # of the last round, to be reversed
     counters: dict = field(default_factory=dict)  # label -> counters.Counted
 
     def live(self):
         return [row for row in self.rows if not row.failure and not row.skipped]
 
+    def seconds_per_round(self):
+        """What a round takes, all that is done around its runs included; 0 where none was ever made."""
+        return self.spent / self.rounds if self.rounds else self.seconds
+
 
 class Comparison:
-    """A beside others on a list of workloads. After run(), also an interrupted one, `rows` holds
+    """A vs others on a list of workloads. After run(), also an interrupted one, `rows` holds
     what was measured."""
 
     def __init__(self, a, others, chosen, runner, budget, seed, progress, width=NARROW):
@@ -108,6 +118,7 @@ class Comparison:
         self.generator = random.Random(seed)
         self.interrupted = False
         self.seconds = 0.0
+        self.warm_up_seconds = 0.0
 
     @property
     def rows(self):
@@ -117,6 +128,17 @@ class Comparison:
     @property
     def failed(self):
         return any(row.failure for row in self.rows)
+
+    def enough_budget(self):
+        """The seconds in which all rows get ten pairs, from what the runs have taken, with a margin; None where
+        that is not known. As a block has one round of most workloads and some more of the short ones, all rows
+        are served by the time that the last one has its ten."""
+        live = [trial for trial in self.trials if trial.live()]
+        if not live or not all(trial.seconds_per_round() for trial in live):
+            return None
+        blocks = max(math.ceil(ENOUGH_PAIRS / trial.workload.pairs_in_block) for trial in live)
+        return self.warm_up_seconds + BUDGET_MARGIN * blocks * sum(
+            trial.workload.pairs_in_block * trial.seconds_per_round() for trial in live)
 
     def run(self, afterwards=None):
         """Measures; then calls `afterwards`, which may take its time and be interrupted, too."""
@@ -136,6 +158,7 @@ class Comparison:
         for trial in self.trials:
             self.progress.show(0, trial.workload.name, self.budget - (time.monotonic() - start))
             self._warm_up(trial)
+        self.warm_up_seconds = time.monotonic() - start
         while True:
             block = [trial for trial in self.trials for _ in range(trial.workload.pairs_in_block)]
             self.generator.shuffle(block)
@@ -148,6 +171,8 @@ class Comparison:
                 self.progress.show(max(len(row.pairs) for row in rows) + 1, trial.workload.name,
                                    self.budget - spent)
                 self._round(trial, rows)
+                trial.rounds += 1
+                trial.spent += time.monotonic() - start - spent
                 ran = True
             if not ran:
                 return
@@ -194,12 +219,11 @@ class Comparison:
         return runs
 
     def _first_run(self, workload, library):
-        probe = workload.filled(workload.probe, self.runner.programs)
         try:
-            check_served(library, probe, workload.environment)
+            check_served(library, self.runner.filled(workload, workload.probe), workload.environment)
         except LibraryError as error:
-            settings = {**library.environment, **workload.environment}
-            raise RunFailed(library, str(error), command_line(probe, settings)) from None
+            raise RunFailed(library, self.runner.known(str(error)),
+                            self.runner.command(workload, library, workload.probe)) from None
         return self.runner.run(workload, library)
 
     def _compare_results(self, row, run_a, run_b):
@@ -224,4 +248,4 @@ class Comparison:
             row = trial.rows[index - 1]
             if 0 in runs and index in runs and self._compare_results(row, runs[0], runs[index]):
                 row.add((runs[0], runs[index]),
-                        "AB" if order.index(0) < order.index(index) else "BA", self.width)
+                        "AB" if order.index(0) < order.index(index) else "BA", self.width, trial.rounds)

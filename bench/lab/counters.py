@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass
 
 from .libraries import CLEAN_ENVIRONMENT, command_line, how_it_ended
+from .workloads import BENCH
 
 PERF, SIMULATION = "perf", "cachegrind"
 SECONDS, PROBE_SECONDS = 60, 15  # the time limits of a counted run
@@ -145,14 +146,14 @@ def _operations(stdout):
     return int(found[1]) if found else None
 
 
-def count(workload, library, programs, source):
+def count(workload, library, programs, source, bench=BENCH):
     """Raises CountFailed."""
     settings = {**library.environment, **workload.environment}
     counter = _with_perf if source == PERF else _simulated
-    short, said_short = counter(workload.filled(workload.probe, programs), settings,
+    short, said_short = counter(workload.filled(workload.probe, programs, bench), settings,
                                 PROBE_SECONDS)
     command = workload.simulated if source == SIMULATION else ()
-    long, said_long = counter(workload.filled(command or workload.command, programs), settings,
+    long, said_long = counter(workload.filled(command or workload.command, programs, bench), settings,
                               SECONDS)
     before, after = _operations(said_short), _operations(said_long)
     if before is None or after is None or after <= before:

@@ -112,6 +112,34 @@ def estimate(values_a, values_b, resamples=RESAMPLES):
                     float(logs.std(ddof=1)), p)
 
 
+def estimate_apart(values_a, values_b, resamples=RESAMPLES):
+    """The estimate from figures of A and B that were not made in pairs, at different times maybe. `pairs` is the
+    number of figures of the smaller sample. What the machine did to all figures of one side is not in the
+    interval: nothing in the figures tells it from a difference between A and B."""
+    import numpy
+
+    pairs = min(len(values_a), len(values_b))
+    if not pairs:
+        return None
+    a, b = (numpy.log(numpy.asarray(values, float)) for values in (values_a, values_b))
+    if pairs < FEWEST_PAIRS:
+        spread = math.hypot(*(float(logs.std(ddof=1)) if len(logs) > 1 else 0.0 for logs in (a, b)))
+        return Estimate(pairs, math.exp(b.mean() - a.mean()), None, None, spread)
+    (mean_a, error_a), (mean_b, error_b) = (map(float, _trimmed_mean(logs)) for logs in (a, b))
+    centre, error = mean_b - mean_a, math.hypot(error_a, error_b)
+    spread = math.hypot(float(a.std(ddof=1)), float(b.std(ddof=1)))
+    if not error:
+        p = 1 / (resamples + 1) if centre else 1.0
+        return Estimate(pairs, math.exp(centre), math.exp(centre), math.exp(centre), spread, p)
+    generator = numpy.random.default_rng(SEED)
+    (means_a, errors_a), (means_b, errors_b) = (
+        _trimmed_mean(logs[generator.integers(0, len(logs), (resamples, len(logs)))]) for logs in (a, b))
+    distances = abs(means_b - means_a - centre) / numpy.maximum(numpy.hypot(errors_a, errors_b), 1e-6 * error)
+    half = float(numpy.quantile(distances, CONFIDENCE)) * error
+    p = (1 + int(numpy.count_nonzero(distances >= abs(centre) / error))) / (resamples + 1)
+    return Estimate(pairs, math.exp(centre), math.exp(centre - half), math.exp(centre + half), spread, p)
+
+
 def holm(p_values):
     """Holm's correction: p values that may be compared with 0.05 all together, so that the chance
     of even one false claim among them is at most 0.05. None stays None, and counts as a row."""

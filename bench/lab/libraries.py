@@ -38,10 +38,16 @@ class Library:
     identity: str
     digest: str | None
     options: dict[str, str] | None = None  # macro CONFIG_… -> value, of one that was built here
+    copy: str | None = None  # the private copy that programs get in its place
+
+    @property
+    def measured(self):
+        """The file that programs are run with."""
+        return self.copy or self.path
 
     @property
     def environment(self):
-        return {"LD_PRELOAD": self.path} if self.path else {}
+        return {"LD_PRELOAD": self.measured} if self.path else {}
 
 
 def how_it_ended(returncode, stderr):
@@ -95,7 +101,7 @@ def check_served(library, command, environment):
     """Raises NotServed unless the program's malloc is the library's."""
     served = malloc_served_by(command, {**library.environment, **environment})
     if library.path:
-        if any(os.path.realpath(file) == os.path.realpath(library.path) for file in served):
+        if any(os.path.realpath(file) == os.path.realpath(library.measured) for file in served):
             return
     else:
         # An executable at a fixed address may stand between: it passes the call on.
@@ -140,13 +146,20 @@ def _named(peer):
                        f"`apt-get install {package}`, or give the path of another build")
 
 
-def _preloadable_path(argument):
-    if not os.path.isfile(argument):
+def find(argument):
+    """The path of a library's file, of a path or a name; None for the system's malloc. Raises LibraryError."""
+    if argument == SYSTEM:
+        return None
+    path = _named(argument) if argument in PEERS else argument
+    if not os.path.isfile(path):
         names = ", ".join([SYSTEM, *PEERS])
-        raise LibraryError(f"{argument}: no such file; give the path of a shared library (`scons "
+        raise LibraryError(f"{path}: no such file; give the path of a shared library (`scons "
                            "CONFIG=default` builds build/default/libhakmem.so), or one of "
                            f"{names}")
-    path = os.path.abspath(argument)
+    return os.path.abspath(path)
+
+
+def _preloadable(path):
     if re.search(r"[\s:]", path):
         raise LibraryError(f"{path}: LD_PRELOAD cannot name a file with a space or a colon in its "
                            "path; copy or link it elsewhere")
@@ -179,13 +192,14 @@ def _label(path):
     return folder if name == "libhakmem" and folder else name.removeprefix("lib")
 
 
-def open_library(argument):
-    """The library of that path, or the one of that name. Raises LibraryError if a program cannot be
-    run with it."""
-    if argument == SYSTEM:
+def open_library(argument, copy=None):
+    """The library of that path, or the one of that name; programs get the copy of it, if there is one. Raises
+    LibraryError if a program cannot be run with it."""
+    path = find(argument)
+    if path is None:
         return _system()
-    path = _preloadable_path(_named(argument) if argument in PEERS else argument)
-    said = _probe(["/bin/true"], {"LD_PRELOAD": path, "HAKMEM_VERSION": "1"})
+    measured = _preloadable(copy or path)
+    said = _probe(["/bin/true"], {"LD_PRELOAD": measured, "HAKMEM_VERSION": "1"})
     refused = re.search(r"from LD_PRELOAD cannot be preloaded \(([^)]*)\)", said)
     if refused:
         raise LibraryError(f"{path} cannot be preloaded: {refused[1]}. It must be a shared library "
@@ -194,7 +208,7 @@ def open_library(argument):
     identity = named[0] if named else (_package_version(path)
                                        or f"{os.path.basename(path)}, version unknown")
     library = Library(argument if argument in PEERS else _label(path), path, identity,
-                      _digest(path), _options(path, identity) if named else None)
+                      _digest(measured), _options(path, identity) if named else None, copy)
     try:
         check_served(library, ["/bin/cat", "/dev/null"], {})
     except NotServed as error:

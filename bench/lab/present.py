@@ -8,11 +8,13 @@ import shutil
 import sys
 import textwrap
 import time
+from datetime import datetime
 
 from .estimate import ENOUGH_PAIRS
-from .record import MEASURES, TIME
+from .matrix import FAILED, FEW, geometric_means, matrix
+from .record import MEASURES, TIME, built_differently
 
-WIDTH = 100
+WIDTH = 80
 GREEN, RED, YELLOW, BOLD, PLAIN = "\033[32m", "\033[31m", "\033[33m", "\033[1m", "\033[0m"
 NONE = "n/a"  # what a run or a machine does not give; never 0
 
@@ -68,6 +70,30 @@ def interval(estimate):
     return f"{ratio(estimate['low'])} - {ratio(estimate['high'])}"
 
 
+def letter(index):
+    """Of a library: A, then those that it is compared with."""
+    return chr(ord("A") + index) if index < 26 else f"#{index}"
+
+
+def letters(data):
+    """{label: letter} of all libraries."""
+    labels = [data["A"]["label"], *(other["label"] for other in data["others"])]
+    return {label: letter(index) for index, label in enumerate(labels)}
+
+
+NO_DIFFERENCE, FEW_PAIRS = "no significant difference", "too few pairs"
+
+
+def told(row):
+    """Whether the row has as many pairs as it takes to tell anything."""
+    return not row["failure"] and bool(row["measures"][TIME]) and row["pairs"] >= ENOUGH_PAIRS
+
+
+def _times_word(value):
+    """How many times, in at most five characters."""
+    return f"{value / 1e3:.0f}k" if value >= 9999.5 else ratio(value)
+
+
 def verdict(row):
     """What the row says of A, in words, and whether that is "faster", "slower" or neither. A
     question mark stands where the interval names a winner, but not after the correction."""
@@ -78,43 +104,128 @@ def verdict(row):
         return row["skipped"] or "not measured", None
     estimate = measured["estimate"]
     if row["pairs"] < ENOUGH_PAIRS:
-        return "too few pairs", None
+        return FEW_PAIRS, None
     if estimate["faster"] is None:
-        return "not told apart", None
+        return NO_DIFFERENCE, None
     mark = "" if row["claimed"] else "?"
     if estimate["faster"] == "A":
-        return f"{ratio(estimate['ratio'])}x faster{mark}", "faster"
-    return f"{ratio(1 / estimate['ratio'])}x slower{mark}", "slower"
+        return f"{_times_word(estimate['ratio'])}x faster{mark}", "faster"
+    return f"{_times_word(1 / estimate['ratio'])}x slower{mark}", "slower"
 
 
-def headline(data):
-    """The one sentence that may be quoted, a list of lines: one for each of the others."""
-    rows = data["rows"]
-    count = len(rows)
-    lines = []
-    for other in data["others"]:
-        here = [row for row in rows if row["B"]["label"] == other["label"]]
-        won = [row["workload"] for row in here if row["claimed"] == "A"]
-        lost = [row["workload"] for row in here if row["claimed"] == "B"]
-        parts = []
-        if won:
-            parts.append(f"faster than {other['label']} in {len(won)} of {len(here)} workloads "
-                         f"({', '.join(won)})")
-        if lost:
-            parts.append(f"slower than {other['label']} in {len(lost)} of {len(here)} workloads "
-                         f"({', '.join(lost)})")
-        claim = f"{data['A']['label']} is {' and '.join(parts)}." if parts else (
-            f"{data['A']['label']} and {other['label']} are not told apart by their times on "
-            f"{len(here)} workload{'s'[:len(here) > 1]}.")
-        lines.append(claim)
-    lines.append(f"Corrected for {count} row{'s'[:count > 1]} with Holm's method: the chance that "
-                 "chance alone makes any of these claims is at most 5 %.")
+def budget_hint(data):
+    """What to ask for where there were too few pairs."""
+    enough = data["enough_budget"]
+    if data["interrupted"]:
+        return "it was interrupted"
+    if not enough:
+        return "a larger BUDGET= would do"
+    # On a machine that has become slower meanwhile, the budget was too small although it seems enough.
+    seconds = max(enough, 1.5 * data["budget"] if enough <= data["budget"] else 0)
+    return f"BUDGET={5 * math.ceil(seconds / 5)}s would do"
+
+
+def _count(number, what):
+    return f"{number} {what}{'s'[:number != 1]}"
+
+
+def _claims(data, other):
+    """What may be said of A and one of the others; None where nothing may."""
+    a, b = data["A"]["label"], other["label"]
+    here = [row for row in data["rows"] if row["B"]["label"] == b]
+    sound = [row for row in here if told(row)]
+    parts = []
+    for how, winner in ((f"faster than {b}", "A"), (f"slower than {b}", "B")):
+        if names := [row["workload"] for row in sound if row["claimed"] == winner]:
+            of = "" if parts else f" of {_count(len(here), 'workload')}"
+            parts.append(f"{how.split(' than ')[0] if parts else how} in {len(names)}{of} ({', '.join(names)})")
+    if parts:
+        return f"{a} is {' and '.join(parts)}."
+    return f"No significant difference between {a} and {b} on {_count(len(sound), 'workload')}." if sound else None
+
+
+def _gaps(data):
+    """Of how many rows nothing can be said, and why."""
+    rows, lines = data["rows"], []
+    few = [row for row in rows if not row["failure"] and not row["skipped"] and not told(row)]
+    if few:
+        lines.append(f"Too few pairs in {_names(few)} ({len(few)} of {_count(len(rows), 'row')}), so that nothing can be "
+                     f"told there: {budget_hint(data)}.")
+    for what, found in (("Failed", [row for row in rows if row["failure"]]),
+                        ("Not installed", [row for row in rows if row["skipped"]])):
+        if found:
+            lines.append(f"{what}: {_names(found)} ({len(found)} of {_count(len(rows), 'row')}).")
     return lines
 
 
-def _cells(name, pairs, a, b, ratio_, interval_, spread, memory_a, memory_b):
-    return (f"{name:<18.18} {pairs:>5} {a:>9.9} {b:>9.9} {ratio_:>5.5} {interval_:^13.13} "
-            f"{spread:>6.6} {memory_a:>6.6} {memory_b:>6.6} ")
+def _names(rows):
+    return ", ".join(dict.fromkeys(row["workload"] for row in rows))
+
+
+def failures(data):
+    """The rows that failed; A's failure, which ends those of a workload all together, once."""
+    return list({(row["workload"], row["failure"]): row for row in data["rows"] if row["failure"]}.values())
+
+
+def measured(data):
+    """Whether there is anything to show: a pair of a workload that did not fail."""
+    return any(row["pairs"] and not row["failure"] for row in data["rows"])
+
+
+def headline(data):
+    """The sentences that may be quoted, a list of lines; the last one says how sure they are."""
+    lines = [] if measured(data) else ["Nothing was measured."]
+    lines += filter(None, (_claims(data, other) for other in data["others"]))
+    lines += _gaps(data)
+    count = sum(told(row) for row in data["rows"])
+    lines.append(f"Corrected for {_count(count, 'row')} with Holm's method: the chance that chance alone makes "
+                 "any of these claims is at most 5 %." if count else "No row has enough pairs for a claim.")
+    return lines
+
+
+def warnings(data):
+    """What a reader must know before any figure."""
+    lines = []
+    if data["spoiled"]:
+        lines.append(f"Warning: changed while it was measured: {', '.join(data['spoiled'])}. The figures mix the "
+                     "old and the new one: measure again.")
+    for other in data["others"]:
+        if differing := built_differently(data["A"], other):
+            what = "; ".join(f"{name} {a} vs {b}" for name, a, b in differing)
+            lines.append(f"Warning: {data['A']['label']} and {other['label']} differ in more than their "
+                         f"configuration: {what}.")
+        if data["A"]["digest"] and data["A"]["digest"] == other["digest"]:
+            lines.append(f"Note: {data['A']['label']} and {other['label']} are the same file, byte by byte.")
+    if data["replaced"]:
+        lines.append(f"Note: replaced while this ran: {', '.join(data['replaced'])}. What was measured is a copy "
+                     "of what was there at the start.")
+    return lines + (_warnings_apart(data) if "apart" in data else [])
+
+
+def _warnings_apart(data):
+    """For two records: what their difference may come from, save the libraries."""
+    apart = data["apart"]
+    times = " and ".join(f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}" for time in apart["started"])
+    lines = [f"Warning: measured at different times ({times}), not by turns: a difference may be the machine's."]
+    if apart["machine"]:
+        lines.append(f"Warning: the machine is not the same in both: {', '.join(apart['machine'])}.")
+    libraries = dict.fromkeys(one["library"] for one in apart["control"])
+    for name in libraries:
+        rows = [one for one in apart["control"] if one["library"] == name]
+        ratios = [one["estimate"]["ratio"] for one in rows]
+        changed = [one["workload"] for one in rows if one["claimed"]]
+        lines.append(f"{'Warning' if changed else 'Note'}: the control, {name}, which both measured, took "
+                     f"{ratio(min(ratios))} to {ratio(max(ratios))} times as long the second time: "
+                     + (f"significantly different in {', '.join(changed)}, so the machine has changed."
+                        if changed else f"{NO_DIFFERENCE}."))
+    if not libraries:
+        lines.append("Note: no library was measured in both, so there is no control for what the machine did.")
+    return lines
+
+
+def _cells(name, pairs, a, b, ratio_, interval_, spread):
+    return (f"{name:<18.18} {pairs:>3} {a:>8.8} {b:>8.8} {ratio_:>5.5} {interval_:^13.13} "
+            f"{spread:>4.4} ")
 
 
 def value_of(row, name, letter):
@@ -129,26 +240,31 @@ def shown_time(row, letter):
     return duration(measured[letter] * (1 if measured["unit"] == "ns" else 1e9))
 
 
+def _spread(value):
+    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%" if value < 9.995 else ">10x"
+
+
 def _row(row, colour):
     name = row["workload"]
     if row["failure"]:
-        after = f" (after {row['pairs']} pairs)" if row["pairs"] else ""
+        after = f" (after {_count(row['pairs'], 'pair')})" if row["pairs"] else ""
         text = f"{name:<18.18} FAILED  {row['failure']}"
         room = WIDTH - len(after)
         if len(text) > room:
             text = text[:room - 1] + "…"
-        return _paint(text + after, RED, colour)
+        return [_paint(text + after, RED, colour)]
     if not row["pairs"]:
-        return f"{name:<18.18} {row['skipped'] or 'not measured'}"[:WIDTH]
+        return textwrap.wrap(row["skipped"] or "not measured", WIDTH, initial_indent=f"{name:<18.18} ",
+                             subsequent_indent=" " * 19, break_on_hyphens=False)
     estimate = row["measures"][TIME]["estimate"]
     said, direction = verdict(row)
+    if said == NO_DIFFERENCE:
+        said = f"~ (p={estimate['p']:.2f})" if estimate.get("p") is not None else "~"
     shade = {"faster": GREEN, "slower": RED, None: None}[direction]
     if row["pairs"] < ENOUGH_PAIRS or (direction and not row["claimed"]):
         shade = YELLOW
-    return _cells(name, row["pairs"], shown_time(row, "A"), shown_time(row, "B"),
-                  ratio(estimate["ratio"]), interval(estimate), f"{100 * estimate['spread']:.1f} %",
-                  three_digits(value_of(row, "peak_rss", "A")),
-                  three_digits(value_of(row, "peak_rss", "B"))) + _paint(said, shade, colour)
+    return [_cells(name, row["pairs"], shown_time(row, "A"), shown_time(row, "B"), ratio(estimate["ratio"]),
+                   interval(estimate), _spread(estimate["spread"])) + _paint(said, shade, colour)]
 
 
 def _wrapped(text, indent=0):
@@ -161,42 +277,46 @@ def _path(path):
     return shown if len(shown) <= WIDTH - 3 else f"…{shown[-(WIDTH - 4):]}"
 
 
-def _library(letter, library):
-    lines = _wrapped(f"{letter:<2} {library['label']}: {library['identity']}", 3)
+def _library(letter_, library):
+    lines = _wrapped(f"{letter_:<2} {library['label']}: {library['identity']}", 3)
     return lines + ([f"   {_path(library['path'])}"] if library["path"] else [])
 
 
-def columns(row):
-    """What heads the columns of A and B: their names if they fit."""
+def columns(row, names, width):
+    """What heads the columns of A and B: their names if both fit, else their letters."""
     labels = row["A"]["label"], row["B"]["label"]
-    return labels if max(map(len, labels)) <= 9 else ("A", "B")
+    return labels if max(map(len, labels)) <= width else tuple(names.get(label, "?") for label in labels)
 
 
-def _times(rows, colour):
-    a, b = columns(rows[0])
-    header = _cells("workload", "pairs", a, b, "B/A", "95 % interval", "spread", "A, MiB",
-                    "B, MiB") + f"{a} is"
-    return [_paint(header, BOLD, colour), *(_row(row, colour) for row in rows)]
+def _times(rows, names, colour):
+    a, b = columns(rows[0], names, 8)
+    first, second = names[rows[0]["A"]["label"]], names[rows[0]["B"]["label"]]
+    header = _cells("workload", "n", a, b, f"{second}/{first}", "95 % interval", "±") + f"{a} is"
+    return [_paint(header, BOLD, colour), *(line for row in rows for line in _row(row, colour))]
 
 
-def _beside(rows, measures, show, colour):
+def _further(rows, measures, show, names, colour):
     """A table of further measures, medians; nothing where no row has them."""
-    rows = [row for row in rows if any(row["measures"][name] for name, _ in measures)]
+    rows = [row for row in rows if any(row["measures"][name] for name, _, _ in measures)]
     if not rows:
         return []
-    header = f"{'':<18} " + " ".join(f"{title:>19}" for _, title in measures)
-    below = f"{'workload':<18} " + " ".join(f"{a:>9.9} {b:>9.9}"
-                                           for a, b in [columns(rows[0])] * len(measures))
+    header, below = f"{'':<18}", f"{'workload':<18}"
+    for _, title, width in measures:
+        a, b = columns(rows[0], names, width)
+        header += f" {title:>{2 * width + 1}}"
+        below += f" {a:>{width}} {b:>{width}}"
     lines = ["", _paint(header, BOLD, colour), _paint(below, BOLD, colour)]
     for row in rows:
-        cells = [show[name](value_of(row, name, letter)) for name, _ in measures for letter in "AB"]
-        lines.append(f"{row['workload']:<18.18} " + " ".join(f"{cell:>9.9}" for cell in cells))
+        cells = [f" {show[name](value_of(row, name, side)).replace(' ', ''):>{width}.{width}}"
+                 for name, _, width in measures for side in "AB"]
+        lines.append(f"{row['workload']:<18.18}" + "".join(cells))
     return lines
 
 
-MEMORY = (("peak_rss", "peak MiB"), ("rss_seconds", "MiB x seconds"), ("faults", "page faults"),
-          ("switches", "context switches"))
-LATENCY = (("p50", "latency: median"), ("p99", "99 %"), ("p999", "99.9 %"), ("max", "worst"))
+# Name, title, and the width of each of the two columns.
+MEMORY = (("peak_rss", "peak MiB", 6), ("rss_seconds", "MiB x s", 6), ("faults", "page faults", 6),
+          ("switches", "context sw.", 6))
+LATENCY = (("p50", "latency: median", 7), ("p99", "99 %", 6), ("p999", "99.9 %", 7), ("max", "worst", 6))
 
 
 def _shown(measure):
@@ -209,51 +329,90 @@ def _shown(measure):
 SHOWN = {measure.name: _shown(measure) for measure in MEASURES}
 
 
-def _counters(rows, colour):
+def _counters(rows, names, colour):
     rows = [row for row in rows if row["counters"]]
     if not rows:
         return []
-    titles = ("cycles", "IPC", "instr.", "branches", "misses", "L1 misses", "of each", "from")
-    lines = ["", _paint(f"{'workload':<18} {'':<18} " + " ".join(f"{t:>9}" for t in titles[:6])
-                        .rstrip(), BOLD, colour)]
+    titles = ("cycles", "IPC", "instr.", "branch", "misses", "L1 miss")
+    lines = ["", _paint(f"{'workload':<18} {'':<8} " + " ".join(f"{t:>7}" for t in titles), BOLD, colour)]
     for row in rows:
-        for letter in "AB":
-            counted = row["counters"].get(letter)
+        for side, of in zip("AB", columns(row, names, 8)):
+            counted = row["counters"].get(side)
             values = counted["values"] if counted else {}
             cycles, instructions = values.get("cycles"), values.get("instructions")
             cells = [cycles, instructions / cycles if cycles and instructions else None,
                      instructions, *map(values.get, ("branches", "branch_misses", "l1_misses"))]
-            name = row["workload"] if letter == "A" else ""
-            of = f" {row[letter]['label']}"
-            lines.append(f"{name:<18.18} {of:<18.18} "
-                         + " ".join(f"{three_digits(cell):>9}" for cell in cells))
+            name = row["workload"] if side == "A" else ""
+            lines.append(f"{name:<18.18} {of:<8.8} " + " ".join(f"{three_digits(cell):>7}" for cell in cells))
     per = {counted["per"] for row in rows for counted in row["counters"].values()}
     what = "an operation" if per == {"operation"} else (
         "a run" if per == {"run"} else "an operation, or of a run where operations are not known")
     return lines + _wrapped(f"Counts of {what}, start and end of the program taken off.")
 
 
+MATRIX_COLUMNS = 6
+
+
+def cell_text(cell):
+    """A cell of the matrix: ~ where it does not differ significantly from A, * where it is best."""
+    if cell.why_not:
+        return {FEW: "few"}.get(cell.why_not, cell.why_not)
+    uncertain = not cell.significant and (cell.low, cell.high) != (1.0, 1.0)
+    return f"{'~' if uncertain else ''}{three_digits(cell.ratio)}{'*' if cell.best else ''}"
+
+
+def _cell_colour(cell):
+    if cell.why_not:
+        return RED if cell.why_not == FAILED else None
+    if not cell.significant:
+        return BOLD if cell.best else None
+    return (BOLD if cell.best else "") + (GREEN if cell.ratio < 1 else RED)
+
+
+def _matrix(data, colour):
+    lines_of_matrix = matrix(data)
+    if len(data["others"]) < 2 or not lines_of_matrix:
+        return []
+    names = letters(data)
+    heads = list(names) if max(map(len, names)) <= 8 else list(names.values())
+    means, over = geometric_means(lines_of_matrix)
+    lines = []
+    for first in range(0, len(heads), MATRIX_COLUMNS):
+        part = slice(first, first + MATRIX_COLUMNS)
+        lines += ["", _paint(f"{'workload':<18}" + "".join(f" {head:>8}" for head in heads[part]), BOLD, colour)]
+        for line in lines_of_matrix:
+            lines.append(f"{line.workload:<18.18}" + "".join(
+                _paint(f" {cell_text(cell):>8.8}", _cell_colour(cell), colour) for cell in line.cells[part]))
+        if over > 1:
+            lines.append(f"{f'geomean of {over}':<18}" + "".join(f" {three_digits(mean):>8}" for mean in means[part]))
+    return lines + _wrapped(
+        f"Time in multiples of that of {data['A']['label']} (A): below 1 is faster than A. * marks the best of a row, "
+        "and what does not differ significantly from it; ~ marks no significant difference from A.")
+
+
 def table(data, colour=False):
     """The lines to print."""
-    rows, machine, others = data["rows"], data["machine"], data["others"]
-    lines = _library("A", data["A"])
-    for other in others:
-        lines += _library("B", other)
+    rows, machine, others, names = data["rows"], data["machine"], data["others"], letters(data)
+    lines = [_paint(part, YELLOW, colour) for line in warnings(data) for part in _wrapped(line)]
+    for library in (data["A"], *others):
+        lines += _library(names[library["label"]], library)
+    lines += _matrix(data, colour)
     for other in others:
         here = [row for row in rows if row["B"]["label"] == other["label"]]
+        if not here:
+            continue
         lines.append("")
         if len(others) > 1:
-            title = f"{data['A']['label']} (A) beside {other['label']} (B): {other['identity']}"
-            lines.append(_paint(textwrap.shorten(title, WIDTH, placeholder=" …"), BOLD, colour))
-        lines += _times(here, colour)
-        lines += _beside(here, MEMORY, SHOWN, colour)
-        lines += _beside(here, LATENCY, SHOWN, colour)
-        lines += _counters(here, colour)
+            title = f"{data['A']['label']} (A) vs {other['label']} ({names[other['label']]})"
+            lines += [_paint(part, BOLD, colour) for part in _wrapped(title)]
+        lines += _times(here, names, colour)
+        lines += _further(here, MEMORY, SHOWN, names, colour)
+        lines += _further(here, LATENCY, SHOWN, names, colour)
+        lines += _counters(here, names, colour)
     lines.append("")
-    for row in rows:
-        if row["failure"]:
-            lines += _wrapped(f"{row['workload']}: {row['failure']}", 4)
-            lines += [f"    to repeat: {row['to_repeat']}"]
+    for row in failures(data):
+        lines += _wrapped(f"{row['workload']}: {row['failure']}", 4)
+        lines += [f"    to repeat: {row['to_repeat']}"]
     if data["interrupted"]:
         lines += ["Interrupted: these are the pairs that were complete by then."]
     if machine["load"] > machine["cpus"] / 2:
@@ -261,11 +420,12 @@ def table(data, colour=False):
                           "intervals.")
     for line in headline(data):
         lines += [_paint(part, BOLD, colour) for part in _wrapped(line)]
+    paired = "of independent runs" if "apart" in data else "of runs in pairs"
     lines += _wrapped(
-        "B/A: time of B by time of A, of runs in pairs; above 1, A is faster. Times are medians: ns "
-        "of an operation as the workload itself timed it, without its start; else of a whole "
-        "program, start and end included. No one is called faster when the interval holds 1; where "
-        "it does not, ? marks what the correction for the number of rows leaves open.")
+        f"B/A: time of B by time of A, {paired}; above 1, A is faster. n: pairs. ±: their spread. Times are "
+        "medians: ns of an operation as the workload itself timed it, without its start; else of a whole program, "
+        f"start and end included. ~: {NO_DIFFERENCE}, the interval holds 1. ?: it does not, but among so many "
+        "rows that may be chance.")
     lines += _wrapped(f"Counters (cycles, instructions, branches, cache misses): "
                       f"{data['counters']}.")
     lines += _wrapped(

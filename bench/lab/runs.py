@@ -83,37 +83,44 @@ def _latency(data):
 
 
 class Runner:
-    """Runs workloads from a folder of built programs. What is running is ended by stop()."""
+    """Runs workloads from a folder of built programs, or from private copies of them. What is running is ended
+    by stop()."""
 
-    def __init__(self, programs, run_seconds=RUN_SECONDS):
-        self.programs = os.path.abspath(programs)
+    def __init__(self, programs, run_seconds=RUN_SECONDS, copies=None):
+        self.built = os.path.abspath(programs)
+        self.programs = copies.programs if copies else self.built
+        self.bench = copies.bench if copies else workloads.BENCH
+        self.known = copies.known if copies else str
         self.run_seconds = run_seconds
         self._process = None
 
     def missing(self, chosen):
         """The built programs that the chosen workloads need and that are not there."""
-        needed = [os.path.join(self.programs, "launch")]
-        needed += [workload.filled(workload.command, self.programs)[0] for workload in chosen
+        needed = [os.path.join(self.built, "launch")]
+        needed += [workload.filled(workload.command, self.built)[0] for workload in chosen
                    if workload.command[0].startswith("{programs}")]
         return [program for program in dict.fromkeys(needed) if not os.access(program, os.X_OK)]
 
-    def command(self, workload, library):
-        """What to type to repeat a run."""
-        return command_line(workload.filled(workload.command, self.programs),
-                            {**library.environment, **workload.environment})
+    def filled(self, workload, words):
+        return workload.filled(words, self.programs, self.bench)
+
+    def command(self, workload, library, words=None):
+        """What to type to repeat a run, of other words than the workload's command if they are given."""
+        return self.known(command_line(self.filled(workload, words or workload.command),
+                                       {**library.environment, **workload.environment}))
 
     def run(self, workload, library, cpus=None, padding=0):
         """Runs it on those CPUs, or on all. Raises RunFailed."""
-        command = workload.filled(workload.command, self.programs)
+        command = self.filled(workload, workload.command)
         settings = {**library.environment, **workload.environment}
-        shown = command_line(command, settings)
+        shown = self.command(workload, library)
         if padding:
             settings[PADDING] = "x" * padding
         stdout, stderr, measured, samples = self._execute(command, settings, library, shown, cpus)
 
         exit_status, killed = int(measured.pop("exit")), int(measured.pop("signal"))
         if exit_status or killed:
-            raise RunFailed(library, how_it_ended(-killed or exit_status, stderr), shown)
+            raise RunFailed(library, self.known(how_it_ended(-killed or exit_status, stderr)), shown)
         wall = float(measured["wall_seconds"])
         data = _pairs(stdout)
         seconds, ns_per_op, operations = wall, None, None

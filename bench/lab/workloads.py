@@ -44,9 +44,9 @@ class Workload:
     tags: tuple[str, ...] = ()  # groups that can be chosen together
     simulated: tuple[str, ...] = ()  # a shorter run, for a simulated processor; else the command
 
-    def filled(self, words, programs):
+    def filled(self, words, programs, bench=BENCH):
         # These two words alone are replaced: other braces belong to the program.
-        folders = {"{programs}": programs, "{bench}": BENCH}
+        folders = {"{programs}": programs, "{bench}": bench}
         return [PLACE.sub(lambda place: str(folders[place[0]]), word) for word in words]
 
     def missing(self, path=PATH):

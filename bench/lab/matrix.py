@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""All workloads by all libraries: what each takes in multiples of what A takes.
+
+A library is best in a row if it is the fastest by its ratio; those that do not differ significantly from it
+share the place. For two that are not A, the ratio is taken from their runs in the same rounds.
+"""
+
+import math
+from dataclasses import dataclass
+
+from .estimate import ENOUGH_PAIRS, estimate
+from .record import RESAMPLES, TIME
+
+# Why a cell has no figure.
+FAILED, ABSENT, FEW = "failed", "n/a", "too few pairs"
+
+
+@dataclass
+class Cell:
+    ratio: float | None  # what the library takes by what A takes: below 1 is less than A
+    low: float | None = None
+    high: float | None = None
+    why_not: str | None = None  # FAILED, ABSENT or FEW, where there is no ratio that means something
+    significant: bool = False  # differs from A after the correction for all rows
+    best: bool = False
+
+
+@dataclass
+class Line:
+    workload: str
+    cells: list[Cell]  # of A, then of the others
+
+
+def rows_of(data, workload):
+    """The rows of a workload, in the order of the others."""
+    rows = {row["B"]["label"]: row for row in data["rows"] if row["workload"] == workload}
+    return [rows.get(other["label"]) for other in data["others"]]
+
+
+def workload_names(data):
+    return list(dict.fromkeys(row["workload"] for row in data["rows"]))
+
+
+def _cell(row, measure):
+    if row is None:
+        return Cell(None, why_not=ABSENT)
+    if row["failure"]:
+        return Cell(None, why_not=FAILED)
+    measured = row["measures"][measure]
+    found = measured and measured["estimate"]
+    if not found:
+        return Cell(None, why_not=ABSENT)
+    significant = row["claimed"] is not None if measure == TIME else found["faster"] is not None
+    few = row["pairs"] < ENOUGH_PAIRS or found["low"] is None
+    return Cell(found["ratio"], found["low"], found["high"], FEW if few else None, significant and not few)
+
+
+def _between(row, other):
+    """The estimate of two libraries beside A, from the rounds that both have; None without any."""
+    runs = [{pair["round"]: pair["B"]["seconds"] for pair in one["runs"] if pair["B"]} for one in (row, other)]
+    common = sorted(runs[0].keys() & runs[1].keys())
+    return estimate([runs[0][number] for number in common], [runs[1][number] for number in common], RESAMPLES)
+
+
+def _mark_best(cells, rows, measure):
+    compared = [index for index, cell in enumerate(cells) if cell.ratio is not None and not cell.why_not]
+    if len(compared) < 2:
+        return
+    best = min(compared, key=lambda index: cells[index].ratio)
+    for index in compared:
+        cell = cells[index]
+        if index == best:
+            cell.best = True
+        elif measure != TIME:
+            cell.best = cell.ratio == cells[best].ratio
+        elif 0 in (index, best):
+            cell.best = not cells[index or best].significant
+        else:
+            found = _between(rows[best - 1], rows[index - 1])
+            cell.best = found is not None and found.enough and found.faster is None
+
+
+def matrix(data, measure=TIME):
+    """[Line, …] of all workloads of which anything was measured or failed."""
+    lines = []
+    for workload in workload_names(data):
+        rows = rows_of(data, workload)
+        others = [_cell(row, measure) for row in rows]
+        if all(cell.why_not == ABSENT for cell in others):
+            continue
+        a_failed = all(cell.why_not in (FAILED, ABSENT) for cell in others)
+        a = Cell(None, why_not=ABSENT) if a_failed else Cell(1.0, 1.0, 1.0)
+        if not a_failed and all(cell.why_not for cell in others):
+            a.why_not = FEW
+        cells = [a, *others]
+        _mark_best(cells, rows, measure)
+        lines.append(Line(workload, cells))
+    return lines
+
+
+def geometric_means(lines):
+    """One for each library over the rows in which all have a figure, and how many rows these are."""
+    whole = [line for line in lines if all(cell.ratio is not None and not cell.why_not for cell in line.cells)]
+    if not whole:
+        return None, 0
+    return [math.exp(sum(math.log(line.cells[index].ratio) for line in whole) / len(whole))
+            for index in range(len(whole[0].cells))], len(whole)
