@@ -3,14 +3,20 @@
 the arguments of bench/ab.py.
 
 A side is a configuration (configs/NAME_defconfig by its name, `local`, or the path of a file), with options
-changed on the fly (default+CONFIG_X=32+CONFIG_Y=n), or a finished library: a path, or a name such as system.
+changed on the fly (default+CONFIG_X=32+CONFIG_Y=n), or a finished library: a path, or a name such as system. A
+configuration may be that of another revision (default@v0.1, default@HEAD~3+CONFIG_X=32): its sources, built by its
+own SConstruct in a clone below build/revisions/.
 """
 
 import difflib
+import hashlib
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +51,15 @@ class Side:
     argument: str  # of bench/ab.py
     folder: str = ""  # of one that must be built
     config: "configuration.Configuration | None" = None
+    revision: "Revision | None" = None  # of one that is built from other sources than these
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Other sources, and the configuration that they are built in."""
+
+    commit: str
+    text: str  # of the configuration
 
 
 class Laboratory:
@@ -57,16 +72,16 @@ class Laboratory:
         self.plugins = plugins
 
     def sides(self, env) -> "list[Side]":
-        """A, then those beside it. Raises WishError or configuration.ConfigurationError."""
+        """A, then those that it is compared with. Raises WishError or configuration.ConfigurationError."""
         configs = [name for name in env["CONFIG"].split(",") if name]
         if len(configs) > 2:
             raise WishError("CONFIG= names more than two configurations: `scons ab` compares A= with B=, PEERS=, SWEEP=")
         first = env["A"] or (configs[0] if configs else "default")
         second = env["B"] or (configs[1] if len(configs) == 2 else "")
-        beside = [("B", second)] if second else []
-        beside += [("PEERS", peer) for peer in env["PEERS"].split(",") if peer]
-        beside += [("SWEEP", wish) for wish in self.sweep(first, env["SWEEP"])]
-        return [self.side(*wish) for wish in [("A", first), *(beside or [("B", SYSTEM)])]]
+        others = [("B", second)] if second else []
+        others += [("PEERS", peer) for peer in env["PEERS"].split(",") if peer]
+        others += [("SWEEP", wish) for wish in self.sweep(first, env["SWEEP"])]
+        return [self.side(*wish) for wish in [("A", first), *(others or [("B", SYSTEM)])]]
 
     def sweep(self, first: str, wish: str) -> "list[str]":
         if not wish:
@@ -93,16 +108,32 @@ class Laboratory:
             raise WishError(f"{shown}: a peer is one of {peers}, or the path of a .so; a configuration goes to A= or B=")
 
         base, *changes = re.split(r"\+(?=CONFIG_)", wish)
+        if "@" in base and not os.path.isfile(base):
+            return self.side_of_revision(shown, wish, base, changes)
         file = self.configuration_file(shown, base)
         config = self.changed(shown, file, changes)
         if base in self.names or base == "local":
             folder = wish
         else:
             folder = f"{Path(base).name}-{config.digest}{wish[len(base):]}"
-        folder = re.sub(r"[^\w.+=-]", "_", folder)
-        if len(folder) > MOST_NAME:
-            folder = f"{folder[:60]}-{config.digest}"
+        folder = folder_name(folder, config.digest)
         return Side(f"build/{folder}/libhakmem.so", f"build/{folder}", config)
+
+    def side_of_revision(self, shown: str, wish: str, base: str, changes: "list[str]") -> Side:
+        name, _, asked = base.partition("@")
+        commit = git(self.root, shown, f"{asked} is no revision of this tree", "rev-parse", "--verify", "--quiet",
+                     "--end-of-options", f"{asked}^{{commit}}").strip()
+        if name == "local" or "/" in name or os.path.isfile(name):
+            file = self.configuration_file(shown, name)
+            text = (self.root / file).read_text(encoding="utf-8")
+        else:
+            text = git(self.root, shown, f"that revision has no configs/{name}_defconfig", "show",
+                       f"{commit}:configs/{name}_defconfig")
+        options = configuration.load_options(self.root, self.plugins)
+        for change in changes:
+            text = changed_text(options, text, shown, change)
+        folder = folder_name(wish.replace("/", "_"), hashlib.sha256(text.encode()).hexdigest()[:12])
+        return Side(f"build/{folder}/libhakmem.so", f"build/{folder}", revision=Revision(commit, text))
 
     def configuration_file(self, shown: str, base: str) -> str:
         if "+" in base:
@@ -129,14 +160,36 @@ class Laboratory:
             raise WishError(f"{shown}: {file} cannot be read: {error}") from None
         options = configuration.load_options(self.root, self.plugins)
         for change in changes:
-            match = CHANGE.fullmatch(change)
-            if not match:
-                raise WishError(f"{shown}: '{change}' is no change of an option: write +CONFIG_NAME=VALUE")
-            text = replaced(options, text, match[1], change)
+            text = changed_text(options, text, shown, change)
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / "config"
             temporary.write_text(text, encoding="utf-8")
             return configuration.load(self.root, temporary, shown, self.plugins)
+
+
+def folder_name(wish: str, digest: str) -> str:
+    """The folder below build/ of a side that is built."""
+    name = re.sub(r"[^\w.+=@~^-]", "_", wish)
+    return name if len(name) <= MOST_NAME else f"{name[:60]}-{digest}"
+
+
+def git(root: Path, shown: str, problem: str, *words: str) -> str:
+    """What git prints. Raises WishError with the problem, and with what git says of it."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        raise WishError(f"{shown}: git cannot be run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise WishError(f"{shown}: {problem}" + (f" ({said[0]})" if said else ""))
+    return done.stdout
+
+
+def changed_text(options, text: str, shown: str, change: str) -> str:
+    match = CHANGE.fullmatch(change)
+    if not match:
+        raise WishError(f"{shown}: '{change}' is no change of an option: write +CONFIG_NAME=VALUE")
+    return replaced(options, text, match[1], change)
 
 
 def replaced(options, text: str, name: str, line: str) -> str:
@@ -172,6 +225,58 @@ def check_wishes(env) -> None:
             raise WishError(f"{variable}={env[variable]}: {error}") from None
 
 
+ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
+PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build: nothing else shall differ
+
+
+def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int) -> None:
+    """Builds a side of another revision: in a clone of its own, which stays for the next time. Raises WishError."""
+    revision = side.revision
+    tree = root / "build" / "revisions" / revision.commit[:12]
+    shown = f"{side.folder.removeprefix('build/')}"
+    if not tree.is_dir():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=tree.parent) as folder:
+            clone = Path(folder) / "tree"
+            git(root, shown, "the tree cannot be cloned", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone))
+            git(clone, shown, "the revision cannot be checked out", "checkout", "--quiet", "--detach", revision.commit)
+            os.rename(clone, tree)
+    config = tree.parent / f"{revision.commit[:12]}.config"
+    config.write_text(revision.text, encoding="utf-8")
+    given = [f"{name}={value}" for name, value in settings.items() if value]
+    environment = {name: value for name, value in os.environ.items() if name not in ("SCONSFLAGS", "KCONFIG_CONFIG")}
+    words = [shutil.which("scons") or "/usr/bin/scons", "-C", str(tree), f"-j{jobs}", "-Q", "CONFIG=local",
+             f"KCONFIG_CONFIG={config}", *given]
+    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode:
+        raise WishError(f"{shown}: revision {revision.commit[:12]} cannot be built; {tree} has it, and its build says:\n"
+                        f"{done.stdout.rstrip()}")
+    for name in ("libhakmem.so", "gen/autoconf.h"):
+        product, place = tree / "build" / "local" / name, root / side.folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(product, f"{place}.new")
+        shutil.copymode(product, f"{place}.new")
+        os.replace(f"{place}.new", place)
+
+
+def revision_action(root: Path, side: Side, jobs: int):
+    """SCons action: builds that side."""
+
+    def run(target, source, env):
+        settings = {name: env[name] for name in PASSED_ON} | {"PLUGINS": str(env["PLUGIN_ROOT"] or "")}
+        try:
+            with ONE_REVISION_AT_A_TIME:
+                build_revision(root, side, settings, jobs)
+        except (WishError, OSError) as error:
+            sys.stderr.write(f"scons: {error}\n")
+            return 2
+        return None
+
+    run.__name__ = f"revision_{side.revision.commit[:12]}"
+    return run, lambda target, source, env: f"REV  {side.folder}/libhakmem.so ({side.revision.commit[:12]})"
+
+
 def words_for_scons(words: "list[str]"):
     """A command whose words are taken as they are, by no shell; SCons alone would replace $NAME."""
     return [[word.replace("$", "$$") for word in words]]
@@ -184,12 +289,15 @@ def action(env, sides: "list[Side]"):
         words += ["--only", name]
     for variable, option in (("BUDGET", "--budget"), ("WIDTH", "--width")):
         words += [option, env[variable]] if env[variable] else []
+    if match := SWEEP.fullmatch(env["SWEEP"]):
+        words += ["--sweep", match[1]]
     return words_for_scons(words + (["--counters"] if env["COUNTERS"] else []))
 
 
 def report_action(env):
-    """The call that draws a record again."""
-    return words_for_scons(["/usr/bin/python3", RUNNER, "--report", env["RECORD"] or LATEST])
+    """The call that draws a record again, or compares two."""
+    records = [record for record in env["RECORD"].split(",") if record]
+    return words_for_scons(["/usr/bin/python3", RUNNER, "--report", *(records or [LATEST])])
 
 
 def selftest_action(folder: str):

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What `scons ab` makes of A=, B=, PEERS= and SWEEP=: what it builds, what it measures, what it refuses."""
 
+import re
+import shutil
+import subprocess
 import unittest
 
 import configuration
@@ -64,6 +67,17 @@ class Sides(unittest.TestCase):
         self.assertEqual(len({side.folder for side in found}), 4)
         self.assertTrue(all("CONFIG_REMOTE_FREE_KEEP" in options(side) for side in found))
 
+    def test_another_revision_has_its_own_sources_and_configuration(self):
+        head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+        if head.returncode:
+            self.skipTest("not in a git repository")
+        _, side = sides(B="default@HEAD+CONFIG_CACHE_BYTES=65536")
+        self.assertEqual(side.argument, "build/default@HEAD+CONFIG_CACHE_BYTES=65536/libhakmem.so")
+        self.assertEqual(side.revision.commit, head.stdout.strip())
+        self.assertIn("CONFIG_CACHE_BYTES=65536\n", side.revision.text)
+        _, side = sides(B="default@HEAD")
+        self.assertNotIn("CONFIG_CACHE_BYTES=65536", side.revision.text)
+
     def test_a_file_gets_a_folder_of_its_own(self):
         _, side = sides(B="configs/keep_defconfig")
         self.assertRegex(side.folder, r"^build/keep_defconfig-[0-9a-f]{12}$")
@@ -87,6 +101,13 @@ class Refusals(unittest.TestCase):
         self.refused("write +CONFIG_NAME=VALUE", B="default+CONFIG_CACHE_BYTES")
         self.refused("a change of an option is +CONFIG_NAME=VALUE", B="default+CACHE_BYTES=65536")
 
+    def test_revisions_that_are_nothing(self):
+        if subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).returncode:
+            self.skipTest("not in a git repository")
+        self.refused("B=default@nonsense: nonsense is no revision of this tree", B="default@nonsense")
+        self.refused("B=nothing@HEAD: that revision has no configs/nothing_defconfig", B="nothing@HEAD")
+        self.refused("write +CONFIG_NAME=VALUE", B="default@HEAD+CONFIG_CACHE_BYTES")
+
     def test_sweeps_that_are_nothing(self):
         self.refused("SWEEP=CONFIG_X=8,16,32", SWEEP="8,16")
         self.refused("a sweep changes a configuration", A="system", SWEEP="CONFIG_CACHE_BYTES=65536")
@@ -106,6 +127,13 @@ class Targets(TreeTest):
         self.assertNotIn("build/default/", output)
         self.assertIn("bench/ab.py build/keep/libhakmem.so build/default+CONFIG_REFILL_BATCH=16/libhakmem.so system "
                       '--only "pair 64 B" --only larson --budget 5s --counters', output)
+
+    def test_a_sweep_names_its_option(self):
+        output = self.tree.scons("-n", "ab", "SWEEP=CONFIG_REFILL_BATCH=8,16")
+        self.assertIn("default+CONFIG_REFILL_BATCH=16/libhakmem.so --sweep CONFIG_REFILL_BATCH", output)
+
+    def test_two_records_are_compared(self):
+        self.assertIn("bench/ab.py --report old.json new.json", self.tree.scons("-n", "ab-report", "RECORD=old.json,new.json"))
 
     def test_a_report_builds_nothing(self):
         output = self.tree.scons("-n", "ab-report", "RECORD=a b.json")
@@ -135,3 +163,27 @@ class Targets(TreeTest):
                 output = self.tree.scons("ab", wish, status=2)
                 self.assertIn(f"scons: nothing was built\n{wish}: {message}\n", output)
                 self.assertNotIn("CC ", output)
+
+
+class Revisions(TreeTest):
+    def test_another_revision_is_built_from_its_own_sources(self):
+        """The library of a revision says what its sources said, and this tree's says what they say now."""
+        self.tree.write(".gitignore", "/build/\n__pycache__/\n")
+        self.tree.git("init", "--quiet")
+        self.addCleanup(shutil.rmtree, self.tree.root / ".git")
+        self.tree.git("add", ".")
+        self.tree.git("commit", "--quiet", "-m", "then")
+        scons = self.tree.root / "SConstruct"
+        now = scons.read_text()
+        scons.write_text(re.sub(r'^VERSION = "[^"]*"', 'VERSION = "7.8.9"', now, flags=re.MULTILINE))
+        # Nothing is measured in that time; what is built before is.
+        output = self.tree.scons("ab", "A=default@HEAD", "B=system", "WORKLOADS=pair 64 B", "BUDGET=0.01", status=None)
+        self.assertIn("REV  build/default@HEAD/libhakmem.so", output)
+        said = self.tree.command("/bin/true", LD_PRELOAD=str(self.tree.root / "build/default@HEAD/libhakmem.so"),
+                                 HAKMEM_VERSION="1")
+        self.assertRegex(said, r"^hakmem (?!7\.8\.9)\S+ .* revision [0-9a-f]{12} ")
+        self.assertTrue((self.tree.root / "build/default@HEAD/gen/autoconf.h").is_file())
+        output = self.tree.scons("ab", "A=default@HEAD+CONFIG_CACHE_BYTES=1", "WORKLOADS=pair 64 B", status=2)
+        self.assertIn("cannot be built", output)
+        self.assertIn("because the range is", output)
+        self.assertNotIn("Traceback", output)
