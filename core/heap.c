@@ -160,19 +160,43 @@ static void fork_child(void)
     hak_purger_fork_child();
 }
 
-static bool handlers_registered;
+/* Registers handlers before any other library's; where libc's names are overridden (override_fork.c). */
+extern int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+    __attribute__((weak, visibility("hidden")));
 
-/* Before main, so that no other thread is inside a lock by then. */
-__attribute__((constructor)) static void begin(void)
+static bool handlers_registered; /* atomic */
+
+void hak_heap_handle_forks(void)
 {
-    handlers_registered = pthread_atfork(fork_prepare, fork_parent, fork_child) == 0;
-    hak_environment_read();
+    static bool asked; /* atomic; also by a call further out, as registering may allocate */
+    int error;
+
+    if (likely(atomic_load_relaxed(&asked)) || __atomic_exchange_n(&asked, true, __ATOMIC_RELAXED))
+        return;
+    if (hak_atfork_first)
+        error = hak_atfork_first(fork_prepare, fork_parent, fork_child);
+    else
+        error = pthread_atfork(fork_prepare, fork_parent, fork_child);
+    atomic_store_relaxed(&handlers_registered, error == 0);
+    if (error)
+        atomic_store_relaxed(&asked, false);
 }
 
 bool hak_heap_knows_fork(void)
 {
-    return handlers_registered && !hak_lock_is_forking();
+    return atomic_load_relaxed(&handlers_registered) && !hak_lock_is_forking();
 }
+
+static void begin(void)
+{
+    hak_heap_handle_forks();
+    kernel_begin();
+    hak_environment_read();
+}
+
+/* The linker sorts constructors by the number at the end. */
+static void (*const first_constructor)(void)
+    __attribute__((used, section(".init_array.00000"))) = begin;
 
 /* Has the thread's end detach its heap. The heap is in TLS by now, as this may allocate; what cannot
  * be had yet (another thread is about to make the key; no memory) is tried again at a tick. */
@@ -198,15 +222,16 @@ struct hak_heap *hak_heap_all(void)
 struct hak_heap *hak_heap_attach(void)
 {
     static bool key_wanted;
-
-    kernel_begin();
     struct hak_heap *heap = hak_heap_take();
+
     if (heap == NULL)
         return NULL;
     heap->borrowed = hak_heap_mine == &hak_heap_ended;
     hak_heap_mine = heap;
     if (!__atomic_exchange_n(&key_wanted, true, __ATOMIC_RELAXED))
         atomic_store_release(&exit_key_made, pthread_key_create(&exit_key, detach) == 0);
+    kernel_begin();
+    hak_heap_handle_forks();
     hak_trace(HAK_EVENT_ATTACH, heap, 0);
     if (!heap->borrowed)
         arm(heap);

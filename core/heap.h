@@ -74,6 +74,12 @@ struct hak_heap *hak_heap_all(void);
 void hak_heap_stop(void);
 void hak_heap_resume(void);
 
+/* Registers the handlers of fork, unless that is done. It is called by the first constructor of the program or
+ * library that we are part of, by the first thread that gets a heap, and before another library's handlers are
+ * registered, whatever comes first: before then nobody forks while another thread holds a lock of ours.
+ * Not to be called under a lock. */
+void hak_heap_handle_forks(void);
+
 /* Whether the handlers of fork are in place, and this thread does not just run them. */
 bool hak_heap_knows_fork(void);
 

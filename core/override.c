@@ -14,6 +14,11 @@
 
 #define SAME_AS(function) __attribute__((weak, alias(#function), visibility("default")))
 
+/* Has the linker take override_fork.c from the archive, whose function nobody else refers to. */
+int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+__attribute__((used)) static int (*const fork_handlers)(void (*)(void), void (*)(void),
+                                                        void (*)(void)) = hak_atfork_first;
+
 void *malloc(size_t size) SAME_AS(hak_malloc);
 void *calloc(size_t count, size_t size) SAME_AS(hak_calloc);
 void *realloc(void *block, size_t size) SAME_AS(hak_realloc);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A bad free while every lock of the allocator is held, as fork holds them: the process must end with its
- * message, not hang. The argument says who frees: `self`, the thread that forks; `other`, a thread that runs
- * meanwhile; `child`, the child before it has released the locks.
+/* What holds for handlers of fork that were registered before the library was there, because it was opened late: they
+ * run while it holds all of its locks. They may allocate themselves (`allocate`). A bad free then must end the
+ * process with its message, not hang, whoever does it: `self`, the thread that forks; `other`, a thread that runs
+ * meanwhile; `child`, the child before the locks are released. Arguments: the library, and one of these words.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,15 +19,24 @@ static atomic_uint rounds;
 static const char *who = "";
 static char no_block[64];
 
+static void *(*hak_malloc)(size_t);
+static void (*hak_free)(void *);
+
 static void bad_free(void)
 {
-    free(hidden_pointer(no_block + 16));
+    hak_free(hidden_pointer(no_block + 16));
+}
+
+static void use_memory(void)
+{
+    for (size_t size = 16; size < 4000000; size *= 3)
+        hak_free(hidden_pointer(hak_malloc(size)));
 }
 
 static void *allocate(void *unused)
 {
     while (!atomic_load(&crash)) {
-        free(hidden_pointer(malloc(LARGE)));
+        hak_free(hidden_pointer(hak_malloc(LARGE)));
         atomic_fetch_add(&rounds, 1);
     }
     return unused;
@@ -49,6 +60,8 @@ static void when_all_is_locked(void)
     before = atomic_load(&rounds);
     usleep(MOMENT);
     CHECK(atomic_load(&rounds) == before); /* or the locks are not held */
+    if (!strcmp(who, "allocate"))
+        use_memory();
     if (!strcmp(who, "self"))
         bad_free();
     if (!strcmp(who, "other")) {
@@ -60,19 +73,11 @@ static void when_all_is_locked(void)
 
 static void in_child(void)
 {
+    if (!strcmp(who, "allocate"))
+        use_memory();
     if (!strcmp(who, "child"))
         bad_free();
 }
-
-/* Before any library's: so these run when the library's own handlers have taken the locks, and in the child
- * before it has released them. */
-static void register_first(void)
-{
-    CHECK(!pthread_atfork(when_all_is_locked, NULL, in_child));
-}
-
-__attribute__((section(".preinit_array"),
-               used)) static void (*const preinit)(void) = register_first;
 
 int main(int count, char **argument)
 {
@@ -80,16 +85,27 @@ int main(int count, char **argument)
     pid_t child;
     int status;
 
-    CHECK(count == 2);
-    who = argument[1];
+    CHECK(count == 3);
+    who = argument[2];
     alarm(HANG_SECONDS);
+    CHECK(!pthread_atfork(when_all_is_locked, NULL, in_child));
+    void *library = dlopen(argument[1], RTLD_NOW);
+    CHECK(library);
+    *(void **)&hak_malloc = dlsym(library, "hak_malloc");
+    *(void **)&hak_free = dlsym(library, "hak_free");
     CHECK(!pthread_create(&thread, NULL, allocate, NULL));
     CHECK(!pthread_create(&thread, NULL, crash_later, NULL));
     while (!atomic_load(&rounds))
         usleep(1000);
     atomic_store(&begin, true);
     child = fork();
-    CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status));
-    raise(WTERMSIG(status));
+    if (child == 0) {
+        use_memory();
+        _exit(0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && (WIFSIGNALED(status) || status == 0));
+    if (status)
+        raise(WTERMSIG(status));
+    puts("handlers and child had their memory");
     return 0;
 }

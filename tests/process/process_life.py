@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from harness import Skipped, test, test_without_libc_names
+from harness import HERE, Skipped, test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
 
@@ -57,14 +57,21 @@ def crash_in_a_signal_handler(case):
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
 
 
-@test
+@test_without_libc_names
 def crash_under_all_locks(case):
     """A bad free while a fork holds every lock, by the thread that forks, another, the child: one line, and abort."""
     program = case.program("fork_crash.c")
     for who in ("self", "other", "child"):
-        result = case.run([program, who], witness=False, status=-signal.SIGABRT)
+        result = case.run([program, case.build.library, who], library=False, status=-signal.SIGABRT)
         told = result.stderr.decode()
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
+
+
+@test_without_libc_names
+def fork_handlers_older_than_the_library(case):
+    """Opened late, it holds its locks while older handlers run, which may allocate all the same."""
+    result = case.run([case.program("fork_crash.c"), case.build.library, "allocate"], library=False)
+    says(case, result, "handlers and child had their memory\n")
 
 
 LOGIN_SHELL = """
@@ -96,6 +103,57 @@ def fork_handlers_allocate(case):
     for preload in ([library, handlers], [handlers, library]):
         result = case.run([program], library=preload)
         says(case, result, "500 children beside stdio\n")
+
+
+HANDLED = "all handlers had their memory\n"
+
+
+def fork_order(case, output, flags=(), libraries=(), **how):
+    """Run fork_order.c, linked in this way, and see that no handler waits for ever."""
+    program = case.program("fork_order.c", output, ["-Wl,--no-as-needed", *flags], libraries)
+    how.setdefault("env", {"LD_LIBRARY_PATH": f"{case.build.folder}:{case.build.output}"})
+    result = case.run([program, *how.pop("arguments", ())], **how)
+    says(case, result, HANDLED)
+    return result
+
+
+@test
+def fork_handlers_of_a_linked_library(case):
+    """Handlers that a library's constructor registers before ours runs may wait for threads that allocate."""
+    case.served(fork_order(case, "fork_order_linked", (), [case.shared_object("fork_order_lib.c")]))
+
+
+@test
+def fork_handlers_of_a_preloaded_library(case):
+    """Likewise, of a library that is preloaded before this one, or after it."""
+    library, other = case.build.library, case.shared_object("fork_order_lib.c")
+    for preload in ([library, other], [other, library]):
+        case.served(fork_order(case, "fork_order", library=preload))
+
+
+@test
+def fork_handlers_of_a_library_opened_later(case):
+    """Likewise, of a library that main opens."""
+    case.served(fork_order(case, "fork_order", arguments=[case.shared_object("fork_order_lib.c")]))
+
+
+@test
+def fork_handlers_where_both_are_linked(case):
+    """Likewise, with both libraries linked, in either order."""
+    ours, other = [f"-L{case.build.folder}", "-lhakmem"], case.shared_object("fork_order_lib.c")
+    for name, libraries in (("before", [*ours, other]), ("after", [other, *ours])):
+        fork_order(case, f"fork_order_{name}", (), libraries, library=False)
+
+
+@test
+def fork_handlers_with_the_archive(case):
+    """Likewise, with libhakmem.a in the program and the other library shared, in the program, or all static."""
+    archive, other = case.build.archive, case.shared_object("fork_order_lib.c")
+    fork_order(case, "fork_order_archive", (), [archive, other], library=False)
+    part = HERE / "fork_order_lib.c"
+    for name, flags in (("dynamic", ()), ("static", ("-static",)), ("static_pie", ("-static-pie", "-fPIE"))):
+        fork_order(case, f"fork_order_{name}_before", flags, [part, archive], library=False)
+        fork_order(case, f"fork_order_{name}_after", flags, [archive, part], library=False)
 
 
 @test
