@@ -189,7 +189,9 @@ def stored(options):
         data = record.compare(*options.report)
     except record.RecordError as error:
         fail(error)
-    name = "-vs-".join(Path(path.partition("#")[0]).stem for path in options.report)
+    # Of a record that this program has named, when it was made is enough.
+    stems = [Path(path.partition("#")[0]).stem for path in options.report]
+    name = "-vs-".join(re.sub(r"^(\d{8}-\d{6})-.*", r"\1", stem) for stem in stems)
     os.makedirs(options.output, exist_ok=True)
     return data, lambda: os.path.join(options.output, f"{name}.json")
 
@@ -221,6 +223,8 @@ def status_of(data):
 def main():
     # A terminated run shows what it has, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     options = arguments()
     if options.list:
         list_workloads()
@@ -238,6 +242,8 @@ def main():
         if len(options.report or []) != 2:
             print(f"record: {shown_path(path)}")
         write_all(data, path, options)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         fail(f"the record or its page cannot be written: {error.filename or options.output}: {error.strerror}")
     return status_of(data)

@@ -1185,6 +1185,14 @@ class TwoRecords(unittest.TestCase):
         self.assertIn("# then vs now", (PROGRAMS / "x.md").read_text())
         self.assertLessEqual(max(len(line) for line in done.stdout.splitlines()[:-1]), present.WIDTH)
 
+    def test_who_reads_no_further_is_no_failure(self):
+        old, new = self.store("old", "then", 1.0), self.store("new", "now", 1.5, seed=2)
+        process = subprocess.Popen([*AB, "--report", old, new, "--output", PROGRAMS / "closed"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        process.stdout.close()
+        self.assertEqual((process.stderr.read(), process.wait(60)), ("", 0))
+        process.stderr.close()
+
     def test_intervals_of_unpaired_runs_hold_the_truth(self):
         generator = random.Random(11)
         missed = 0

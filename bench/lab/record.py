@@ -192,7 +192,7 @@ def write(data, started, folder):
     """Writes the record, and `latest.json` as a link to it; returns its path."""
     os.makedirs(folder, exist_ok=True)
     labels = "-".join([data["A"]["label"], *(library["label"] for library in data["others"])])
-    labels = "".join(c if c.isalnum() or c in "-+=._" else "_" for c in labels)[:MOST_NAME]
+    labels = "".join(c if c.isalnum() or c in "-+=._@~" else "_" for c in labels)[:MOST_NAME]
     name = f"{started:%Y%m%d-%H%M%S}-{labels}.json"
     path = os.path.join(folder, name)
     with open(path, "w", encoding="utf-8") as file:
