@@ -46,16 +46,6 @@ long kernel_mincore(void *base, size_t size, unsigned char *resident)
     return hak_syscall(SYS_mincore, (long)base, (long)size, (long)resident, 0, 0, 0);
 }
 
-uint64_t kernel_limit(int resource)
-{
-    struct {
-        uint64_t soft, hard;
-    } limit = {0, 0};
-    long result = hak_syscall(SYS_prlimit64, 0, resource, 0, (long)&limit, 0, 0);
-
-    return result == 0 ? limit.soft : (uint64_t)RLIM_INFINITY;
-}
-
 /* ── files ───────────────────────────────────────────────────────────────────────────────────── */
 
 long kernel_open(const char *path)

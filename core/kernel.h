@@ -22,9 +22,6 @@ long kernel_madvise(void *base, size_t size, int advice);
 long kernel_mremap(void *base, size_t size, size_t new_size, int flags, void *to);
 long kernel_mincore(void *base, size_t size, unsigned char *resident);
 
-/* The soft limit on a resource; RLIM_INFINITY also where it cannot be asked. */
-uint64_t kernel_limit(int resource);
-
 /* Opens a file for reading. */
 long kernel_open(const char *path);
 long kernel_read(long file, void *buffer, size_t size);

@@ -85,6 +85,14 @@ static inline void *small_alloc(hak_class cls)
     return likely(block != NULL) ? block : small_miss(cls);
 }
 
+/* Whether so much could be had if nothing else were: else all is left as it is, and the refusal is a quick one. */
+static bool giving_back_may_help(size_t size)
+{
+    size_t had = backend_footprint();
+
+    return size <= had || os_can_map(size - had);
+}
+
 static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
 {
     struct hak_heap *heap = hak_heap_mine;
@@ -97,7 +105,7 @@ static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
     } else {
         hak_heap_enter(heap);
         span = backend_large_alloc(&heap->shard, size, align);
-        if (unlikely(span.base == NULL)) {
+        if (unlikely(span.base == NULL) && giving_back_may_help(size)) {
             give_back(heap);
             span = backend_large_alloc(&heap->shard, size, align);
         }

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/atomic.h"
@@ -33,16 +32,16 @@ size_t os_page_size(void)
 }
 
 /* NULL for failure */
-static void *map(void *at, size_t size, int protection, int flags)
+static void *map(void *at, size_t size, int flags)
 {
-    long base = kernel_mmap(at, size, protection, flags);
+    long base = kernel_mmap(at, size, PROT_READ | PROT_WRITE, flags);
 
     return kernel_is_error(base) ? NULL : (void *)base;
 }
 
 void *os_map(size_t size)
 {
-    return map(NULL, size, PROT_READ | PROT_WRITE, ANONYMOUS);
+    return map(NULL, size, ANONYMOUS);
 }
 
 /* More is mapped than wanted, and what lies before and behind goes back. Nobody else can have got into
@@ -71,40 +70,23 @@ void *os_map_aligned(size_t size, size_t align)
     return map_and_cut(size, align);
 }
 
-void *os_reserve(size_t size)
+enum os_placed os_map_at(void *base, size_t size)
 {
-    return map(NULL, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE);
+    long got = kernel_mmap(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | OS_FIXED_NOREPLACE);
+
+    if (kernel_is_error(got))
+        return got == -EEXIST ? OS_TAKEN : OS_NO_MEMORY;
+    if ((void *)got == base)
+        return OS_PLACED;
+    os_unmap((void *)got, size); /* a kernel before 4.17 takes the address for a hint */
+    return OS_TAKEN;
 }
 
-static uint64_t clock_us(void)
+bool os_can_map(size_t size)
 {
-    struct timespec now = kernel_clock(CLOCK_MONOTONIC);
+    void *mapping = os_map(size);
 
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-bool os_reserve_is_slow(void)
-{
-    const size_t size = (size_t)1 << 30; /* a few microseconds, or some milliseconds */
-    const uint64_t slow_us = 1000;
-
-    /* A thread that lost its processor looks slow, too, but not every time. */
-    for (int i = 0; i < 4; i++) {
-        uint64_t start = clock_us();
-        void *space = os_reserve(size);
-        uint64_t took = clock_us() - start;
-        if (space == NULL)
-            return false;
-        os_unmap(space, size);
-        if (took < slow_us)
-            return false;
-    }
-    return true;
-}
-
-void *os_reserve_zeros(size_t size)
-{
-    return map(NULL, size, PROT_READ, ANONYMOUS | MAP_NORESERVE);
+    return mapping != NULL && os_unmap(mapping, size);
 }
 
 bool os_protect(void *base, size_t size, enum os_access access)
@@ -118,30 +100,9 @@ bool os_protect(void *base, size_t size, enum os_access access)
     return kernel_mprotect(base, size, protection[access]) == 0;
 }
 
-bool os_commit(void *base, size_t size)
-{
-    return os_protect(base, size, OS_READ_WRITE);
-}
-
-bool os_decommit(void *base, size_t size)
-{
-    return map(base, size, PROT_NONE, ANONYMOUS | MAP_NORESERVE | MAP_FIXED) != NULL;
-}
-
-bool os_map_at(void *base, size_t size)
-{
-    void *got =
-        map(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_NORESERVE | OS_FIXED_NOREPLACE);
-
-    if (got == NULL || got == base)
-        return got != NULL;
-    os_unmap(got, size); /* a kernel before 4.17 takes the address for a hint */
-    return false;
-}
-
 bool os_map_over(void *base, size_t size)
 {
-    return map(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_NORESERVE | MAP_FIXED) != NULL;
+    return map(base, size, ANONYMOUS | MAP_FIXED) != NULL;
 }
 
 bool os_unmap(void *base, size_t size)
@@ -189,6 +150,16 @@ void os_no_huge_pages(void *base, size_t size)
 void os_advise_huge_pages(void *base, size_t size)
 {
     advise(base, size, enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void os_leave_out_of_dumps(void *base, size_t size)
+{
+    advise(base, size, MADV_DONTDUMP);
+}
+
+void os_take_into_dumps(void *base, size_t size)
+{
+    advise(base, size, MADV_DODUMP);
 }
 
 bool os_collapse(void *base, size_t size)
@@ -326,13 +297,6 @@ static size_t number_in(const char *path, size_t otherwise)
 size_t os_mappings_limit(void)
 {
     return number_in("/proc/sys/vm/max_map_count", 65530);
-}
-
-size_t os_address_limit(void)
-{
-    uint64_t limit = kernel_limit(RLIMIT_AS);
-
-    return limit == (uint64_t)RLIM_INFINITY ? SIZE_MAX : (size_t)limit;
 }
 
 bool os_charges_committed(void)

@@ -16,30 +16,20 @@ void *os_map(size_t size);
 /* Likewise, at a multiple of `align`, a power of two of at least the page size. */
 void *os_map_aligned(size_t size, size_t align);
 
-/* Address space without memory: neither readable nor writable, not charged. NULL when refused. */
-void *os_reserve(size_t size);
+/* Maps readable, writable, zeroed memory at just this place. Unless it is placed, nothing has changed. */
+enum os_placed {
+    OS_PLACED,
+    OS_TAKEN,     /* something lies there, or in a part of it */
+    OS_NO_MEMORY, /* or there are no such addresses */
+};
+enum os_placed os_map_at(void *base, size_t size);
 
-/* Whether reserving takes time and memory by size, as in emulators that keep a note of every page
- * (qemu-user: ten seconds and six gigabytes for a terabyte). Tries it: some microseconds where it is fast. */
-bool os_reserve_is_slow(void);
-
-/* Reserved space as readable zeros that no write may reach; not charged. NULL when refused. */
-void *os_reserve_zeros(size_t size);
-
-/* Makes a reserved range readable and writable. false: the kernel has no memory for it. */
-bool os_commit(void *base, size_t size);
+/* Whether the kernel would map so much now. */
+bool os_can_map(size_t size);
 
 /* Sets what may be done with a mapped range. false: refused, and the range is as it was. */
 enum os_access { OS_READ, OS_READ_WRITE, OS_READ_EXECUTE };
 bool os_protect(void *base, size_t size, enum os_access access);
-
-/* Puts reserved space in place of a committed range, which loses its contents and its charge.
- * false: refused, and the range is as it was. */
-bool os_decommit(void *base, size_t size);
-
-/* Maps readable, writable, zeroed memory at just this place. false when the place is taken or
- * there is no memory. */
-bool os_map_at(void *base, size_t size);
 
 /* Maps fresh zeroed memory over a mapped range, whose contents are lost. false: refused, and the range
  * is as it was; but a kernel that charges memory may have unmapped it first. */
@@ -62,6 +52,10 @@ void os_no_huge_pages(void *base, size_t size);
 
 /* For memory that blocks lie in: asks for huge pages with CONFIG_HUGE_PAGES_ALWAYS, else for none. */
 void os_advise_huge_pages(void *base, size_t size);
+
+/* Core dumps leave a range out; or have it again. Advice. */
+void os_leave_out_of_dumps(void *base, size_t size);
+void os_take_into_dumps(void *base, size_t size);
 
 /* Makes huge pages of a range of them, whose contents stay; from then on none are made by themselves. false: the
  * kernel (before 6.1) cannot, or has none. */
@@ -93,9 +87,6 @@ enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size);
 
 /* How many mappings a process may have (vm.max_map_count), Linux's default where that is not told. */
 size_t os_mappings_limit(void);
-
-/* The limit on the process's address space (RLIMIT_AS) in bytes; SIZE_MAX when there is none. */
-size_t os_address_limit(void);
 
 /* Whether the kernel charges committed memory whether or not it is touched (overcommit mode 2). */
 bool os_charges_committed(void);

@@ -40,7 +40,7 @@ static void change(uint32_t first, size_t granules, int by)
 
 static struct superslab_fill *map_fills(void)
 {
-    size_t size = window.granules / SUPERSLAB_GRANULES * sizeof(*fills) + os_page_size() - 1;
+    size_t size = WINDOW_SUPERSLABS * sizeof(*fills) + os_page_size() - 1;
 
     return os_map(size & ~(os_page_size() - 1));
 }

@@ -11,7 +11,7 @@
  * doubling, each holding lengths from its lower bound up to the next bin's. */
 enum { EXACT = 32, BINS = EXACT + 4 * 24 };
 
-enum { KINDS = 2 }; /* dirty and clean */
+enum { DIRTY, CLEAN, KINDS };
 
 /* Bytes purged at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
@@ -24,6 +24,9 @@ static uint32_t bins[KINDS][BINS];
 static uint64_t bins_filled[KINDS][BINS / 64];
 static uint32_t oldest, youngest; /* ends of the list of dirty runs by age */
 static size_t dirty_granules;     /* read as a hint without the lock */
+static size_t clean_granules;
+static bool has_spares;    /* clean superslabs that wait to be used again; read as a hint, too */
+static uint32_t spared_at; /* hak_clock_ms; when the last one came */
 
 void run_lock(void)
 {
@@ -37,7 +40,7 @@ void run_unlock(void)
 
 bool run_dirty(void)
 {
-    return atomic_load_relaxed(&dirty_granules) > 0;
+    return atomic_load_relaxed(&dirty_granules) > 0 || atomic_load_relaxed(&has_spares);
 }
 
 /* ── bins ────────────────────────────────────────────────────────────────────────────────────── */
@@ -54,7 +57,7 @@ static unsigned bin_of(size_t granules)
 static void bin_insert(uint32_t run)
 {
     struct slab *entry = &window.slabs[run];
-    unsigned kind = entry->state == RUN_CLEAN;
+    unsigned kind = entry->state == RUN_CLEAN ? CLEAN : DIRTY;
     unsigned bin = bin_of(entry->run_granules);
     uint32_t next = bins[kind][bin];
 
@@ -69,7 +72,7 @@ static void bin_insert(uint32_t run)
 static void bin_remove(uint32_t run)
 {
     struct slab *entry = &window.slabs[run];
-    unsigned kind = entry->state == RUN_CLEAN;
+    unsigned kind = entry->state == RUN_CLEAN ? CLEAN : DIRTY;
     unsigned bin = bin_of(entry->run_granules);
 
     if (entry->bin_next != NO_RUN)
@@ -160,6 +163,8 @@ static void hang(uint32_t run, size_t granules, enum run_state state, bool zeroe
     if (state == RUN_DIRTY) {
         age_insert(run, younger);
         count_dirty((ptrdiff_t)granules);
+    } else {
+        clean_granules += granules;
     }
 }
 
@@ -173,6 +178,8 @@ static uint32_t unhang(uint32_t run)
         younger = window.slabs[run].age_next;
         age_remove(run);
         count_dirty(-(ptrdiff_t)window.slabs[run].run_granules);
+    } else {
+        clean_granules -= window.slabs[run].run_granules;
     }
     return younger;
 }
@@ -226,51 +233,66 @@ static uint32_t insert(uint32_t run, size_t granules, enum run_state state, bool
     return run;
 }
 
-/* Uncommits the whole superslabs inside a clean run, where that gives something back: the process's
- * address space, or its charge. */
+/* The whole superslabs in some granules, if they may be unmapped. */
+struct whole {
+    uint32_t first; /* granule */
+    size_t count;   /* superslabs */
+};
+
+static struct whole whole_in(uint32_t run, size_t granules)
+{
+    uint32_t first = (run + SUPERSLAB_GRANULES - 1) & ~(SUPERSLAB_GRANULES - 1);
+    uint32_t end = (uint32_t)(run + granules) & ~(SUPERSLAB_GRANULES - 1);
+
+    return (struct whole){first, first < end ? (end - first) / SUPERSLAB_GRANULES : 0};
+}
+
+static bool unmap(struct whole whole)
+{
+    return os_unmap(granule_address(whole.first), whole.count << SUPERSLAB_SHIFT);
+}
+
+/* Unmaps the whole superslabs inside a clean run. */
 static void give_back(uint32_t run)
 {
     size_t granules = window.slabs[run].run_granules;
-    uint32_t first = (run + SUPERSLAB_GRANULES - 1) & ~(SUPERSLAB_GRANULES - 1);
-    uint32_t end = (uint32_t)(run + granules) & ~(SUPERSLAB_GRANULES - 1);
+    struct whole whole = whole_in(run, granules);
+    uint32_t end = whole.first + (uint32_t)whole.count * SUPERSLAB_GRANULES;
     bool zeroed = window.slabs[run].zeroed;
 
-    if (!window.gives_back || first >= end)
+    if (whole.count == 0 || !window_may_unmap() || !unmap(whole))
         return;
     unhang(run);
-    if (!window_uncommit(first, (end - first) / SUPERSLAB_GRANULES)) {
-        hang(run, granules, RUN_CLEAN, zeroed, 0, NO_RUN);
-        return;
-    }
-    if (run < first)
-        hang(run, first - run, RUN_CLEAN, zeroed, 0, NO_RUN);
+    window_unmapped(whole.first, whole.count);
+    if (run < whole.first)
+        hang(run, whole.first - run, RUN_CLEAN, zeroed, 0, NO_RUN);
     if (end < run + granules)
         hang(end, run + granules - end, RUN_CLEAN, zeroed, 0, NO_RUN);
 }
 
-/* Commits superslabs for a run of `granules` and hangs them up as a clean run. The very first granule
- * of the window is left out. */
-static bool grow(size_t granules)
+/* The very first granule of the window is never given out. */
+bool run_begin(void)
+{
+    if (window.base != 0)
+        return true;
+    if (!window_init())
+        return false;
+    mark(0, 1, RUN_USED);
+    insert(1, SUPERSLAB_GRANULES - 1, RUN_CLEAN, true, 0);
+    return true;
+}
+
+/* Commits superslabs of which a run of `granules` can begin at a multiple of `align`. Returns the clean run that
+ * they are a part of; NO_RUN: out of memory. */
+static uint32_t grow(size_t granules, size_t align)
 {
     size_t count = (granules + SUPERSLAB_GRANULES - 1) / SUPERSLAB_GRANULES;
+    size_t align_count = align <= SUPERSLAB_GRANULES ? 1 : align / SUPERSLAB_GRANULES;
     uint32_t first;
 
-    if (window.base == 0 && !window_init())
-        return false;
-    if (!window_commit(count, &first))
-        return false;
-    size_t length = count * SUPERSLAB_GRANULES;
-    if (first == 0) {
-        mark(0, 1, RUN_USED);
-        first++;
-        length--;
-        if (length < granules) {
-            insert(first, length, RUN_CLEAN, true, 0);
-            return grow(granules);
-        }
-    }
-    insert(first, length, RUN_CLEAN, true, 0);
-    return true;
+    if (!window_commit(count, align_count, &first))
+        return NO_RUN;
+    return insert(first, count * SUPERSLAB_GRANULES, RUN_CLEAN, true, 0);
 }
 
 /* Cuts `granules` from `offset` on out of a free run; what is left hangs on as it was. */
@@ -341,28 +363,114 @@ static size_t insert_each(uint32_t run, size_t granules, uint64_t purged)
     return count;
 }
 
-/* Purges the oldest dirty run, or its first `most` granules, without the lock meanwhile. Returns how many. 0: the
- * kernel refused them all, and they are the youngest now.
- * pre: the lock is held, and there is a dirty run */
-static size_t purge_oldest(size_t most)
+/* A part of a run that goes back. */
+struct part {
+    uint32_t first;
+    size_t granules;
+    enum { PART_REFUSED, PART_PURGED, PART_UNMAPPED } end;
+    uint64_t each; /* of a refused one, the granules that could be purged */
+};
+
+static struct part purge_part(uint32_t first, size_t granules)
 {
+    struct part part = {first, granules, PART_PURGED, 0};
+
+    if (granules > 0 && unlikely(!os_purge(granule_address(first), granules << GRANULE_SHIFT))) {
+        part.end = PART_REFUSED;
+        part.each = purge_each(first, granules);
+    }
+    return part;
+}
+
+static struct part unmap_part(struct whole whole)
+{
+    size_t granules = whole.count * SUPERSLAB_GRANULES;
+
+    if (whole.count > 0 && unmap(whole))
+        return (struct part){whole.first, granules, PART_UNMAPPED, 0};
+    return purge_part(whole.first, granules);
+}
+
+/* Hangs up what has become of a part. Returns how many granules are no longer dirty. */
+static size_t insert_part(const struct part *part, bool spare)
+{
+    if (part->end == PART_UNMAPPED || part->granules == 0)
+        return part->granules; /* noted already */
+    if (unlikely(part->end == PART_REFUSED))
+        return insert_each(part->first, part->granules, part->each);
+    uint32_t run = insert(part->first, part->granules, RUN_CLEAN, os_purge_zeroes(), 0);
+    if (!spare)
+        give_back(run);
+    return part->granules;
+}
+
+/* Gives the oldest dirty run back, or its first `most` granules, without the lock meanwhile. Returns how many. 0: the
+ * kernel refused them all, and they are the youngest now. `spare`: whole superslabs are not unmapped.
+ * pre: the lock is held, and there is a dirty run */
+static size_t purge_oldest(size_t most, bool spare)
+{
+    enum { PARTS = 3 };
     uint32_t run = oldest;
     size_t granules = window.slabs[run].run_granules;
-    uint64_t purged_each = 0;
+    size_t purged = 0;
+    struct whole whole;
 
     granules = granules < most ? granules : most;
     carve(run, 0, granules);
+    whole = whole_in(run, granules);
+    if (whole.count == 0 || spare || !window_may_unmap())
+        whole = (struct whole){run, 0};
     run_unlock();
     dense_split(run, granules);
-    bool purged = os_purge(granule_address(run), granules << GRANULE_SHIFT);
-    bool zeroed = purged && os_purge_zeroes();
-    if (unlikely(!purged))
-        purged_each = purge_each(run, granules);
+    uint32_t end = whole.first + (uint32_t)whole.count * SUPERSLAB_GRANULES;
+    struct part parts[PARTS] = {
+        purge_part(run, whole.first - run),
+        unmap_part(whole),
+        purge_part(end, run + granules - end),
+    };
     run_lock();
-    if (unlikely(!purged))
-        return insert_each(run, granules, purged_each);
-    give_back(insert(run, granules, RUN_CLEAN, zeroed, 0));
-    return granules;
+    for (int i = 0; i < PARTS; i++) {
+        if (parts[i].end == PART_UNMAPPED)
+            window_unmapped(parts[i].first, whole.count);
+        else if (parts[i].granules > 0)
+            mark(parts[i].first, parts[i].granules, RUN_USED); /* for its neighbours to see */
+    }
+    for (int i = 0; i < PARTS; i++)
+        purged += insert_part(&parts[i], spare);
+    return purged;
+}
+
+enum { SPARES_FACTOR = 4 };
+
+/* Purges what is too much. As more of the kind may come, some of it stays mapped for a while, as spare superslabs: what
+ * is mapped anew costs three system calls, and as much if it goes at once. */
+static size_t purge_excess(void)
+{
+    size_t excess = dirty_granules - DIRTY_GRANULES_MAX;
+    bool spare = clean_granules + excess <= SPARES_FACTOR * DIRTY_GRANULES_MAX;
+
+    if (spare) {
+        atomic_store_relaxed(&has_spares, true);
+        spared_at = hak_clock_ms();
+    }
+    return purge_oldest(excess, spare);
+}
+
+/* Unmaps the spare superslabs. Returns whether there were any. */
+static bool unmap_spares(void)
+{
+    size_t before = window_bytes();
+    uint32_t next;
+
+    if (!has_spares)
+        return false;
+    atomic_store_relaxed(&has_spares, false);
+    for (unsigned bin = bin_of(SUPERSLAB_GRANULES); bin < BINS; bin++)
+        for (uint32_t run = bins[CLEAN][bin]; run != NO_RUN; run = next) {
+            next = window.slabs[run].bin_next; /* what is left of a run falls into lower bins */
+            give_back(run);
+        }
+    return window_bytes() < before;
 }
 
 static bool is_due(uint32_t now)
@@ -379,8 +487,10 @@ bool run_purge_due(uint32_t now)
 
     run_lock();
     while (step > 0 && purged < TICK_GRANULES && is_due(now))
-        purged += step = purge_oldest(TICK_GRANULES - purged);
+        purged += step = purge_oldest(TICK_GRANULES - purged, false);
     bool more = step > 0 && is_due(now);
+    if (!more && (uint64_t)(now - spared_at) + 1 > CONFIG_PURGE_DELAY_MS)
+        unmap_spares();
     run_unlock();
     return more;
 }
@@ -394,12 +504,21 @@ bool run_purge_all(void)
 
     run_lock();
     for (unsigned refused = 0; oldest != NO_RUN && refused < REFUSALS_MOST;) {
-        size_t step = purge_oldest(SIZE_MAX);
+        size_t step = purge_oldest(SIZE_MAX, false);
         purged += step;
         refused += step == 0;
     }
+    bool unmapped = unmap_spares();
     run_unlock();
-    return purged > 0;
+    return purged > 0 || unmapped;
+}
+
+/* Whether giving all free runs back may make room for so many granules. */
+static bool giving_back_may_help(size_t granules)
+{
+    size_t had = dirty_granules + clean_granules;
+
+    return granules <= had || os_can_map((granules - had) << GRANULE_SHIFT);
 }
 
 uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
@@ -410,29 +529,44 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
     bool retried = false;
 
     run_lock();
-    for (;;) {
+    while (run_begin()) {
         for (unsigned kind = 0; kind < KINDS && run == NO_RUN; kind++)
             run = bin_find(kind, wanted);
         if (run != NO_RUN)
             break;
         /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
         if (!retried && is_due(hak_clock_ms()))
-            purge_oldest(TICK_GRANULES);
-        else if (grow(wanted))
-            continue;
-        else if (oldest == NO_RUN || refused == REFUSALS_MOST)
+            purge_oldest(TICK_GRANULES, false);
+        else if ((run = grow(granules, align)) != NO_RUN || !giving_back_may_help(granules))
             break;
-        else
-            refused += purge_oldest(SIZE_MAX) == 0;
+        else if (oldest != NO_RUN && refused < REFUSALS_MOST)
+            refused += purge_oldest(SIZE_MAX, false) == 0;
+        else if (!unmap_spares())
+            break;
         retried = true;
     }
     if (run != NO_RUN) {
         *zeroed = window.slabs[run].state == RUN_CLEAN && window.slabs[run].zeroed;
         run = carve(run, align_offset(run, align), granules);
+        window_show(run, granules);
         dense_given(run, granules);
     }
     run_unlock();
     return run;
+}
+
+/* So much freed at once is left out of core dumps until it is used again. That costs two system calls: nothing beside
+ * what writing to so much memory takes. */
+static const size_t HIDE_GRANULES_LEAST = (size_t)16 << 20 >> GRANULE_SHIFT;
+
+/* Hides the superslabs of a freed run that stay for a while. */
+static void hide(uint32_t first, size_t granules)
+{
+    size_t stay = granules < DIRTY_GRANULES_MAX ? granules : DIRTY_GRANULES_MAX;
+    struct whole whole = whole_in(first + (uint32_t)(granules - stay), stay);
+
+    if (granules >= HIDE_GRANULES_LEAST && whole.count > 0)
+        window_hide(whole.first, whole.count);
 }
 
 void run_free(uint32_t first, size_t granules, bool clean)
@@ -442,8 +576,9 @@ void run_free(uint32_t first, size_t granules, bool clean)
     uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, hak_clock_ms());
     if (clean)
         give_back(run);
-    while (dirty_granules > DIRTY_GRANULES_MAX &&
-           purge_oldest(dirty_granules - DIRTY_GRANULES_MAX) > 0)
+    else
+        hide(first, granules);
+    while (dirty_granules > DIRTY_GRANULES_MAX && purge_excess() > 0)
         continue;
     run_unlock();
 }
@@ -458,6 +593,7 @@ bool run_extend(uint32_t first, size_t granules)
     if (next != NO_RUN && window.slabs[next].state >= RUN_DIRTY &&
         window.slabs[next].run_granules >= granules - length) {
         carve(next, 0, granules - length);
+        window_show(next, granules - length);
         dense_given(next, granules - length);
         mark(first, granules, RUN_USED);
         extended = true;
@@ -480,8 +616,9 @@ void run_trim(uint32_t first, size_t granules, bool clean)
 bool run_valid(void)
 {
     size_t dirty = 0;
+    size_t clean = 0;
 
-    for (size_t granule = 0; granule < window.granules;) {
+    for (size_t granule = 0; granule < window_granules();) {
         if (!window_committed(granule)) {
             granule += SUPERSLAB_GRANULES;
             continue;
@@ -494,10 +631,12 @@ bool run_valid(void)
             return false;
         if (run->state == RUN_DIRTY)
             dirty += length;
+        if (run->state == RUN_CLEAN)
+            clean += length;
         if (run->state >= RUN_DIRTY &&
             joins(run_after((uint32_t)granule, length), (enum run_state)run->state, run->zeroed))
             return false;
         granule += length;
     }
-    return dirty == dirty_granules;
+    return dirty == dirty_granules && clean == clean_granules;
 }

@@ -4,7 +4,8 @@
  * The committed part of the window is tiled by runs. A free run is dirty (its pages hold memory) or
  * clean (they do not). Free neighbours of one kind are one run. Dirty runs are given out first; those
  * that have not been used for CONFIG_PURGE_DELAY_MS are purged, and so are the oldest as soon as there
- * are more than CONFIG_DIRTY_MAX MiB of them.
+ * are more than CONFIG_DIRTY_MAX MiB of them. Whole superslabs are unmapped rather than purged; but as much
+ * as CONFIG_DIRTY_MAX of those that were too many is kept mapped, as spares, for CONFIG_PURGE_DELAY_MS.
  *
  * invariant: the runs tile the committed superslabs
  * invariant: no two neighbouring free runs are both dirty, or both clean and equally zeroed
@@ -19,6 +20,9 @@
 
 /* Granule 0 is never given out, so that it can mean "none". */
 #define NO_RUN 0u
+
+/* Begins the window, if it is not there yet. pre: the lock is held. false: no memory. */
+bool run_begin(void);
 
 /* `granules` neighbouring granules from a multiple of `align` granules on, in the address space.
  * NO_RUN: out of memory. *zeroed: whether they read as zeros. */
@@ -37,7 +41,7 @@ void run_trim(uint32_t first, size_t granules, bool clean);
 /* Purges dirty runs that are due at `now`, up to a bound. Returns whether there are more. */
 bool run_purge_due(uint32_t now);
 
-/* Purges all dirty runs. Returns whether any memory went back. */
+/* Purges all dirty runs and unmaps the spare superslabs. Returns whether any memory went back. */
 bool run_purge_all(void);
 
 /* Whether there is anything to purge; a hint. */

@@ -36,6 +36,13 @@ static struct hak_shard *shard_of(uint32_t tag)
     return shard_pages[owner / SHARDS_A_PAGE][owner % SHARDS_A_PAGE];
 }
 
+/* Lets a shard's look-ups see the window as long as it is now. What a shard owns always lies in what it sees; of
+ * the rest, its owner's frees come here and do this. */
+static void see_window(struct hak_shard *shard)
+{
+    shard->granules = window_granules();
+}
+
 bool backend_thread_init(struct hak_shard *shard)
 {
     bool done = false;
@@ -43,7 +50,7 @@ bool backend_thread_init(struct hak_shard *shard)
     run_lock();
     uint32_t owner = owners + 1;
     struct hak_shard ***page = &shard_pages[owner / SHARDS_A_PAGE];
-    if (owner < OWNERS_MOST && (window.base != 0 || window_init())) {
+    if (owner < OWNERS_MOST && run_begin()) {
         if (*page == NULL)
             *page = os_map(SHARDS_A_PAGE * sizeof(**page));
         done = *page != NULL;
@@ -52,7 +59,7 @@ bool backend_thread_init(struct hak_shard *shard)
         atomic_store_relaxed(&(*page)[owner % SHARDS_A_PAGE], shard);
         atomic_store_release(&owners, owner);
         shard->base = window.base;
-        shard->granules = window.granules;
+        see_window(shard);
         shard->tags = window.tags;
         shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
         shard->seen_at = shard->ticked_at = shard->round_at = hak_clock_ms();
@@ -60,6 +67,20 @@ bool backend_thread_init(struct hak_shard *shard)
     }
     run_unlock();
     return done;
+}
+
+/* Whether the tag of an address may be read. */
+static bool in_window(const void *pointer)
+{
+    size_t granules = window_granules(); /* before the base, which is there once this is not 0 */
+
+    return (uintptr_t)pointer - window.base < granules << GRANULE_SHIFT;
+}
+
+/* Whether an address lies in a superslab of the window. */
+static bool in_superslab(const void *pointer)
+{
+    return in_window(pointer) && window_committed(granule_of(pointer));
 }
 
 /* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
@@ -98,7 +119,7 @@ static const char NOT_A_BLOCK[] = "not the start of a block";
 /* The slab of a block that came through a cache or a list: it must be a block of this class. */
 static struct slab *checked_slab(const void *block, hak_class cls)
 {
-    if (unlikely((uintptr_t)block - window.base >= window.granules << GRANULE_SHIFT ||
+    if (unlikely(!in_window(block) ||
                  class_of(atomic_load_relaxed(&window.tags[granule_of(block)])) != cls))
         hak_fatal_pointer("free()", block, SLAB_BAD_LINK);
     struct slab *slab = slab_of(block);
@@ -192,6 +213,7 @@ static struct slab *slab_new(struct hak_shard *shard, hak_class cls)
         slab[i].blank = 0;
     }
     set_tags(slab, shard->tag + (uint32_t)cls);
+    see_window(shard);
     list_last(shard, cls, slab);
     return slab;
 }
@@ -502,6 +524,7 @@ static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_c
             continue;
         unlist(claimed, cls, slab);
         set_tags(slab, shard->tag + (uint32_t)cls);
+        see_window(shard);
         if (has_linked(slab))
             list_first(shard, cls, slab);
         else
@@ -744,11 +767,6 @@ void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *i
 
 /* ── large blocks, foreign pointers ──────────────────────────────────────────────────────────── */
 
-static bool in_window(const void *pointer)
-{
-    return (uintptr_t)pointer - window.base < window.granules << GRANULE_SHIFT;
-}
-
 /* Says why a pointer is no block. */
 _Noreturn static hak_cold void reject(const void *pointer, const char *call)
 {
@@ -829,10 +847,12 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
     }
     struct hak_block *block = pointer;
     struct hak_chain chain = {block, 1};
-    if (shard)
-        outgoing_add(shard, slab, chain, block);
-    else
+    if (shard == NULL) {
         remote_push(slab, chain, block);
+        return;
+    }
+    see_window(shard);
+    outgoing_add(shard, slab, chain, block);
 }
 
 static uint32_t large_new(size_t size, size_t align, bool *zeroed)
@@ -840,7 +860,7 @@ static uint32_t large_new(size_t size, size_t align, bool *zeroed)
     size_t granules = (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT;
     uint32_t run;
 
-    if (granules + (align >> GRANULE_SHIFT) > (size_t)1 << CONFIG_WINDOW_LOG2 >> GRANULE_SHIFT)
+    if (granules + (align >> GRANULE_SHIFT) > WINDOW_GRANULES)
         return NO_RUN;
     run = run_alloc(granules, align <= GRANULE_SIZE ? 1 : align >> GRANULE_SHIFT, zeroed);
     if (run != NO_RUN) {
@@ -873,7 +893,7 @@ size_t backend_usable_size(const void *pointer, const char *call)
 
 bool backend_owns(const void *pointer)
 {
-    return in_window(pointer);
+    return in_superslab(pointer);
 }
 
 bool backend_resize(void *pointer, size_t size)
@@ -888,6 +908,19 @@ bool backend_resize(void *pointer, size_t size)
     return granules <= now || run_extend(run, granules);
 }
 
+/* Asked once. */
+static bool charges_committed(void)
+{
+    static uint8_t answer; /* relaxed atomic; 0: not asked yet, 1: no, 2: yes */
+    uint8_t known = atomic_load_relaxed(&answer);
+
+    if (known == 0) {
+        known = os_charges_committed() ? 2 : 1;
+        atomic_store_relaxed(&answer, known);
+    }
+    return known == 2;
+}
+
 void *backend_move(void *pointer, size_t size)
 {
     uint32_t from = granule_of(pointer);
@@ -896,7 +929,7 @@ void *backend_move(void *pointer, size_t size)
     unsigned mappings;
 
     /* Where memory is charged the kernel may unmap the target and then refuse. */
-    if (bytes < MOVE_BYTES_LEAST || window.charged ||
+    if (bytes < MOVE_BYTES_LEAST || charges_committed() ||
         atomic_load_relaxed(&moved_mappings) >= MOVED_MOST)
         return NULL;
     uint32_t to = large_new(size, 1, &zeroed);
@@ -1146,7 +1179,7 @@ void backend_walk(void (*visit)(const struct hak_region *region, void *context),
 {
     size_t left = window_bytes() >> GRANULE_SHIFT;
 
-    for (size_t granule = 0; granule < window.granules && left > 0;) {
+    for (size_t granule = 0; granule < window_granules() && left > 0;) {
         size_t length = SUPERSLAB_GRANULES;
         if (window_committed(granule)) {
             const struct slab *run = &window.slabs[granule];
@@ -1192,7 +1225,7 @@ void backend_free_blocks(const struct hak_region *region, uint64_t *set)
 
 hak_class backend_is_block(const void *address)
 {
-    if (!in_window(address) || !window_committed(granule_of(address)))
+    if (!in_superslab(address))
         return HAK_CLASS_NONE;
     hak_class cls = class_of(atomic_load_acquire(&window.tags[granule_of(address)]));
     return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
@@ -1228,7 +1261,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
 
 bool backend_has(const void *address)
 {
-    return in_window(address);
+    return in_superslab(address);
 }
 
 size_t backend_metadata(void)

@@ -50,9 +50,9 @@ struct superslab_outgoing {
 };
 
 struct hak_shard {
-    /* read by every free; constant once the heap exists */
+    /* read by every free; constant once the heap exists, but for granules */
     uintptr_t base;       /* of the window */
-    size_t granules;      /* its length; 0 in the empty heap */
+    size_t granules;      /* its length when the owner last looked; 0 in the empty heap */
     const uint32_t *tags; /* relaxed atomics */
     uint32_t tag;         /* this shard's id and the code of class 0 */
 

@@ -382,7 +382,7 @@ Test(superslab, a_block_inside_another_is_noticed_at_the_return, .signal = SIGAB
 
 Test(superslab, any_index_of_the_window_may_be_read)
 {
-    size_t step = window.granules / 4096 + 1;
+    size_t step = window_granules() / 4096 + 1;
 
     for (size_t granule = 0; granule < window.granules; granule += step)
         cr_assert_geq(backend_lookup(shard, granule_address((uint32_t)granule)), 0);

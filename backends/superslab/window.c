@@ -2,233 +2,145 @@
 #include "backends/superslab/window.h"
 
 #include "backends/superslab/slab.h"
-#include "core/atomic.h"
 
 struct window window;
 
-/* Below this a reservation is not worth having: sparse mode reaches further. */
-enum { RESERVED_LOG2_LEAST = 32 };
+/* The window becomes longer, and slabs are mapped, by so many granules: 64 MiB, described by whole pages of any
+ * size. */
+#define STEP_GRANULES ((size_t)1024)
 
-/* The window is as under this limit where there is none, but nothing can be reserved. */
-static const size_t SPARSE_UNLIMITED = (size_t)1 << 36;
+#define TAGS_SIZE  (WINDOW_GRANULES * sizeof(uint32_t))
+#define SLABS_SIZE (WINDOW_GRANULES * sizeof(struct slab))
 
-/* How many places are tried for superslabs in sparse mode before giving up. */
+/* Between the arrays and the window nothing is ever mapped. */
+#define GAP_SIZE SUPERSLAB_SIZE
+
+/* How many places are tried for superslabs before giving up. */
 enum { PLACES_MOST = 4096 };
 
-/* One bit for each superslab: committed, or skipped because somebody else has the place. */
-static uint64_t *committed;
-static uint64_t *skipped;      /* NULL unless sparse */
-static size_t superslabs;      /* in the window */
-static size_t first_free;      /* no superslab below is free */
-static size_t committed_count; /* relaxed atomic */
+/* One bit for each superslab; relaxed atomics, written under the lock. */
+static uint64_t committed[WINDOW_SUPERSLABS / 64];
+static uint64_t hidden[WINDOW_SUPERSLABS / 64];
 
-/* One bit for each page of tags: it and the slabs that it describes are writable. */
-static uint64_t *described;
+/* One bit for each step: its slabs are mapped. */
+static uint64_t described[WINDOW_GRANULES / STEP_GRANULES / 64];
+
+static size_t first_free;      /* no superslab below is free, but for places that were taken */
+static size_t committed_count; /* relaxed atomic */
+static size_t described_count; /* likewise; steps */
+static size_t tags_mapped;     /* bytes */
+static size_t gaps; /* places where committed superslabs begin: mappings, as the kernel counts */
+static size_t gaps_most; /* a part of those that the process may have; 0: not asked yet */
+
+_Static_assert(STEP_GRANULES % SUPERSLAB_GRANULES == 0, "a superslab lies in one step");
+_Static_assert(WINDOW_GRANULES / STEP_GRANULES % 64 == 0, "whole words of bits");
 
 static bool bit(const uint64_t *bits, size_t index)
 {
-    return bits[index / 64] >> index % 64 & 1;
+    return atomic_load_relaxed(&bits[index / 64]) >> index % 64 & 1;
 }
 
-static void set_bit(uint64_t *bits, size_t index)
+static void change_bits(uint64_t *bits, size_t first, size_t count, bool value)
 {
-    bits[index / 64] |= (uint64_t)1 << index % 64;
-}
-
-static void clear_bit(uint64_t *bits, size_t index)
-{
-    bits[index / 64] &= ~((uint64_t)1 << index % 64);
-}
-
-static size_t page_rounded(size_t size)
-{
-    return (size + os_page_size() - 1) & ~(os_page_size() - 1);
-}
-
-static size_t bitmap_size(size_t bits)
-{
-    return page_rounded((bits + 63) / 64 * sizeof(uint64_t));
-}
-
-/* Granules that one page of tags describes. */
-static size_t granules_described(void)
-{
-    return os_page_size() / sizeof(*window.tags);
-}
-
-/* The arrays for a window of `granules`. Pages on both sides of the slabs stay unmapped. */
-static bool map_arrays(size_t granules)
-{
-    size_t tags_size = page_rounded(granules * sizeof(*window.tags));
-    size_t slabs_size = page_rounded(granules * sizeof(struct slab));
-    size_t pages = tags_size / os_page_size();
-    size_t bitmaps_size = 2 * bitmap_size(granules / SUPERSLAB_GRANULES) + bitmap_size(pages);
-    uint32_t *tags = os_reserve_zeros(tags_size);
-    char *slabs = tags ? os_reserve(slabs_size + 2 * os_page_size()) : NULL;
-    char *bitmaps = slabs ? os_map(bitmaps_size) : NULL;
-
-    if (bitmaps == NULL) {
-        if (slabs)
-            os_unmap(slabs, slabs_size + 2 * os_page_size());
-        if (tags)
-            os_unmap(tags, tags_size);
-        return false;
+    for (size_t i = first; i < first + count; i++) {
+        uint64_t mask = (uint64_t)1 << i % 64;
+        uint64_t word = bits[i / 64];
+        atomic_store_relaxed(&bits[i / 64], value ? word | mask : word & ~mask);
     }
-    os_no_huge_pages(tags, tags_size);
-    os_no_huge_pages(slabs, slabs_size + 2 * os_page_size());
-    window.tags = tags;
-    window.slabs = (struct slab *)(void *)(slabs + os_page_size());
-    window.granules = granules;
-    superslabs = granules / SUPERSLAB_GRANULES;
-    committed = (uint64_t *)(void *)bitmaps;
-    skipped = (uint64_t *)(void *)(bitmaps + bitmap_size(superslabs));
-    described = (uint64_t *)(void *)(bitmaps + 2 * bitmap_size(superslabs));
+}
+
+static void *superslab_address(size_t superslab)
+{
+    return granule_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
+}
+
+/* ── what describes granules ─────────────────────────────────────────────────────────────────── */
+
+static bool map_part(void *base, size_t size)
+{
+    if (os_map_at(base, size) != OS_PLACED)
+        return false;
+    os_no_huge_pages(base, size);
     return true;
 }
 
-static bool reserve(unsigned log2)
+/* The next run of steps in [*step, end) without slabs; its length, 0: there is none. */
+static size_t next_undescribed(size_t *step, size_t end)
 {
-    size_t size = (size_t)1 << log2;
-    char *space = os_reserve(size + SUPERSLAB_SIZE);
+    size_t count = 0;
 
-    if (space == NULL)
-        return false;
-    if (!map_arrays(size >> GRANULE_SHIFT)) {
-        os_unmap(space, size + SUPERSLAB_SIZE);
-        return false;
+    while (*step < end && bit(described, *step))
+        ++*step;
+    while (*step + count < end && !bit(described, *step + count))
+        count++;
+    return count;
+}
+
+static struct slab *slabs_of(size_t step)
+{
+    return &window.slabs[step * STEP_GRANULES];
+}
+
+static const size_t STEP_SLABS_SIZE = STEP_GRANULES * sizeof(struct slab);
+
+/* Unmaps the slabs of the steps in [step, end) that are not described. */
+static void unmap_slabs(size_t step, size_t end)
+{
+    for (size_t count; (count = next_undescribed(&step, end)) > 0; step += count)
+        os_unmap(slabs_of(step), count * STEP_SLABS_SIZE);
+}
+
+static bool map_slabs(size_t first, size_t end)
+{
+    size_t step = first;
+
+    for (size_t count; (count = next_undescribed(&step, end)) > 0; step += count) {
+        if (!map_part(slabs_of(step), count * STEP_SLABS_SIZE)) {
+            unmap_slabs(first, step);
+            return false;
+        }
     }
-    window.base = ((uintptr_t)space + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
-    os_advise_huge_pages((void *)window.base, size);
     return true;
 }
 
-/* A place far from where the kernel puts the program's mappings, and hard to guess: the address of a
- * stack variable carries the kernel's randomness. */
-static bool choose_sparse_base(size_t size)
+/* Makes the window long enough for these granules, and maps their slabs. false: nothing has changed. */
+static bool describe(size_t granule, size_t count)
 {
-    static const unsigned char HEIGHTS[] = {45, 43, 41, 38, 36, 34, 32};
-    uintptr_t random = (uintptr_t)&random >> 4;
+    size_t first = granule / STEP_GRANULES;
+    size_t end = (granule + count - 1) / STEP_GRANULES + 1;
+    size_t page = os_page_size();
+    size_t tags = (end * STEP_GRANULES * sizeof(*window.tags) + page - 1) & ~(page - 1);
+    size_t more = tags > tags_mapped ? tags - tags_mapped : 0;
+    char *behind = (char *)window.tags + tags_mapped;
 
-    for (size_t i = 0; i < sizeof(HEIGHTS); i++) {
-        uintptr_t height = (uintptr_t)1 << HEIGHTS[i];
-        uintptr_t base = height + (random * SUPERSLAB_SIZE & (height / 4 - 1));
-        if (size < height / 2 && os_map_at((void *)base, SUPERSLAB_SIZE)) {
-            os_unmap((void *)base, SUPERSLAB_SIZE);
-            window.base = base;
-            return true;
-        }
+    if (more > 0 && !map_part(behind, more))
+        return false;
+    if (!map_slabs(first, end)) {
+        if (more > 0)
+            os_unmap(behind, more);
+        return false;
     }
-    return false;
-}
-
-/* Twice the limit, so that places taken by others do not shorten what can be had; but no more than
- * makes the arrays a small part of the limit (they take 1/512 of the window). */
-static bool init_sparse(size_t limit)
-{
-    size_t most = (size_t)1 << CONFIG_WINDOW_LOG2;
-    size_t size = limit < most / 2 ? 2 * limit : most;
-
-    size = (size + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
-    window.sparse = true;
-    for (; size >= SUPERSLAB_SIZE; size = size / 2 & ~(SUPERSLAB_SIZE - 1))
-        if (choose_sparse_base(size) && map_arrays(size >> GRANULE_SHIFT))
-            return true;
-    window.base = 0;
-    window.sparse = false; /* the next attempt may reserve */
-    return false;
-}
-
-bool window_init(void)
-{
-    size_t limit = os_address_limit();
-
-    window.charged = os_charges_committed();
-    window.gives_back = true;
-    if (limit != SIZE_MAX)
-        return init_sparse(limit);
-    if (os_reserve_is_slow())
-        return init_sparse(SPARSE_UNLIMITED);
-    for (unsigned log2 = CONFIG_WINDOW_LOG2;
-         log2 >= RESERVED_LOG2_LEAST || log2 == CONFIG_WINDOW_LOG2; log2--) {
-        if (reserve(log2)) {
-            window.gives_back = window.charged;
-            return true;
-        }
+    tags_mapped += more;
+    for (size_t step = first, run; (run = next_undescribed(&step, end)) > 0; step += run) {
+        change_bits(described, step, run, true);
+        atomic_store_relaxed(&described_count, described_count + run);
     }
-    return init_sparse(SPARSE_UNLIMITED);
+    if (end * STEP_GRANULES > window.granules)
+        atomic_store_release(&window.granules, end * STEP_GRANULES);
+    return true;
 }
+
+size_t window_metadata(void)
+{
+    return window_granules() * sizeof(*window.tags) +
+           atomic_load_relaxed(&described_count) * STEP_SLABS_SIZE;
+}
+
+/* ── superslabs ──────────────────────────────────────────────────────────────────────────────── */
 
 bool window_committed(size_t granule)
 {
-    return granule < window.granules && bit(committed, granule / SUPERSLAB_GRANULES);
-}
-
-/* Makes tags and slabs of these granules writable. */
-static bool describe(size_t granule, size_t count)
-{
-    size_t each = granules_described();
-
-    for (size_t page = granule / each; page <= (granule + count - 1) / each; page++) {
-        if (bit(described, page))
-            continue;
-        size_t slabs = window.granules - page * each < each ? window.granules - page * each : each;
-        if (!os_commit(&window.tags[page * each], os_page_size()) ||
-            !os_commit(&window.slabs[page * each], page_rounded(slabs * sizeof(struct slab))))
-            return false;
-        set_bit(described, page);
-    }
-    return true;
-}
-
-static bool commit_at(size_t superslab, size_t count)
-{
-    void *base = granule_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
-
-    if (!describe(superslab * SUPERSLAB_GRANULES, count * SUPERSLAB_GRANULES))
-        return false;
-    if (!window.sparse)
-        return os_commit(base, count * SUPERSLAB_SIZE);
-    if (!os_map_at(base, count * SUPERSLAB_SIZE))
-        return false;
-    os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
-    return true;
-}
-
-/* Whether a failure to map superslabs at their place was the place's fault: then as much can be
- * mapped elsewhere. */
-static bool memory_is_left(size_t count)
-{
-    void *probe = os_map(count * SUPERSLAB_SIZE);
-
-    return probe != NULL && os_unmap(probe, count * SUPERSLAB_SIZE);
-}
-
-static bool is_free(size_t superslab)
-{
-    return !bit(committed, superslab) && !bit(skipped, superslab);
-}
-
-/* The first of `count` neighbouring free superslabs from `start` on; `superslabs` if there are none. */
-static size_t find_free(size_t start, size_t count)
-{
-    size_t run = 0;
-
-    for (size_t i = start; i < superslabs; i++) {
-        if (i % 64 == 0 && committed[i / 64] == UINT64_MAX) {
-            run = 0;
-            i += 63;
-            continue;
-        }
-        run = is_free(i) ? run + 1 : 0;
-        if (run == count)
-            return i + 1 - count;
-    }
-    return superslabs;
-}
-
-static void count_committed(size_t change)
-{
-    atomic_store_relaxed(&committed_count, committed_count + change);
+    return granule < WINDOW_GRANULES && bit(committed, granule / SUPERSLAB_GRANULES);
 }
 
 size_t window_bytes(void)
@@ -236,57 +148,195 @@ size_t window_bytes(void)
     return atomic_load_relaxed(&committed_count) * SUPERSLAB_SIZE;
 }
 
-size_t window_metadata(void)
+/* How many of the two neighbours of superslabs are committed. */
+static size_t neighbours(size_t superslab, size_t count)
 {
-    size_t each = granules_described();
-    size_t bytes = 0;
+    bool before = superslab > 0 && bit(committed, superslab - 1);
+    bool behind = superslab + count < WINDOW_SUPERSLABS && bit(committed, superslab + count);
 
-    for (size_t page = 0; page * each < window.granules; page++)
-        if (bit(described, page))
-            bytes += os_page_size() + each * sizeof(struct slab);
-    return bytes;
+    return (size_t)before + (size_t)behind;
 }
 
-bool window_commit(size_t count, uint32_t *granule)
+/* Notes that superslabs are committed, or no longer. */
+static void note(size_t superslab, size_t count, bool value)
+{
+    size_t change = 1 - neighbours(superslab, count);
+
+    change_bits(committed, superslab, count, value);
+    gaps += value ? change : -change;
+    atomic_store_relaxed(&committed_count, committed_count + (value ? count : -count));
+}
+
+/* Maps superslabs that are not committed, with what describes them. */
+static enum os_placed commit_at(size_t superslab, size_t count)
+{
+    void *base = superslab_address(superslab);
+    enum os_placed placed = os_map_at(base, count * SUPERSLAB_SIZE);
+
+    if (placed != OS_PLACED)
+        return placed;
+    os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
+    if (!describe(superslab * SUPERSLAB_GRANULES, count * SUPERSLAB_GRANULES)) {
+        os_unmap(base, count * SUPERSLAB_SIZE);
+        return OS_NO_MEMORY;
+    }
+    note(superslab, count, true);
+    return OS_PLACED;
+}
+
+/* The next superslab from `superslab` on whose address is a multiple of `align` superslabs. */
+static size_t aligned(size_t superslab, size_t align)
+{
+    size_t number = (window.base >> SUPERSLAB_SHIFT) + superslab;
+
+    return superslab + (-number & (align - 1));
+}
+
+/* The first of `count` neighbouring free superslabs from `start` on; WINDOW_SUPERSLABS if there are none. Beyond the
+ * length of the window all are free. */
+static size_t find_free(size_t start, size_t count, size_t align)
+{
+    size_t end = window.granules / SUPERSLAB_GRANULES;
+    size_t first = aligned(start, align);
+
+    for (size_t i = first; i < end && i - first < count;) {
+        if (i % 64 == 0 && committed[i / 64] == UINT64_MAX)
+            first = aligned(i + 64, align);
+        else if (bit(committed, i))
+            first = aligned(i + 1, align);
+        i = i < first ? first : i + 1;
+    }
+    return first + count <= WINDOW_SUPERSLABS ? first : WINDOW_SUPERSLABS;
+}
+
+/* Tries places from the first free one on. Where one is taken the next is tried, and so on; `doubling`: each time
+ * twice as far behind, so that there are few to try. */
+static enum os_placed commit_from(size_t count, size_t align, bool doubling, size_t *at)
 {
     size_t start = first_free;
+    size_t step = 1;
 
     for (int places = 0; places < PLACES_MOST; places++) {
-        size_t at = find_free(start, count);
-        if (at == superslabs)
-            return false;
-        if (commit_at(at, count)) {
-            for (size_t i = at; i < at + count; i++)
-                set_bit(committed, i);
-            while (first_free < superslabs && !is_free(first_free))
-                first_free++;
-            count_committed(count);
-            *granule = (uint32_t)(at * SUPERSLAB_GRANULES);
-            return true;
+        *at = find_free(start, count, align);
+        if (*at == WINDOW_SUPERSLABS)
+            break;
+        enum os_placed placed = commit_at(*at, count);
+        if (placed != OS_TAKEN)
+            return placed;
+        start = *at + step;
+        step *= doubling ? 2 : 1;
+    }
+    return OS_TAKEN;
+}
+
+bool window_commit(size_t count, size_t align, uint32_t *granule)
+{
+    size_t at;
+    enum os_placed placed = commit_from(count, align, true, &at);
+
+    if (placed == OS_TAKEN)
+        placed = commit_from(count, align, false, &at);
+    if (placed != OS_PLACED)
+        return false;
+    /* What lies between is committed or taken. */
+    if (count == 1 && align == 1)
+        first_free = at;
+    if (at == first_free)
+        first_free = at + count;
+    *granule = (uint32_t)(at * SUPERSLAB_GRANULES);
+    return true;
+}
+
+/* An eighth of the kernel's mappings: what the blocks that were moved and the program have comes beside. */
+bool window_may_unmap(void)
+{
+    if (gaps_most == 0)
+        gaps_most = os_mappings_limit() / 8 + 1;
+    return gaps < gaps_most;
+}
+
+void window_unmapped(uint32_t granule, size_t count)
+{
+    size_t first = granule / SUPERSLAB_GRANULES;
+
+    note(first, count, false);
+    change_bits(hidden, first, count, false);
+    if (first < first_free)
+        first_free = first;
+}
+
+/* ── core dumps ──────────────────────────────────────────────────────────────────────────────── */
+
+void window_hide(uint32_t granule, size_t count)
+{
+    size_t first = granule / SUPERSLAB_GRANULES;
+
+    os_leave_out_of_dumps(superslab_address(first), count * SUPERSLAB_SIZE);
+    change_bits(hidden, first, count, true);
+}
+
+void window_show(uint32_t granule, size_t granules)
+{
+    size_t end = (granule + granules - 1) / SUPERSLAB_GRANULES + 1;
+
+    for (size_t i = granule / SUPERSLAB_GRANULES, count; i < end; i += count) {
+        for (count = 0; i + count < end && bit(hidden, i + count);)
+            count++;
+        if (count > 0) {
+            os_take_into_dumps(superslab_address(i), count * SUPERSLAB_SIZE);
+            change_bits(hidden, i, count, false);
+        } else {
+            count = 1;
         }
-        if (!window.sparse || !memory_is_left(count))
-            return false;
-        if (count == 1)
-            set_bit(skipped, at);
-        start = at + 1;
+    }
+}
+
+/* ── where ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* The places that begin at `base`: tags, slabs, window. false: no superslab can be mapped there. */
+static bool begin_at(uintptr_t base)
+{
+    uintptr_t slabs = base + TAGS_SIZE + GAP_SIZE;
+
+    window.tags = (uint32_t *)base;
+    window.slabs = (struct slab *)slabs;
+    window.base = (slabs + SLABS_SIZE + GAP_SIZE + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
+    if (commit_at(0, 1) != OS_PLACED) {
+        window.base = 0;
+        return false;
+    }
+    first_free = 1;
+    return true;
+}
+
+/* Far from where the kernel puts the program's mappings, and hard to guess: the address of a stack variable carries
+ * the kernel's randomness. The lower places are for processors with fewer bits of addresses. */
+static bool begin_far(void)
+{
+    static const unsigned char HEIGHTS[] = {45, 43, 41, 38, 36, 34, 32};
+    uintptr_t random = (uintptr_t)&random >> 4;
+
+    for (size_t i = 0; i < sizeof(HEIGHTS); i++) {
+        uintptr_t height = (uintptr_t)1 << HEIGHTS[i];
+        if (begin_at(height + (random * SUPERSLAB_SIZE & (height / 4 - 1))))
+            return true;
     }
     return false;
 }
 
-bool window_uncommit(uint32_t granule, size_t count)
+/* Below the program's mappings, which are above most of the window then. */
+static bool begin_near(void)
 {
-    void *base = granule_address(granule);
-    size_t first = granule / SUPERSLAB_GRANULES;
+    const size_t distance = (size_t)1 << 36;
+    void *mapping = os_map(os_page_size());
+    uintptr_t top = (uintptr_t)mapping & ~(SUPERSLAB_SIZE - 1);
 
-    if (!(window.sparse ? os_unmap(base, count * SUPERSLAB_SIZE)
-                        : os_decommit(base, count * SUPERSLAB_SIZE)))
-        return false;
-    if (!window.sparse)
-        os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
-    for (size_t i = first; i < first + count; i++)
-        clear_bit(committed, i);
-    count_committed(-count);
-    if (first < first_free)
-        first_free = first;
-    return true;
+    if (mapping)
+        os_unmap(mapping, os_page_size());
+    return top > distance && begin_at(top - distance);
+}
+
+bool window_init(void)
+{
+    return (!WINDOW_NEAR && begin_far()) || begin_near();
 }

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* The window: the one range of addresses in which every block of the process lies, and the two
- * arrays beside it that describe its granules (64 KiB each).
+ * arrays below it that describe its granules (64 KiB each).
  *
  *   tags    ┌────┬────┬────┬─ …     4 bytes a granule: owner << 12 | code
- *           └────┴────┴────┴─       read-only zeros; a page becomes writable with the first superslab
- *                                   that it describes, so that any index may be read
- *   slabs   ┌────┬────┬────┬─ …     128 bytes a granule (slab.h), behind unmapped pages; made
- *           └────┴────┴────┴─       readable together with the page of tags
- *   window  ┌─────────┬─────────┬─ …  2 MiB superslabs of 32 granules
+ *           └────┴────┴────┴─
+ *   slabs   ┌────┬────┬────┬─ …     128 bytes a granule (slab.h)
+ *           └────┴────┴────┴─
+ *   window  ┌─────────┬─────────┬─ …  2 MiB superslabs of 32 granules, 2^CONFIG_WINDOW_LOG2 bytes
  *           └─────────┴─────────┴─
  *
- * The window comes in one of two modes.
- *   reserved   the address range belongs to the library from the start, without memory; a superslab is
- *              made writable when wanted. 2^CONFIG_WINDOW_LOG2 bytes, less where that is refused.
- *   sparse     under a finite RLIMIT_AS, and where reserving is refused or slow, nothing is reserved: each
- *              superslab is mapped at its place when wanted, and a place that somebody else has taken
- *              is skipped.
+ * The three are a choice of addresses; nothing is reserved. A superslab is mapped at its place when wanted and
+ * unmapped when its memory goes back, and a place that another mapping has taken is skipped. The kernel merges
+ * neighbours, as all of the window has the same protection and advice.
  *
- * invariant: a superslab is committed or not; tags and slabs of a committed one are writable
+ * `granules` is the length of the window so far: up to the last superslab that was ever mapped, in steps of 64 MiB.
+ * It only grows. The tags below it are mapped, so that any index below it may be read, whatever the pointer. Slabs are
+ * mapped with the first superslab of each step, and like the tags never unmapped: 132 KiB for 64 MiB.
+ *
+ * invariant: a superslab is committed (mapped, and the window's) or not; tags and slabs of a committed one are mapped
  * invariant: the tag of a granule that holds no block is 0
- * sync: everything but reading tags and slabs happens under the lock of run.c */
+ * invariant: a hidden superslab, one that core dumps leave out, is committed, and none of it is given out
+ * sync: everything but reading tags, slabs, `granules` and what is committed happens under the lock of run.c */
 #ifndef HAK_SUPERSLAB_WINDOW_H
 #define HAK_SUPERSLAB_WINDOW_H
 
+#include "core/atomic.h"
 #include "core/os.h"
 
 #define GRANULE_SHIFT      16
@@ -30,39 +32,61 @@
 #define SUPERSLAB_SHIFT    21
 #define SUPERSLAB_SIZE     ((size_t)1 << SUPERSLAB_SHIFT)
 #define SUPERSLAB_GRANULES ((uint32_t)(SUPERSLAB_SIZE / GRANULE_SIZE))
+#define WINDOW_GRANULES    ((size_t)1 << (CONFIG_WINDOW_LOG2 - GRANULE_SHIFT))
+#define WINDOW_SUPERSLABS  (WINDOW_GRANULES / SUPERSLAB_GRANULES)
+
+/* ThreadSanitizer knows no memory that is far from the program's. */
+#ifdef HAK_SANITIZES_THREADS
+#define WINDOW_NEAR true
+#else
+#define WINDOW_NEAR false
+#endif
 
 struct slab;
 
 struct window {
     uintptr_t base;     /* multiple of SUPERSLAB_SIZE; 0 before window_init */
-    size_t granules;    /* length */
+    size_t granules;    /* length so far; atomic */
     uint32_t *tags;     /* indexed by granule; relaxed atomics */
     struct slab *slabs; /* indexed by granule */
-    bool sparse;        /* the second mode */
-    bool gives_back;    /* unused superslabs are uncommitted, not just purged */
-    bool charged;       /* the kernel charges memory when it is mapped */
 };
 
 extern struct window window;
 
-/* Chooses the window. Once, before anything else here. false: no address space at all. */
+/* Chooses the places and commits the first superslab. Once, before anything else here. false: no memory. */
 bool window_init(void);
 
-/* Commits `count` neighbouring superslabs. Returns the index of the first one's first granule;
- * false: no such place, or no memory. The memory reads as zeros. */
-bool window_commit(size_t count, uint32_t *granule);
+/* Commits `count` neighbouring superslabs, the first at a multiple of `align` superslabs in the address space.
+ * Returns the index of the first one's first granule; false: no such place, or no memory, and nothing has changed.
+ * The memory reads as zeros. */
+bool window_commit(size_t count, size_t align, uint32_t *granule);
 
-/* The reverse, for superslabs without blocks. false: the kernel refused, nothing has changed. */
-bool window_uncommit(uint32_t granule, size_t count);
+/* Whether superslabs may be unmapped: each gap costs one of the mappings that the kernel allows the process. */
+bool window_may_unmap(void);
 
-/* Whether the granule's superslab is committed: its entry in `slabs` may be touched. */
+/* Notes that superslabs without blocks have been unmapped. */
+void window_unmapped(uint32_t granule, size_t count);
+
+/* Core dumps leave these superslabs out; none of them is given out. */
+void window_hide(uint32_t granule, size_t count);
+
+/* Core dumps have these granules again. */
+void window_show(uint32_t granule, size_t granules);
+
+/* Whether the granule's superslab is committed: its entry in `slabs` may be touched. Any thread may ask. */
 bool window_committed(size_t granule);
 
 /* Bytes in committed superslabs. Any thread may ask. */
 size_t window_bytes(void);
 
-/* Bytes of the arrays that describe granules, as far as they are writable. */
+/* Bytes of the arrays that describe granules, as far as they are mapped. Any thread may ask. */
 size_t window_metadata(void);
+
+/* The length of the window so far: the tags of all granules below may be read. Any thread may ask. */
+static inline size_t window_granules(void)
+{
+    return atomic_load_acquire(&window.granules);
+}
 
 static inline void *granule_address(uint32_t granule)
 {

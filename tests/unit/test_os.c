@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -29,49 +30,72 @@ Test(os, mapped_memory_is_zero_and_writable)
     cr_assert(os_unmap(memory, SIZE));
 }
 
-Test(os, reserved_space_is_no_memory, .signal = SIGSEGV)
-{
-    *(volatile char *)os_reserve(SIZE) = 1;
-}
-
-Test(os, reserved_zeros_can_be_read)
-{
-    cr_assert(is_zero(os_reserve_zeros(SIZE), SIZE));
-}
-
-Test(os, reserved_zeros_cannot_be_written, .signal = SIGSEGV)
-{
-    *(volatile char *)os_reserve_zeros(SIZE) = 1;
-}
-
-Test(os, reserving_is_not_slow_without_an_emulator)
-{
-    errno = 1234;
-    cr_assert(!os_reserve_is_slow());
-    cr_assert_eq(errno, 1234);
-}
-
-Test(os, committed_space_is_memory_until_decommitted)
-{
-    char *space = os_reserve(SIZE);
-
-    cr_assert(os_commit(space, SIZE / 2));
-    memset(space, 1, SIZE / 2);
-    cr_assert(os_decommit(space, SIZE / 2));
-    cr_assert(os_commit(space, SIZE / 2));
-    cr_assert(is_zero(space, SIZE / 2));
-}
-
 Test(os, a_place_that_is_taken_is_not_mapped_over)
 {
     char *memory = os_map(SIZE);
 
     memset(memory, 7, SIZE);
-    cr_assert(!os_map_at(memory, SIZE));
+    cr_assert_eq(os_map_at(memory, SIZE), OS_TAKEN);
+    cr_assert_eq(os_map_at(memory - SIZE / 2, SIZE), OS_TAKEN, "a part of it");
     cr_assert_eq(memory[SIZE - 1], 7);
     os_unmap(memory, SIZE);
-    cr_assert(os_map_at(memory, SIZE));
+    cr_assert_eq(os_map_at(memory, SIZE), OS_PLACED);
     cr_assert(is_zero(memory, SIZE));
+}
+
+static size_t mapped_bytes(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    cr_assert(file && fscanf(file, "%zu", &pages) == 1);
+    fclose(file);
+    return pages * os_page_size();
+}
+
+Test(os, what_the_kernel_would_not_map_has_no_place_either)
+{
+    char *memory = os_map(SIZE);
+    struct rlimit limit;
+
+    os_unmap(memory, SIZE);
+    cr_assert(os_can_map(SIZE));
+    cr_assert_eq(getrlimit(RLIMIT_AS, &limit), 0);
+    limit.rlim_cur = mapped_bytes() + SIZE / 2;
+    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    cr_assert(!os_can_map(SIZE));
+    cr_assert_eq(os_map_at(memory, SIZE), OS_NO_MEMORY);
+}
+
+/* The kernel says of a mapping whether core dumps have it: "dd" among its flags. */
+static bool is_dumped(const void *address)
+{
+    char line[300];
+    bool ours = false;
+    bool dumped = true;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+
+    cr_assert_not_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        unsigned long from;
+        unsigned long to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            ours = (uintptr_t)address >= from && (uintptr_t)address < to;
+        else if (ours && strncmp(line, "VmFlags:", 8) == 0)
+            dumped = strstr(line, " dd") == NULL;
+    }
+    fclose(maps);
+    return dumped;
+}
+
+Test(os, core_dumps_leave_out_what_they_are_told_to)
+{
+    char *memory = os_map(SIZE);
+
+    os_leave_out_of_dumps(memory, SIZE / 2);
+    cr_assert(!is_dumped(memory) && is_dumped(memory + SIZE / 2));
+    os_take_into_dumps(memory, SIZE / 2);
+    cr_assert(is_dumped(memory));
 }
 
 Test(os, purged_memory_reads_as_zeros_where_it_says_so)
@@ -154,7 +178,7 @@ Test(os, what_moves_away_leaves_nothing_behind)
     cr_assert_eq(os_move_away(from, SIZE, to, 4 * SIZE), OS_MOVED);
     cr_assert(to[0] == 5 && to[SIZE - 1] == 5);
     cr_assert(is_zero(to + SIZE, 3 * SIZE));
-    cr_assert(os_map_at(from, SIZE), "its place is free");
+    cr_assert_eq(os_map_at(from, SIZE), OS_PLACED, "its place is free");
 }
 
 Test(os, what_is_not_one_mapping_does_not_move)
@@ -163,7 +187,7 @@ Test(os, what_is_not_one_mapping_does_not_move)
     char *to = os_map(2 * SIZE);
 
     memset(from, 5, 2 * SIZE);
-    cr_assert(os_decommit(from + SIZE, SIZE));
+    cr_assert_eq(mprotect(from + SIZE, SIZE, PROT_READ), 0);
     cr_assert_eq(os_move_away(from, 2 * SIZE, to, 2 * SIZE), OS_REFUSED);
     cr_assert_eq(from[SIZE - 1], 5);
     cr_assert(is_zero(to, 2 * SIZE));
@@ -180,8 +204,10 @@ Test(os, nothing_touches_errno)
 {
     errno = 1234;
     cr_assert_null(os_map((size_t)1 << 62));
-    cr_assert_null(os_reserve((size_t)1 << 62));
-    cr_assert(!os_commit((void *)(uintptr_t)os_page_size(), os_page_size()));
+    cr_assert_eq(os_map_at(NULL, (size_t)1 << 62), OS_NO_MEMORY);
+    cr_assert(!os_can_map((size_t)1 << 62));
+    os_leave_out_of_dumps((void *)(uintptr_t)os_page_size(), os_page_size());
+    os_take_into_dumps((void *)(uintptr_t)os_page_size(), os_page_size());
     cr_assert(!os_purge((void *)(uintptr_t)os_page_size(), os_page_size()));
     os_write_error("", 0);
     cr_assert_null(os_map_aligned((size_t)1 << 62, SIZE));
@@ -190,16 +216,7 @@ Test(os, nothing_touches_errno)
                  OS_REFUSED);
     (void)os_mappings_limit();
     (void)os_charges_committed();
-    (void)os_address_limit();
     cr_assert_eq(errno, 1234);
-}
-
-Test(os, the_address_limit_is_the_kernels)
-{
-    struct rlimit limit = {(rlim_t)1 << 40, (rlim_t)1 << 40};
-
-    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
-    cr_assert_eq(os_address_limit(), (size_t)1 << 40);
 }
 
 Test(os, the_clock_goes_on)
