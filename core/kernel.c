@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/auxv.h>
-#include <sys/resource.h>
 
 #include "core/atomic.h"
 #include "core/syscall.h"
