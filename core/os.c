@@ -13,6 +13,8 @@
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
 enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPSE = 25 };
 
+static const uintptr_t PLACES_APART = (uintptr_t)2 << 20;
+
 static const int ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS;
 
 /* mprotect takes no address within a page, not even of an empty range; where it succeeds it does nothing. */
@@ -80,6 +82,37 @@ enum os_placed os_map_at(void *base, size_t size)
         return OS_PLACED;
     os_unmap((void *)got, size); /* a kernel before 4.17 takes the address for a hint */
     return OS_TAKEN;
+}
+
+/* The address of a stack variable carries the kernel's randomness. */
+static uintptr_t place_far(unsigned attempt)
+{
+    static const unsigned char HEIGHTS[] = {45, 43, 41, 38, 36, 34, 32};
+    uintptr_t random = (uintptr_t)&random >> 4;
+    uintptr_t height;
+
+    if (attempt >= sizeof(HEIGHTS))
+        return 0;
+    height = (uintptr_t)1 << HEIGHTS[attempt];
+    return height + (random * PLACES_APART & (height / 4 - 1));
+}
+
+static uintptr_t place_near(void)
+{
+    const uintptr_t below = (uintptr_t)1 << 36;
+    void *mapping = os_map(os_page_size());
+    uintptr_t top = (uintptr_t)mapping & ~(PLACES_APART - 1);
+
+    if (mapping)
+        os_unmap(mapping, os_page_size());
+    return top > below ? top - below : 0;
+}
+
+uintptr_t os_place(unsigned attempt)
+{
+    if (OS_PLACES_FAR)
+        return place_far(attempt);
+    return attempt == 0 ? place_near() : 0;
 }
 
 bool os_can_map(size_t size)

@@ -5,6 +5,7 @@
 #ifndef HAK_OS_H
 #define HAK_OS_H
 
+#include "core/atomic.h"
 #include "core/types.h"
 
 /* The page size in bytes, read from the kernel once. */
@@ -23,6 +24,17 @@ enum os_placed {
     OS_NO_MEMORY, /* or there are no such addresses */
 };
 enum os_placed os_map_at(void *base, size_t size);
+
+/* A place for os_map_at, a multiple of 2 MiB: far from where the kernel puts the program's mappings, and hard to
+ * guess. Each attempt, counted from 0, names another, for processors with fewer bits of addresses. 0: no more. */
+uintptr_t os_place(unsigned attempt);
+
+/* ThreadSanitizer knows no memory that is far from the program's: then places are below it, by 64 GiB. */
+#ifdef HAK_SANITIZES_THREADS
+#define OS_PLACES_FAR false
+#else
+#define OS_PLACES_FAR true
+#endif
 
 /* Whether the kernel would map so much now. */
 bool os_can_map(size_t size);

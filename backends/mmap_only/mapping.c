@@ -115,6 +115,7 @@ static void count_dirty(size_t change)
 struct kind {
     bool dirty;
     bool zeroed;
+    bool hidden; /* core dumps may leave something of it out */
     uint32_t freed_at;
     struct range
         *younger; /* the dirty range that comes after it by age; NULL: it is the youngest */
@@ -130,6 +131,7 @@ static struct range *hang(size_t first, size_t granules, struct kind kind)
     range->moved = false;
     range->dirty = kind.dirty;
     range->zeroed = kind.zeroed;
+    range->hidden = kind.hidden;
     range->freed_at = kind.freed_at;
     struct range *last = page_map_range(first + granules - 1);
     last->first = first;
@@ -153,7 +155,7 @@ static struct range *hang(size_t first, size_t granules, struct kind kind)
 /* Takes a free range down. Its ends are tagged as taken, so that the caller must make something of it. */
 static struct kind unhang(struct range *range)
 {
-    struct kind kind = {range->dirty, range->zeroed, range->freed_at, NULL};
+    struct kind kind = {range->dirty, range->zeroed, range->hidden, range->freed_at, NULL};
 
     if (range->next)
         range->next->previous = range->previous;
@@ -189,7 +191,10 @@ static bool joins(const struct range *range, struct kind kind)
 /* Joins two ranges of a kind that touch: the whole is as old as the older one. */
 static struct kind older_of(struct kind left, struct kind right)
 {
-    return (int32_t)(left.freed_at - right.freed_at) <= 0 ? left : right;
+    struct kind older = (int32_t)(left.freed_at - right.freed_at) <= 0 ? left : right;
+
+    older.hidden = left.hidden || right.hidden;
+    return older;
 }
 
 /* Frees granules and joins them with free neighbours of their kind. */
@@ -217,7 +222,8 @@ static void insert(size_t first, size_t granules, struct kind kind)
     hang(first, end - first, kind);
 }
 
-/* Cuts `granules` from `offset` on out of a free range; what is left hangs on as it was. */
+/* Cuts `granules` from `offset` on out of a free range; what is left hangs on as it was. What was cut out is still
+ * hidden, if it was. */
 static struct range *carve(struct range *range, size_t offset, size_t granules)
 {
     size_t first = range->first;
@@ -229,6 +235,7 @@ static struct range *carve(struct range *range, size_t offset, size_t granules)
     taken->first = first + offset;
     taken->granules = (uint32_t)granules;
     taken->moved = false;
+    taken->hidden = kind.hidden;
     tag_ends(taken->first, granules, TAG_TAKEN);
     if (offset > 0)
         hang(first, offset, kind);
@@ -273,6 +280,7 @@ static bool enter(size_t first, size_t granules)
     range->first = first;
     range->granules = (uint32_t)granules;
     range->moved = false;
+    range->hidden = false;
     tag_ends(first, granules, TAG_TAKEN);
     return true;
 }
@@ -328,6 +336,7 @@ static bool give_back(struct range *range)
     size_t first = range->first;
     size_t granules = range->granules;
     bool moved = range->moved;
+    bool hidden = range->hidden;
 
     if (may_unmap(range)) {
         leave(first, granules);
@@ -354,7 +363,7 @@ static bool give_back(struct range *range)
     if (moved && !renewed)
         return false;
     mappings -= moved ? MOVED_COST : 0;
-    insert(first, granules, (struct kind){.zeroed = zeroed});
+    insert(first, granules, (struct kind){.zeroed = zeroed, .hidden = hidden && !renewed});
     return false;
 }
 
@@ -363,6 +372,7 @@ static struct range *join_taken(struct range *left, const struct range *right)
     tag_ends(left->first, left->granules, TAG_NONE);
     tag_ends(right->first, right->granules, TAG_NONE);
     left->granules += right->granules;
+    left->hidden = left->hidden || right->hidden;
     tag_ends(left->first, left->granules, TAG_TAKEN);
     return left;
 }
@@ -454,6 +464,28 @@ static size_t align_offset(const struct range *range, size_t align)
     return -range->first & (align - 1);
 }
 
+/* So much freed at once is left out of core dumps until it is used again. That costs two system calls: nothing beside
+ * what writing to so much memory takes. */
+static const size_t HIDE_GRANULES_LEAST = (size_t)16 << 20 >> GRANULE_SHIFT;
+
+/* What stays of a freed range, when the rest of what is too much has gone. */
+static bool hide(size_t first, size_t granules)
+{
+    size_t stay = granules < DIRTY_GRANULES_MAX ? granules : DIRTY_GRANULES_MAX;
+
+    if (granules < HIDE_GRANULES_LEAST)
+        return false;
+    os_leave_out_of_dumps(granule_address(first + granules - stay), stay << GRANULE_SHIFT);
+    return true;
+}
+
+static void show(struct range *range)
+{
+    if (range->hidden)
+        os_take_into_dumps(granule_address(range->first), (size_t)range->granules << GRANULE_SHIFT);
+    range->hidden = false;
+}
+
 static struct range *take_free(size_t granules, size_t align, bool *zeroed)
 {
     struct range *range = NULL;
@@ -463,7 +495,9 @@ static struct range *take_free(size_t granules, size_t align, bool *zeroed)
     if (range == NULL)
         return NULL;
     *zeroed = !range->dirty && range->zeroed;
-    return carve(range, align_offset(range, align), granules);
+    range = carve(range, align_offset(range, align), granules);
+    show(range);
+    return range;
 }
 
 /* Fresh granules, of which those beyond `granules` hang as a free range. */
@@ -483,6 +517,14 @@ static struct range *take_fresh(size_t granules, size_t align, size_t batch, boo
     return range;
 }
 
+/* Whether giving all free ranges back may make room for so many granules. */
+static bool releasing_may_help(size_t granules)
+{
+    size_t had = dirty_granules + clean_granules;
+
+    return granules <= had || os_can_map((granules - had) << GRANULE_SHIFT);
+}
+
 struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
 {
     if (granules > GRANULES_MOST || align > GRANULES_MOST)
@@ -494,7 +536,7 @@ struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *z
         release_oldest(TICK_GRANULES);
     if (range == NULL)
         range = take_fresh(granules, align, batch, zeroed);
-    if (range == NULL && release_all())
+    if (range == NULL && releasing_may_help(granules) && release_all())
         range = take_fresh(granules, align, granules, zeroed);
     mapping_unlock();
     return range;
@@ -507,7 +549,9 @@ static void free_taken(struct range *range)
         give_back(range); /* it would not join its neighbours */
         return;
     }
-    insert(range->first, range->granules, (struct kind){.dirty = true, .freed_at = hak_clock_ms()});
+    bool hidden = hide(range->first, range->granules);
+    insert(range->first, range->granules,
+           (struct kind){.dirty = true, .hidden = hidden, .freed_at = hak_clock_ms()});
     while (dirty_granules > DIRTY_GRANULES_MAX)
         release_oldest(dirty_granules - DIRTY_GRANULES_MAX);
 }
@@ -527,6 +571,7 @@ void mapping_trim(struct range *range, size_t granules)
     struct range *cut = page_map_range(range->first + granules);
     cut->first = range->first + granules;
     cut->granules = (uint32_t)rest;
+    cut->hidden = false;
     cut->moved = false; /* the cost stays with what is left */
     tag_ends(cut->first, rest, TAG_TAKEN);
     range->granules = (uint32_t)granules;
@@ -558,7 +603,7 @@ bool mapping_extend(struct range *range, size_t granules)
     mapping_lock();
     struct range *behind = free_behind(end);
     if (behind && behind->granules >= more) {
-        carve(behind, 0, more);
+        show(carve(behind, 0, more));
         page_map_set_tag(end, TAG_NONE);
         lengthen(range, granules);
         extended = true;

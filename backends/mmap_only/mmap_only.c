@@ -1095,11 +1095,9 @@ bool backend_has(const void *address)
            tag_of(address) != TAG_NONE;
 }
 
-/* Of a leaf, only what describes a mapped granule is touched. */
 size_t backend_metadata(void)
 {
-    return sizeof(page_map) +
-           (mapping_bytes() >> GRANULE_SHIFT) * (sizeof(struct range) + sizeof(uint16_t));
+    return page_map_bytes();
 }
 
 static bool slab_valid(const struct range *slab, hak_class cls)

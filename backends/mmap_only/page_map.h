@@ -8,9 +8,11 @@
  *          └─┬─┴─┬─┴───┴─      entry that is 0, as all are at first, stands for the zero leaf itself,
  *            │   └───────────► and no look-up has to test for a missing one
  *            ▼
- *   leaf   ┌─ tags ─────┬─ ranges ─────────────┐    mapped with the first granule that it describes,
- *          │ 2 B each   │ 64 B each            │    never unmapped
- *          └────────────┴──────────────────────┘
+ *   leaf   ┌─ tags ─────┬─ ranges ─────────────┐    tags are mapped with the first granule that they describe,
+ *          │ 2 B each   │ 64 B each            │    ranges likewise, in parts of 64 KiB that describe 64 MiB;
+ *          └────────────┴──────────────────────┘    never unmapped
+ *
+ * Where leaves lie is a choice of addresses (os_place), of which nothing is reserved.
  *
  * A granule is 64 KiB. A *range* is some neighbouring granules that are mapped: a slab, a large block,
  * or free (mapping.h). Its first and last granule always have a tag, so that whoever maps or unmaps
@@ -70,7 +72,10 @@ struct range {
     uint16_t blank_blocks; /* that begin in blank pages of the slab */
     uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
     uint16_t distance; /* granules back to the first of its slab; at every granule of a slab */
-    bool listed;       /* a slab on one of its class's lists */
+    union {
+        bool listed; /* a slab on one of its class's lists */
+        bool hidden; /* a free range of which core dumps may leave something out */
+    };
     union {
         bool
             purged; /* a slab taken off its list, whose free blocks somebody has to purge their pages */
@@ -80,9 +85,13 @@ struct range {
     bool moved;  /* a large block that the kernel has moved: its mapping joins no neighbour */
 };
 
+#define PART_GRANULES ((size_t)1024)
+#define PARTS         (LEAF_GRANULES / PART_GRANULES)
+
 struct leaf {
     uint16_t tags[LEAF_GRANULES];
-    struct range ranges[LEAF_GRANULES];
+    uint64_t parts; /* a bit each: mapped; under HAK_RANK_RUNS */
+    _Alignas(64 << 10) struct range ranges[LEAF_GRANULES]; /* pages are no larger */
 };
 
 struct page_map {
@@ -92,8 +101,12 @@ struct page_map {
 
 extern struct page_map page_map;
 
-/* Maps the leaves of all granules from one to another. Under HAK_RANK_RUNS. false: out of memory. */
+/* Maps what describes all granules from one to another. Under HAK_RANK_RUNS. false: out of memory, and nothing has
+ * changed. */
 bool page_map_cover(size_t first, size_t last);
+
+/* Bytes of the map, as far as it is mapped. Any thread may ask. */
+size_t page_map_bytes(void);
 
 /* pre: address < 2^ADDRESS_BITS */
 static inline uint16_t *page_map_tag_at(const intptr_t *root, uintptr_t address)

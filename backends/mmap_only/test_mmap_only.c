@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backends/mmap_only/mapping.h"
 #include "core/heap.h"
+#include "core/os.h"
 
 static const size_t KIB = (size_t)1 << 10;
 static const size_t MIB = (size_t)1 << 20;
@@ -32,16 +32,15 @@ static void start(void)
 
 TestSuite(mmap_only, .init = start);
 
-/* Stands in for libc's: what the kernel does at its limit, or at will. */
+/* Stands between the library and the kernel, which then does what it does at its limit. */
 static bool unmaps_nothing;
 
-int munmap(void *base, size_t size)
+long __real_kernel_munmap(void *base, size_t size);
+long __wrap_kernel_munmap(void *base, size_t size);
+
+long __wrap_kernel_munmap(void *base, size_t size)
 {
-    if (unmaps_nothing) {
-        errno = ENOMEM;
-        return -1;
-    }
-    return (int)syscall(SYS_munmap, base, size);
+    return unmaps_nothing ? -ENOMEM : __real_kernel_munmap(base, size);
 }
 
 static bool is_mapped(const void *address)
@@ -217,6 +216,49 @@ Test(mmap_only, a_walk_sees_a_range_of_two_leaves_once)
     cr_assert(false, "no block came to lie across a multiple of 4 GiB");
 }
 
+static size_t mapped_bytes(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "r");
+    size_t pages;
+
+    cr_assert(statm && fscanf(statm, "%zu", &pages) == 1);
+    fclose(statm);
+    return pages * os_page_size();
+}
+
+Test(mmap_only, the_page_map_is_mapped_in_proportion)
+{
+    const size_t part = PART_GRANULES * sizeof(struct range);
+    size_t mapped = mapped_bytes();
+    size_t map = page_map_bytes();
+    size_t leaf_count = leaves();
+    size_t size = 300 * MIB;
+
+    cr_assert_leq(map, sizeof(page_map) + 3 * (sizeof(page_map.zero) + os_page_size() + part));
+    cr_assert_not_null(backend_large_alloc(NULL, size, 1).base);
+    size_t heads = (leaves() - leaf_count) * (sizeof(page_map.zero) + os_page_size());
+    cr_assert_eq(mapped_bytes() - mapped, size + page_map_bytes() - map);
+    cr_assert_leq(page_map_bytes() - map, heads + (size / GRANULE_SIZE / PART_GRANULES + 2) * part);
+}
+
+Test(mmap_only, a_refusal_leaves_nothing_behind)
+{
+    mapping_release_all();
+    size_t mapped = mapped_bytes();
+    size_t map = page_map_bytes();
+    size_t leaf_count = leaves();
+    /* Room for the granules, but not for the page map's parts, which are a thousandth. */
+    size_t limit = mapped + 1024 * MIB + MIB / 2;
+
+    cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){limit, limit}), 0);
+    for (size_t size = 1024 * MIB; size < (size_t)1 << 47; size *= 2) {
+        cr_assert_null(backend_large_alloc(NULL, size, 1).base);
+        cr_assert(mapped_bytes() == mapped && page_map_bytes() == map && leaves() == leaf_count);
+    }
+    cr_assert_not_null(backend_large_alloc(NULL, 512 * MIB, 1).base);
+    cr_assert(mapping_valid());
+}
+
 /* ── mapping and unmapping ───────────────────────────────────────────────────────────────────── */
 
 Test(mmap_only, empty_slabs_are_unmapped)
@@ -266,6 +308,48 @@ Test(mmap_only, the_cache_of_free_memory_is_bounded)
 }
 
 /* A program that has calmed down keeps calling now and then. */
+/* The kernel says of a mapping whether core dumps have it: "dd" among its flags. */
+static bool is_dumped(const void *address)
+{
+    char line[300];
+    bool ours = false;
+    bool dumped = true;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+
+    cr_assert_not_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        unsigned long from;
+        unsigned long to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            ours = (uintptr_t)address >= from && (uintptr_t)address < to;
+        else if (ours && strncmp(line, "VmFlags:", 8) == 0)
+            dumped = strstr(line, " dd") == NULL;
+    }
+    fclose(maps);
+    return dumped;
+}
+
+Test(mmap_only, what_is_free_is_left_out_of_core_dumps_until_it_is_used)
+{
+    size_t size = 32 * MIB;
+
+    if (CONFIG_DIRTY_MAX < 32)
+        cr_skip_test("it goes back at once");
+    char *block = backend_large_alloc(NULL, size, 1).base;
+    memset(block, 1, size);
+    cr_assert(is_dumped(block));
+    backend_free(shard, block, "test");
+    cr_assert(!is_dumped(block) && !is_dumped(block + size - 1));
+    cr_assert_eq((char *)backend_large_alloc(NULL, size - MIB, 1).base, block);
+    cr_assert(is_dumped(block) && is_dumped(block + size - MIB - 1));
+    cr_assert(!is_dumped(block + size - 1));
+    cr_assert(backend_resize(block, size));
+    cr_assert(is_dumped(block + size - 1));
+    backend_free(shard, block, "test");
+    give_back_all();
+    cr_assert(!is_mapped(block));
+}
+
 Test(mmap_only, what_is_due_is_unmapped_by_ticks)
 {
     void *block = memset(hak_malloc(16 * MIB), 1, 16 * MIB);

@@ -309,34 +309,12 @@ static bool begin_at(uintptr_t base)
     return true;
 }
 
-/* Far from where the kernel puts the program's mappings, and hard to guess: the address of a stack variable carries
- * the kernel's randomness. The lower places are for processors with fewer bits of addresses. */
-static bool begin_far(void)
-{
-    static const unsigned char HEIGHTS[] = {45, 43, 41, 38, 36, 34, 32};
-    uintptr_t random = (uintptr_t)&random >> 4;
-
-    for (size_t i = 0; i < sizeof(HEIGHTS); i++) {
-        uintptr_t height = (uintptr_t)1 << HEIGHTS[i];
-        if (begin_at(height + (random * SUPERSLAB_SIZE & (height / 4 - 1))))
-            return true;
-    }
-    return false;
-}
-
-/* Below the program's mappings, which are above most of the window then. */
-static bool begin_near(void)
-{
-    const size_t distance = (size_t)1 << 36;
-    void *mapping = os_map(os_page_size());
-    uintptr_t top = (uintptr_t)mapping & ~(SUPERSLAB_SIZE - 1);
-
-    if (mapping)
-        os_unmap(mapping, os_page_size());
-    return top > distance && begin_at(top - distance);
-}
-
 bool window_init(void)
 {
-    return (!WINDOW_NEAR && begin_far()) || begin_near();
+    uintptr_t place;
+
+    for (unsigned attempt = 0; (place = os_place(attempt)) != 0; attempt++)
+        if (begin_at(place))
+            return true;
+    return false;
 }

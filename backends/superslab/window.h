@@ -35,13 +35,6 @@
 #define WINDOW_GRANULES    ((size_t)1 << (CONFIG_WINDOW_LOG2 - GRANULE_SHIFT))
 #define WINDOW_SUPERSLABS  (WINDOW_GRANULES / SUPERSLAB_GRANULES)
 
-/* ThreadSanitizer knows no memory that is far from the program's. */
-#ifdef HAK_SANITIZES_THREADS
-#define WINDOW_NEAR true
-#else
-#define WINDOW_NEAR false
-#endif
-
 struct slab;
 
 struct window {
