@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The one clock that decay and upkeep read. clock.c holds nothing else, so that a test program can define
- * hak_clock_ms itself and drive time: the linker then leaves clock.o in the archive. */
+/* The one clock that decay and upkeep read, and the one wait that lasts as long as it says. clock.c holds nothing
+ * else, so that a test program can define both functions itself and drive time: the linker then leaves clock.o in the
+ * archive. */
 #ifndef HAK_CLOCK_H
 #define HAK_CLOCK_H
 
@@ -9,5 +10,12 @@
 /* Milliseconds of a monotonic clock that costs no system call; coarse (a few ms). Wraps: compare differences.
  * Leaves errno as it was. */
 uint32_t hak_clock_ms(void);
+
+/* No time at all is that long. */
+#define HAK_FOREVER UINT32_MAX
+
+/* Waits while *word is `value`, for `ms` milliseconds at most, or until a thread that has changed it wakes one
+ * (kernel_futex_wake). May return before, for no reason. */
+void hak_clock_wait(uint32_t *word, uint32_t value, uint32_t ms);
 
 #endif

@@ -84,11 +84,6 @@ long kernel_futex_wake(uint32_t *word, uint32_t threads)
     return hak_syscall(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, threads, 0, 0, 0);
 }
 
-void kernel_sleep(const struct timespec *time)
-{
-    hak_syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)time, 0, 0, 0);
-}
-
 bool kernel_is_main_thread(void)
 {
     return hak_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0) == hak_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);

@@ -35,9 +35,6 @@ long kernel_duplicate(int file, int least);
 long kernel_futex_wait(uint32_t *word, uint32_t value, const struct timespec *timeout);
 long kernel_futex_wake(uint32_t *word, uint32_t threads);
 
-/* Sleeps so long, or until a signal comes. */
-void kernel_sleep(const struct timespec *time);
-
 bool kernel_is_main_thread(void);
 
 /* The time of one of clock_gettime's clocks. Costs no system call once kernel_begin has been called, where the

@@ -175,14 +175,25 @@ bool os_purge_zeroes(void)
     return known;
 }
 
+/* Advice that a kernel short of memory refuses for the moment is given again: without it, where the system makes huge
+ * pages for all, one would hold memory that no block has ever used. */
+static void advise_huge_pages(void *base, size_t size, int advice)
+{
+    enum { TRIES = 3 };
+
+    for (int i = 0; i < TRIES && kernel_madvise(base, size, advice) == -EAGAIN; i++)
+        continue;
+}
+
 void os_no_huge_pages(void *base, size_t size)
 {
-    advise(base, size, MADV_NOHUGEPAGE);
+    advise_huge_pages(base, size, MADV_NOHUGEPAGE);
 }
 
 void os_advise_huge_pages(void *base, size_t size)
 {
-    advise(base, size, enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    advise_huge_pages(base, size,
+                      enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 void os_leave_out_of_dumps(void *base, size_t size)

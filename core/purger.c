@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/kernel.h"
 
 /* A process that has less than this from the system gets no purge thread. */
@@ -120,14 +121,15 @@ static bool is_alone(void)
     return is_zombie && at && strtol(at, NULL, 10) == 2;
 }
 
+/* Until the main thread ends, or has ended and another look is due. */
 static void sleep_for(uint32_t ms)
 {
-    struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
+    static uint32_t nothing; /* that anybody would wake it for */
 
     if (atomic_load_relaxed(&main_ended))
-        kernel_sleep(&time);
+        hak_clock_wait(&nothing, 0, ms);
     else
-        kernel_futex_wait(&main_ended, 0, &time);
+        hak_clock_wait(&main_ended, 0, ms);
 }
 
 /* Sleeps until there is something to do. */
@@ -138,7 +140,7 @@ static void idle(void)
     if (!atomic_cas_strong_acq_rel(&hak_purger_news, &none, HAK_PURGER_IDLE))
         return;
     while (atomic_load_acquire(&hak_purger_news) == HAK_PURGER_IDLE)
-        kernel_futex_wait(&hak_purger_news, HAK_PURGER_IDLE, NULL);
+        hak_clock_wait(&hak_purger_news, HAK_PURGER_IDLE, HAK_FOREVER);
 }
 
 /* Returns, as the last thread of the process, when the main thread has ended and so have all others: that ends

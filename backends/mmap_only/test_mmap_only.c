@@ -17,6 +17,9 @@
 #include "backends/mmap_only/mapping.h"
 #include "core/heap.h"
 #include "core/os.h"
+#include "tests/contract/clock.h"
+#include "tests/contract/support.h"
+#include "tests/faults/faults.h"
 
 static const size_t KIB = (size_t)1 << 10;
 static const size_t MIB = (size_t)1 << 20;
@@ -32,32 +35,11 @@ static void start(void)
 
 TestSuite(mmap_only, .init = start);
 
-/* Stands between the library and the kernel, which then does what it does at its limit. */
-static bool unmaps_nothing;
-
-long __real_kernel_munmap(void *base, size_t size);
-long __wrap_kernel_munmap(void *base, size_t size);
-
-long __wrap_kernel_munmap(void *base, size_t size)
-{
-    return unmaps_nothing ? -ENOMEM : __real_kernel_munmap(base, size);
-}
-
 static bool is_mapped(const void *address)
 {
     unsigned char resident;
 
     return mincore((void *)((uintptr_t)address & ~(uintptr_t)4095), 4096, &resident) == 0;
-}
-
-static size_t resident_bytes(void)
-{
-    FILE *statm = fopen("/proc/self/statm", "r");
-    size_t mapped, resident;
-
-    cr_assert_eq(fscanf(statm, "%zu %zu", &mapped, &resident), 2);
-    fclose(statm);
-    return resident * 4096;
 }
 
 static size_t mappings_of_the_process(void)
@@ -70,20 +52,6 @@ static size_t mappings_of_the_process(void)
         lines += c == '\n';
     fclose(maps);
     return lines;
-}
-
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-static bool all_zero(const char *bytes, size_t size)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 static void *one(hak_class cls)
@@ -198,32 +166,37 @@ Test(mmap_only, what_lies_above_a_free_range_is_not_ours)
     check_regions();
 }
 
+/* A place for so many bytes that has a multiple of 4 GiB in its middle, where nothing is mapped. */
+static char *place_across_leaves(size_t size)
+{
+    for (uintptr_t middle = (uintptr_t)1 << 44; middle < (uintptr_t)1 << 46;
+         middle += (uintptr_t)1 << 32) {
+        char *wanted = (char *)(middle - size / 2 / GRANULE_SIZE * GRANULE_SIZE);
+        char *place =
+            mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        cr_assert_neq(place, MAP_FAILED);
+        cr_assert_eq(munmap(place, size), 0);
+        if (place == wanted)
+            return place;
+    }
+    return NULL;
+}
+
 /* A leaf of the page map ends at each multiple of 4 GiB. */
 Test(mmap_only, a_walk_sees_a_range_of_two_leaves_once)
 {
-    const size_t size = (DIRTY_MOST / 2 + 1) * GRANULE_SIZE; /* which does not divide 4 GiB */
+    const size_t size = (DIRTY_MOST / 2 + 1) * GRANULE_SIZE;
+    char *place = place_across_leaves(size);
 
-    for (size_t tried = 0; tried <= ((size_t)4 << 30) / size; tried++) {
-        char *block = backend_large_alloc(NULL, size, 1).base;
-        cr_assert_not_null(block);
-        if ((uintptr_t)block >> 32 == (uintptr_t)(block + size - 1) >> 32)
-            continue;
-        check_regions();
-        backend_free(shard, block, "test");
-        check_regions();
-        return;
-    }
-    cr_assert(false, "no block came to lie across a multiple of 4 GiB");
-}
-
-static size_t mapped_bytes(void)
-{
-    FILE *statm = fopen("/proc/self/statm", "r");
-    size_t pages;
-
-    cr_assert(statm && fscanf(statm, "%zu", &pages) == 1);
-    fclose(statm);
-    return pages * os_page_size();
+    if (place == NULL)
+        cr_skip_test("no multiple of 4 GiB is free");
+    faults_map_next_at(place);
+    char *block = backend_large_alloc(NULL, size, 1).base;
+    cr_assert_eq(block, place);
+    cr_assert_neq((uintptr_t)block >> 32, (uintptr_t)(block + size - 1) >> 32);
+    check_regions();
+    backend_free(shard, block, "test");
+    check_regions();
 }
 
 Test(mmap_only, the_page_map_is_mapped_in_proportion)
@@ -357,11 +330,11 @@ Test(mmap_only, what_is_due_is_unmapped_by_ticks)
     hak_free(block);
     cr_assert(CONFIG_PURGE_DELAY_MS == 0 || is_mapped(block),
               "freed memory is at hand for a while");
-    for (int tries = 0; is_mapped(block); tries++) {
-        cr_assert_lt(tries, 100 + CONFIG_PURGE_DELAY_MS / 10);
-        usleep(20000);
+    for (uint32_t passed = 0; passed <= CONFIG_PURGE_DELAY_MS; passed += 20) {
+        clock_advance(20);
         backend_tick(shard);
     }
+    cr_assert(!is_mapped(block));
 }
 
 /* ── a munmap that fails ─────────────────────────────────────────────────────────────────────── */
@@ -374,7 +347,7 @@ Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
     memset(block, 1, 8 * MIB);
     size_t before = resident_bytes();
     hak_free(block);
-    unmaps_nothing = true;
+    faults_refuse_unmapping(true);
     hak_malloc_trim(0);
     cr_assert(mapping_valid());
     cr_assert(is_mapped(block));
@@ -384,7 +357,7 @@ Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
     cr_assert_eq(span.base, block, "it is the first choice of the next");
     cr_assert(!span.zeroed || all_zero(block, 8 * MIB));
     backend_free(shard, block, "test");
-    unmaps_nothing = false;
+    faults_refuse_unmapping(false);
     hak_malloc_trim(0);
     cr_assert(!is_mapped(block), "and goes when it can");
 }
@@ -396,7 +369,7 @@ Test(mmap_only, a_process_in_which_nothing_is_unmapped_goes_on)
     static size_t sizes[COUNT];
     uint64_t random = 11;
 
-    unmaps_nothing = true;
+    faults_refuse_unmapping(true);
     for (int step = 0; step < 30000; step++) {
         size_t i = random_next(&random) % COUNT;
         size_t size = 1 + random_next(&random) % (1u << (random_next(&random) % 20));
@@ -418,7 +391,7 @@ Test(mmap_only, a_process_in_which_nothing_is_unmapped_goes_on)
     }
     for (size_t i = 0; i < COUNT; i++)
         hak_free(blocks[i]);
-    unmaps_nothing = false;
+    faults_refuse_unmapping(false);
     give_back_all();
 }
 

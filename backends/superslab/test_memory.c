@@ -4,11 +4,10 @@
 #include <hakmem/hakmem.h>
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backends/superslab/slab.h"
-#include "core/clock.h"
 #include "core/heap.h"
+#include "tests/contract/clock.h"
 #include "tests/contract/support.h"
 
 static const size_t MIB = (size_t)1 << 20;
@@ -24,7 +23,7 @@ static void live_on(uint32_t ms)
             cr_assert_not_null(blocks[i] = hak_malloc(HAK_SMALL_MAX + 1));
         for (int i = 0; i < 40; i++)
             hak_free(blocks[i]);
-        usleep(2000);
+        clock_advance(CONFIG_PURGE_DELAY_MS / 250 + 1);
     } while (hak_clock_ms() - start < ms);
 }
 
@@ -33,11 +32,6 @@ static void live_on(uint32_t ms)
 static void wait_for_purge(void)
 {
     live_on(3 * CONFIG_PURGE_DELAY_MS);
-}
-
-static bool is_patient(void)
-{
-    return CONFIG_PURGE_DELAY_MS > 2000; /* nobody waits so long in a test */
 }
 
 /* ── one slab ────────────────────────────────────────────────────────────────────────────────── */
@@ -166,7 +160,6 @@ Test(memory, what_others_free_is_purged_and_cut_again_too)
 
 /* ── a change of phase ───────────────────────────────────────────────────────────────────────── */
 
-/* Private dirty memory is hard to tell from what Criterion has; all that is resident will do. */
 static size_t since(size_t start)
 {
     size_t now = resident_bytes();
@@ -184,7 +177,7 @@ Test(memory, a_change_of_phase_leaves_little_behind)
     size_t bytes = 0;
     size_t count = 0;
 
-    if (is_patient() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
+    if (!enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
         enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     memset(small, 1, sizeof(small));
@@ -236,7 +229,7 @@ Test(memory, a_sleeping_producer_keeps_nothing_that_others_have_freed)
 {
     pthread_t producer;
 
-    if (is_patient() || CONFIG_DIRTY_MAX > 64)
+    if (CONFIG_DIRTY_MAX > 64)
         return;
     handed_over = os_map(HANDED_OVER * sizeof(*handed_over));
     cr_assert_not_null(handed_over);
@@ -251,7 +244,7 @@ Test(memory, a_sleeping_producer_keeps_nothing_that_others_have_freed)
     /* At once no more than what waits by DIRTY_MAX. */
     os_purge(handed_over, HANDED_OVER * sizeof(*handed_over));
     cr_assert_leq(since(start), 30 * MIB + CONFIG_DIRTY_MAX * MIB / 4);
-    live_on(1000);
+    wait_for_purge();
     cr_assert_leq(since(start), 30 * MIB);
     pthread_barrier_wait(&consumed);
     pthread_join(producer, NULL);

@@ -18,6 +18,7 @@
 
 #include "core/compiler.h"
 #include "core/size_class.h"
+#include "tests/contract/clock.h"
 #include "tests/contract/exercise.h"
 #include "tests/contract/support.h"
 
@@ -139,7 +140,7 @@ static void *work_and_sleep(void *argument)
             hak_free(__atomic_exchange_n(&slots[owner][random_below(&random, SLOTS)], block,
                                          __ATOMIC_ACQ_REL));
         }
-        usleep((useconds_t)random_below(&random, 1200000));
+        clock_advance((uint32_t)random_below(&random, 1200));
     }
     return NULL;
 }
@@ -174,7 +175,7 @@ static void *look_on(void *unused)
         size_t count = 0;
         hak_stats_get(&stats, sizeof(stats));
         hak_walk(pass_by, &count);
-        usleep(20000);
+        usleep(20000); /* others should come to something, too */
     }
     return unused;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "tests/contract/support.h"
 
 #include <fcntl.h>
@@ -6,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/heap.h"
+#include "core/os.h"
 
 void require_failed(const char *condition, const char *file, int line)
 {
@@ -126,36 +129,110 @@ void *on_new_thread(void *(*function)(void *), void *argument)
 
 /* ── memory ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* Field 0 of statm is what is mapped, 1 what is resident, 2 what of that is a file's or shared; in pages. */
-static size_t statm(int field)
+static void add_resident(const struct hak_region *region, void *sum)
+{
+    static unsigned char pages[1 << 14];
+    size_t most = sizeof(pages) * os_page_size();
+    size_t *bytes = sum;
+
+    for (size_t done = 0; done < region->size; done += most) {
+        size_t part = region->size - done < most ? region->size - done : most;
+        size_t resident = 0;
+        require(mincore(region->base + done, part, pages) == 0);
+        for (size_t i = 0; i < part / os_page_size(); i++)
+            resident += pages[i] & 1;
+        *bytes += resident * os_page_size();
+    }
+}
+
+size_t resident_bytes(void)
+{
+    size_t bytes = 0;
+
+    if (hak_heap_all() == NULL)
+        return 0;
+    hak_heap_stop();
+    backend_walk(add_resident, &bytes);
+    bytes += backend_metadata();
+    for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next)
+        bytes += sizeof(*heap);
+    hak_heap_resume();
+    return bytes;
+}
+
+size_t mapped_bytes(void)
 {
     char text[128];
     int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
     require(file >= 0);
     ssize_t length = read(file, text, sizeof(text) - 1);
     close(file);
     require(length > 0);
     text[length] = '\0';
-    char *at = text;
-    size_t pages = strtoul(at, &at, 10);
-    for (int i = 0; i < field; i++)
-        pages = strtoul(at, &at, 10);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
+    return strtoul(text, NULL, 10) * os_page_size();
 }
 
-size_t resident_bytes(void)
+/* Neighbouring addresses. */
+struct stretch {
+    uintptr_t from, to;
+};
+
+enum { STRETCHES_MOST = 4096 };
+
+static struct {
+    struct stretch all[STRETCHES_MOST]; /* mappings without the flag */
+    size_t count;
+    size_t bytes; /* of regions in them */
+} without;
+
+static void add_common(const struct hak_region *region, void *unused)
 {
-    return statm(1);
+    uintptr_t first = (uintptr_t)region->base;
+    uintptr_t end = first + region->size;
+
+    (void)unused;
+    for (size_t i = 0; i < without.count; i++) {
+        uintptr_t from = without.all[i].from > first ? without.all[i].from : first;
+        uintptr_t to = without.all[i].to < end ? without.all[i].to : end;
+        without.bytes += to > from ? to - from : 0;
+    }
 }
 
-size_t private_bytes(void)
+size_t bytes_without_flag(const char *flag)
 {
-    return statm(1) - statm(2);
-}
+    static const char NAME[] = "VmFlags:";
+    char line[512];
+    char word[8];
+    struct stretch mapping = {0, 0};
+    bool told = false;
+    FILE *maps = access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0
+                     ? fopen("/proc/self/smaps", "r")
+                     : NULL;
 
-size_t mapped_bytes(void)
-{
-    return statm(0);
+    if (maps == NULL)
+        return SIZE_MAX;
+    without.count = without.bytes = 0;
+    snprintf(word, sizeof(word), " %s ", flag);
+    while (fgets(line, sizeof(line), maps)) {
+        struct stretch first_line;
+        if (sscanf(line, "%zx-%zx ", &first_line.from, &first_line.to) == 2)
+            mapping = first_line;
+        if (strncmp(line, NAME, sizeof(NAME) - 1) != 0)
+            continue;
+        told = true;
+        if (strstr(line, word))
+            continue;
+        require(without.count < STRETCHES_MOST);
+        without.all[without.count++] = mapping;
+    }
+    fclose(maps);
+    if (!told)
+        return SIZE_MAX;
+    hak_heap_stop();
+    backend_walk(add_common, NULL);
+    hak_heap_resume();
+    return without.bytes;
 }
 
 void require_valid_heap(void)

@@ -50,12 +50,17 @@ void *on_new_thread(void *(*function)(void *), void *argument);
 
 /* ── memory ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* Resident and mapped memory of this process in bytes, without allocating. */
+/* Bytes in memory of what the library has for blocks, page by page as the kernel says it (mincore), and what it needs
+ * for itself. The kernel's own sum for the process (RSS) would count the test's memory, libc's and the stacks, too, and
+ * is off by some pages for each processor. Allocates nothing. */
 size_t resident_bytes(void);
+
+/* Bytes that this process has mapped. */
 size_t mapped_bytes(void);
 
-/* What of the resident memory is neither a file's nor shared. */
-size_t private_bytes(void);
+/* Bytes of what the library has for blocks that lie in mappings without this flag, as VmFlags of /proc/self/smaps names
+ * it: "nh" for no huge pages, "hg" for huge ones. SIZE_MAX: the kernel does not tell, or has no huge pages. */
+size_t bytes_without_flag(const char *flag);
 
 /* Asserts that the calling thread's heap keeps the invariants of its front end and its back end. */
 void require_valid_heap(void);

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,8 @@
 #include <unistd.h>
 
 #include "core/heap.h"
-#include "core/clock.h"
 #include "core/os.h"
+#include "tests/contract/clock.h"
 #include "tests/contract/support.h"
 
 static const size_t MIB = (size_t)1 << 20;
@@ -22,11 +23,11 @@ static const size_t MIB = (size_t)1 << 20;
  * slab that it kept alive becomes due after a third. */
 enum { BOUND_MS = 3 * CONFIG_PURGE_DELAY_MS + 100 };
 
-static bool is_patient(void)
+/* In some back ends nothing ever is. */
+static bool is_nothing_overdue(void)
 {
     hak_free(hak_malloc(1)); /* so that there is something */
-    /* Nobody waits so long in a test, or for a back end in which nothing is ever overdue. */
-    return CONFIG_PURGE_DELAY_MS > 2000 || backend_footprint() == 0;
+    return backend_footprint() == 0;
 }
 
 static size_t start;
@@ -45,9 +46,11 @@ static size_t since_start(void)
                       (size_t)(bytes) >> 10);                                                      \
     } while (0)
 
-/* Slow-path calls for so long, a few at a time. They leave nothing behind. */
+/* Slow-path calls for so long, a few at a time, of a thread that does other things in between. They leave nothing
+ * behind. */
 static void call_for(uint32_t ms)
 {
+    const uint32_t between = CONFIG_PURGE_DELAY_MS / 250 + 1;
     uint32_t began = hak_clock_ms();
 
     do {
@@ -56,13 +59,8 @@ static void call_for(uint32_t ms)
             require((large[i] = hak_malloc(HAK_SMALL_MAX + 1)) != NULL);
         for (int i = 0; i < 40; i++)
             hak_free(large[i]);
-        usleep(2000);
+        clock_advance(between);
     } while (hak_clock_ms() - began < ms);
-}
-
-static void sleep_for(uint32_t ms)
-{
-    usleep(ms * 1000);
 }
 
 /* ── a heap that was full ────────────────────────────────────────────────────────────────────── */
@@ -117,7 +115,7 @@ static void free_all(void)
 
 Test(decay, what_a_thread_has_freed_goes_while_it_goes_on)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     for (int round = 0; round < 2; round++) {
         fill();
@@ -133,7 +131,7 @@ Test(decay, whole_pages_between_live_blocks_go)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_patient() || os_page_size() != 4096 || enabled(CONFIG_HUGE_PAGES_ALWAYS))
+    if (is_nothing_overdue() || os_page_size() != 4096 || enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     fill();
     free_but(200);
@@ -186,7 +184,7 @@ static void end_thread(pthread_t thread)
 /* The sleeper's cache stays, and with it the slabs that its blocks lie in. */
 Test(decay, what_a_thread_has_freed_goes_while_it_sleeps_and_another_calls)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     hak_free(hak_malloc(1));
     pthread_t thread = start_thread(free_and_sleep);
@@ -197,7 +195,7 @@ Test(decay, what_a_thread_has_freed_goes_while_it_sleeps_and_another_calls)
 
 Test(decay, what_another_frees_of_a_sleepers_goes)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     hak_free(hak_malloc(1));
     pthread_t thread = start_thread(fill_and_sleep);
@@ -215,7 +213,7 @@ static void *just_fill(void *unused)
 
 Test(decay, what_is_freed_of_a_thread_that_has_ended_goes)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     hak_free(hak_malloc(1));
     on_new_thread(just_fill, NULL);
@@ -267,7 +265,7 @@ Test(decay, what_has_gone_is_cut_again_and_nobody_gets_it_twice)
 {
     pthread_t threads[CUTTERS];
 
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     for (size_t i = 0; i < CUTTERS; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, thin_out_and_fill, (void *)i), 0);
@@ -286,7 +284,7 @@ Test(decay, a_change_of_phase_leaves_little_behind)
     size_t bytes = 0;
     size_t count = 0;
 
-    if (is_patient() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
+    if (is_nothing_overdue() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
         enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     void **small = os_map(SMALL_BLOCKS * sizeof(*small));
@@ -375,18 +373,19 @@ static bool has_purger(void)
 {
     char path[300];
 
+    clock_settle(); /* it names itself when it first runs */
     return count_threads("hakmem-purge", path, sizeof(path)) > 0;
 }
 
 Test(decay, a_process_that_sleeps_gives_back_with_the_purge_thread_and_keeps_without)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     fill();
     shuffle();
     free_all();
     size_t before = since_start();
-    sleep_for(BOUND_MS);
+    clock_pass(BOUND_MS);
     if (enabled(CONFIG_PURGE_THREAD)) {
         left_at_most(4 * MIB);
     } else {
@@ -400,22 +399,22 @@ Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_patient() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD) ||
+    if (is_nothing_overdue() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD) ||
         enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return;
     pthread_t thread = start_thread(fill_and_sleep);
     free_but(200);
-    sleep_for(BOUND_MS);
+    clock_pass(BOUND_MS);
     left_at_most(left + 4 * MIB);
     free_all();
-    sleep_for(BOUND_MS);
+    clock_pass(BOUND_MS);
     left_at_most(4 * MIB);
     end_thread(thread);
 }
 
 Test(decay, the_purge_thread_starts_late_and_gets_no_signals)
 {
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     for (int i = 0; i < 1000; i++)
         hak_free(hak_malloc(100));
@@ -430,19 +429,18 @@ Test(decay, the_purge_thread_starts_late_and_gets_no_signals)
 
 Test(decay, the_purge_thread_of_an_idle_process_does_not_wake_up)
 {
-    if (is_patient() || !enabled(CONFIG_PURGE_THREAD))
+    if (is_nothing_overdue() || !enabled(CONFIG_PURGE_THREAD))
         return;
     fill();
     free_all();
-    sleep_for(6 * CONFIG_PURGE_DELAY_MS + 200);
-    unsigned long long woken = status_of_purger("voluntary_ctxt_switches", 10);
-    cr_assert_gt(woken, 0);
-    sleep_for(1000);
-    cr_assert_eq(status_of_purger("voluntary_ctxt_switches", 10), woken);
+    clock_pass(6 * CONFIG_PURGE_DELAY_MS + 200);
+    unsigned waits = clock_waits();
+    clock_pass(1000 * 1000);
+    cr_assert_eq(clock_waits(), waits);
     fill();
     free_all();
-    sleep_for(BOUND_MS);
-    cr_assert_gt(status_of_purger("voluntary_ctxt_switches", 10), woken);
+    clock_pass(BOUND_MS);
+    cr_assert_gt(clock_waits(), waits);
     left_at_most(4 * MIB);
 }
 
@@ -450,17 +448,17 @@ Test(decay, what_realloc_cuts_off_goes_with_the_purge_thread)
 {
     const size_t size = 40 * MIB;
 
-    if (is_patient() || !enabled(CONFIG_PURGE_THREAD))
+    if (is_nothing_overdue() || !enabled(CONFIG_PURGE_THREAD))
         return;
     fill();
     free_all();
     char *block = hak_malloc(size);
     cr_assert_not_null(block);
     memset(block, 1, size);
-    sleep_for(6 * CONFIG_PURGE_DELAY_MS + 200); /* until it idles */
+    clock_pass(6 * CONFIG_PURGE_DELAY_MS + 200); /* until it idles */
     block = hak_realloc(block, MIB);
     cr_assert_not_null(block);
-    sleep_for(BOUND_MS);
+    clock_pass(BOUND_MS);
     left_at_most(5 * MIB);
     hak_free(block);
 }
@@ -490,7 +488,7 @@ static int in_child(void)
     fill();
     require(has_purger() == enabled(CONFIG_PURGE_THREAD));
     free_all();
-    sleep_for(BOUND_MS);
+    clock_pass(BOUND_MS);
     require(!enabled(CONFIG_PURGE_THREAD) || resident_bytes() + 16 * MIB <= before);
     require_valid_heap();
     return 0;
@@ -500,7 +498,7 @@ Test(decay, a_child_of_fork_gets_a_purge_thread_of_its_own)
 {
     int status;
 
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     fill();
     pid_t child = fork();
@@ -511,19 +509,39 @@ Test(decay, a_child_of_fork_gets_a_purge_thread_of_its_own)
     free_all();
 }
 
+/* Whether the main thread has ended and waits for the others. */
+static bool has_main_ended(void)
+{
+    char text[512] = "";
+    FILE *file = fopen("/proc/self/stat", "r");
+
+    require(file != NULL && fgets(text, sizeof(text), file) != NULL);
+    fclose(file);
+    return strstr(text, ") Z ") != NULL;
+}
+
+static int said; /* a pipe's end */
+
+/* So long that the purge thread, if it took the end of the main thread for that of the process, would have ended it;
+ * says so, and leaves the rest to true time, as nobody is left to drive it. */
 static void *outlive_main(void *unused)
 {
     hak_free(hak_malloc(100));
-    sleep_for(300);
+    while (!has_main_ended())
+        sched_yield();
+    clock_pass(1000);
+    require(write(said, "alive", 5) == 5);
+    clock_be_true();
     return unused;
 }
 
 /* By pthread_exit, as POSIX has it: the process ends with status 0 when its last thread does, and the purge thread
  * is not one that counts. */
-_Noreturn static void leave_main(void)
+_Noreturn static void leave_main(int pipe_end)
 {
     pthread_t thread;
 
+    said = pipe_end;
     free_all();
     fill();
     require(has_purger() == enabled(CONFIG_PURGE_THREAD));
@@ -542,17 +560,19 @@ enum { CHILD_MAY_LEAVE_MAIN = 0 };
 Test(decay, the_purge_thread_keeps_no_process_alive)
 {
     int status = -1; /* as of none that has exited */
+    int ends[2];
+    char text[8];
 
-    if (is_patient() || !CHILD_MAY_LEAVE_MAIN)
+    if (is_nothing_overdue() || !CHILD_MAY_LEAVE_MAIN)
         return;
+    cr_assert_eq(pipe(ends), 0);
     fill();
     pid_t child = fork();
     if (child == 0)
-        leave_main();
-    sleep_for(150);
-    cr_assert_eq(waitpid(child, &status, WNOHANG), 0, "another thread lives on");
-    for (int i = 0; i < 100 && waitpid(child, &status, WNOHANG) == 0; i++)
-        sleep_for(50);
+        leave_main(ends[1]);
+    close(ends[1]);
+    cr_assert_eq(read(ends[0], text, sizeof(text)), 5, "another thread lived on");
+    cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     free_all();
 }
@@ -577,7 +597,7 @@ static void *come_and_go(void *argument)
             require(block != NULL);
             hak_free(__atomic_exchange_n(slot, block, __ATOMIC_ACQ_REL));
         }
-        usleep((useconds_t)random_below(&random, 2 * CONFIG_PURGE_DELAY_MS * 1000));
+        clock_advance((uint32_t)random_below(&random, 2 * CONFIG_PURGE_DELAY_MS));
     }
     require_valid_heap();
     return NULL;
@@ -589,13 +609,13 @@ Test(decay, threads_that_come_and_go_are_not_disturbed)
     pthread_t threads[4];
     pid_t children[FORKS];
 
-    if (is_patient())
+    if (is_nothing_overdue())
         return;
     fill();
     for (size_t i = 0; i < 4; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, (void *)i), 0);
     for (int i = 0; i < FORKS; i++) {
-        sleep_for(CONFIG_PURGE_DELAY_MS / 2);
+        clock_pass(CONFIG_PURGE_DELAY_MS / 2);
         children[i] = fork();
         if (children[i] == 0)
             _exit(in_child());

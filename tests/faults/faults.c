@@ -26,6 +26,19 @@ struct faults_seen faults_end(void)
     return faults.seen;
 }
 
+static bool refuses_unmapping;
+static void *next_place;
+
+void faults_refuse_unmapping(bool refuses)
+{
+    refuses_unmapping = refuses;
+}
+
+void faults_map_next_at(void *place)
+{
+    next_place = place;
+}
+
 static bool fails(const char *name)
 {
     if (!__atomic_load_n(&faults.counting, __ATOMIC_ACQUIRE))
@@ -53,12 +66,18 @@ long __wrap_kernel_mremap(void *base, size_t size, size_t new_size, int flags, v
 
 long __wrap_kernel_mmap(void *at, size_t size, int protection, int flags)
 {
-    return fails("mmap") ? -ENOMEM : __real_kernel_mmap(at, size, protection, flags);
+    if (fails("mmap"))
+        return -ENOMEM;
+    if (at == NULL && next_place) {
+        at = next_place; /* a hint, which the kernel follows where it can */
+        next_place = NULL;
+    }
+    return __real_kernel_mmap(at, size, protection, flags);
 }
 
 long __wrap_kernel_munmap(void *base, size_t size)
 {
-    if (!fails("munmap"))
+    if (!refuses_unmapping && !fails("munmap"))
         return __real_kernel_munmap(base, size);
     __atomic_add_fetch(&faults.seen.kept, size, __ATOMIC_RELAXED);
     return -ENOMEM;

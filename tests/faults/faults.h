@@ -23,4 +23,10 @@ void faults_begin(size_t first, bool lasting);
 /* From now on none fails. */
 struct faults_seen faults_end(void);
 
+/* Whether every munmap fails, as at the kernel's limit on mappings. */
+void faults_refuse_unmapping(bool refuses);
+
+/* The next mapping for which the library leaves the place to the kernel is made here, if the place is free. */
+void faults_map_next_at(void *place);
+
 #endif

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include "check.h"
 
 enum { BLOCKS = 200 };
@@ -63,6 +64,8 @@ static void *allocate(void *argument)
     return NULL;
 }
 
+static unsigned long allocated; /* atomic; may wrap */
+
 static void *allocate_for_ever(void *argument)
 {
     uint64_t state = (uintptr_t)argument;
@@ -71,6 +74,7 @@ static void *allocate_for_ever(void *argument)
     for (int i = 0;; i = (i + 1) % BLOCKS) {
         block_free(own[i]);
         own[i] = block_new(&state);
+        __atomic_fetch_add(&allocated, 1, __ATOMIC_RELAXED);
     }
     return NULL;
 }
@@ -87,7 +91,8 @@ int main(int count, char **argument)
     if (count > 1 && !strcmp(argument[1], "busy")) {
         for (int i = 1; i <= 4; i++)
             CHECK(!pthread_create(&thread, NULL, allocate_for_ever, (void *)(uintptr_t)i));
-        usleep(2000);
+        while (__atomic_load_n(&allocated, __ATOMIC_RELAXED) < 10000)
+            sched_yield();
     }
     exit(0);
 }

@@ -4,18 +4,24 @@
  * process with its message, not hang, whoever does it: `self`, the thread that forks; `other`, a thread that runs
  * meanwhile; `child`, the child before the locks are released. Arguments: the library, and one of these words.
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include "check.h"
 
-enum { LARGE = 1 << 20, MOMENT = 100000 };
+enum { LARGE = 1 << 20, ROUNDS_MOST = 100000 };
 
 static atomic_bool begin, crash;
 static atomic_uint rounds;
+static atomic_int allocating; /* the thread's number */
 static const char *who = "";
 static char no_block[64];
 
@@ -35,6 +41,7 @@ static void use_memory(void)
 
 static void *allocate(void *unused)
 {
+    atomic_store(&allocating, gettid());
     while (!atomic_load(&crash)) {
         hak_free(hidden_pointer(hak_malloc(LARGE)));
         atomic_fetch_add(&rounds, 1);
@@ -50,16 +57,34 @@ static void *crash_later(void *unused)
     return unused;
 }
 
+/* Whether the allocating thread sleeps, which it does for a lock alone. */
+static bool waits_for_a_lock(void)
+{
+    char text[64], line[512];
+    const char *state;
+    int file;
+    ssize_t length;
+
+    snprintf(text, sizeof text, "/proc/self/task/%d/stat", atomic_load(&allocating));
+    file = open(text, O_RDONLY);
+    CHECK(file >= 0);
+    length = read(file, line, sizeof line - 1);
+    close(file);
+    CHECK(length > 0);
+    line[length] = '\0';
+    state = strrchr(line, ')');
+    return state && !strncmp(state, ") S", 3);
+}
+
 static void when_all_is_locked(void)
 {
     unsigned before;
 
     if (!atomic_load(&begin))
         return;
-    usleep(MOMENT); /* what the allocating thread had begun is done, or waits */
     before = atomic_load(&rounds);
-    usleep(MOMENT);
-    CHECK(atomic_load(&rounds) == before); /* or the locks are not held */
+    while (!waits_for_a_lock())
+        CHECK(atomic_load(&rounds) - before < ROUNDS_MOST); /* or the locks are not held */
     if (!strcmp(who, "allocate"))
         use_memory();
     if (!strcmp(who, "self"))
