@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "backends/superslab/dense.h"
+#include "core/clock.h"
 #include "core/heap.h"
 #include "tests/contract/clock.h"
 #include "tests/contract/support.h"
