@@ -67,6 +67,10 @@ PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
 PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_DEB) \
                 $(PACKAGES_PORT) $(shell cat tests/process/packages.txt)
 
+# Seconds to wait for another apt or dpkg to end, as the upgrades that a fresh machine makes by itself. apt waits for
+# dpkg's lock when told to, but never for those of its own lists and archives.
+APT_WAIT = 600
+
 # $(call install,PACKAGES): those that are missing, and no network when none is.
 define install
 @missing=; for package in $(1); do \
@@ -77,7 +81,14 @@ define install
 	echo "make: this system has no apt-get: install what corresponds to them, then run scons itself (scons test, scons ab)" >&2; exit 1; fi; \
 	if [ "$$(id -u)" = 0 ]; then as_root=; elif command -v sudo >/dev/null; then as_root=sudo; else \
 	echo "make: neither root nor sudo here. As root: apt-get install$$missing" >&2; exit 1; fi; \
-	$$as_root apt-get update && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing || { \
+	apt() { \
+	for tried in $$(seq 0 5 $(APT_WAIT)); do \
+	{ said=$$($$as_root env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=$(APT_WAIT) "$$@" 2>&1 >&3) \
+	&& status=0 || status=$$?; } 3>&1; \
+	case "$$status $$said" in 0*) break ;; *"Could not get lock"*) ;; *) break ;; esac; \
+	[ $$tried != 0 ] || echo "make: waiting for another apt to end: $$said"; sleep 5; done; \
+	[ -z "$$said" ] || echo "$$said" >&2; return $$status; }; \
+	apt update && apt install -y --no-install-recommends $$missing || { \
 	echo "make: could not install$$missing: see apt's message above" >&2; exit 1; }
 endef
 

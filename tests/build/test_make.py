@@ -160,11 +160,12 @@ class Packages(TreeTest):
         self.bin = self.tree.root / "bin"
         shutil.rmtree(self.bin, ignore_errors=True)
         self.bin.mkdir()
-        for name in ("sh", "make", "cat", "env", "nproc"):
+        for name in ("sh", "make", "cat", "env", "nproc", "seq"):
             (self.bin / name).symlink_to(shutil.which(name))
         self.stand_in("id", "echo 0")
         self.stand_in("dpkg-query", 'for last; do :; done; case "$last" in scons|gcc) ;; *) echo installed ;; esac')
         self.stand_in("apt-get", 'echo "apt-get $*" >>calls')
+        self.stand_in("sleep", 'echo "sleep $*" >>calls')
         (self.tree.root / "calls").unlink(missing_ok=True)
 
     def stand_in(self, name, script):
@@ -186,13 +187,14 @@ class Packages(TreeTest):
 
     def test_only_what_is_missing(self):
         self.assertIn("missing Debian packages: gcc scons", self.deps())
-        self.assertEqual(self.calls(), ["apt-get update", "apt-get install -y --no-install-recommends gcc scons"])
+        wait = "-o DPkg::Lock::Timeout=600"
+        self.assertEqual(self.calls(), [f"apt-get {wait} update", f"apt-get {wait} install -y --no-install-recommends gcc scons"])
 
     def test_as_a_user_with_sudo(self):
         self.stand_in("id", "echo 1000")
         self.stand_in("sudo", 'echo "sudo $*" >>calls; "$@"')
         self.deps()
-        self.assertEqual(self.calls()[0], "sudo apt-get update")
+        self.assertRegex(self.calls()[0], "^sudo env .*apt-get -o DPkg::Lock::Timeout=600 update$")
         self.assertIn("install -y --no-install-recommends gcc scons", self.calls()[2])
 
     def test_as_a_user_without_sudo(self):
@@ -210,3 +212,21 @@ class Packages(TreeTest):
         output = self.deps(status=2)
         self.assertIn("E: no network", output)
         self.assertIn("could not install gcc scons: see apt's message above", output)
+
+    LOCKED = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)"
+
+    def test_another_apt_is_waited_for(self):
+        """For apt's own locks, which DPkg::Lock::Timeout does not cover."""
+        self.stand_in("apt-get", f'echo "apt-get $*" >>calls; if [ ! -e tried ]; then >tried; echo "{self.LOCKED}" >&2; exit 100; fi')
+        (self.tree.root / "tried").unlink(missing_ok=True)
+        output = self.deps()
+        self.assertEqual(output.count(f"make: waiting for another apt to end: {self.LOCKED}\n"), 1)
+        called = [line.split("600 ")[-1] for line in self.calls()]
+        self.assertEqual(called, ["update", "sleep 5", "update", "install -y --no-install-recommends gcc scons"])
+
+    def test_but_not_for_ever(self):
+        self.stand_in("apt-get", f'echo "{self.LOCKED}" >&2; exit 100')
+        output = self.deps(status=2)
+        self.assertEqual(output.count("waiting for another apt"), 1)
+        self.assertIn("could not install gcc scons: see apt's message above", output)
+        self.assertEqual(len(self.calls()), 600 // 5 + 1)
