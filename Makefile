@@ -24,35 +24,23 @@ find_python = python=; for try in $(PYTHON) /usr/bin/python3 python3; do \
 	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi; \
 	if [ -n "$$PLUGINS" ]; then $$python site_scons/configuration.py plugins || exit 1; fi
 
-menuconfig:
-	@if ! [ -t 0 -a -t 1 ]; then \
-	echo "make: menuconfig needs a terminal; without one, use make NAME_defconfig or write .config by hand" >&2; exit 1; fi; \
-	$(find_python); $$python -m menuconfig Kconfig
-
-guiconfig:
-	@$(find_python); if ! $$python -c 'import tkinter; tkinter.Tk()' 2>/dev/null; then \
-	echo "make: guiconfig needs a display and tkinter (Debian: apt-get install python3-tk); menuconfig does not" >&2; \
-	exit 1; fi; $$python -m guiconfig Kconfig
-
-oldconfig olddefconfig listnewconfig:
-	@$(find_python); $$python -m $@ Kconfig
+menuconfig guiconfig oldconfig olddefconfig listnewconfig:
+	@$(find_python); $$python site_scons/kconfig.py $@
 
 # A minimal configuration, to keep as configs/NAME_defconfig.
 savedefconfig:
-	@$(find_python); $$python site_scons/configuration.py check "$$KCONFIG_CONFIG" && \
-	$$python -m savedefconfig --out defconfig
+	@$(find_python); $$python site_scons/kconfig.py $@ defconfig
 
 # A valid configuration by chance; SEED=N gives the same one again.
 SEED ?=
 randconfig:
-	@$(find_python); $$python site_scons/pairs.py random $(SEED) > "$$KCONFIG_CONFIG.new" && \
-	mv "$$KCONFIG_CONFIG.new" "$$KCONFIG_CONFIG" && sed -n 1p "$$KCONFIG_CONFIG" || { rm -f "$$KCONFIG_CONFIG.new"; exit 1; }
+	@$(find_python); $$python site_scons/kconfig.py randconfig "$(SEED)"
 
 defconfig: default_defconfig
 
 %_defconfig: FORCE
 	@if [ ! -f configs/$@ ]; then echo "make: there is no configs/$@; make list-defconfigs shows what there is" >&2; exit 1; fi
-	@$(find_python); $$python site_scons/configuration.py check configs/$@ && $$python -m defconfig configs/$@
+	@$(find_python); $$python site_scons/kconfig.py defconfig configs/$@
 
 list-defconfigs:
 	@for file in configs/*_defconfig; do \

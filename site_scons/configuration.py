@@ -97,13 +97,13 @@ def plugin_root(root: Path, plugins: str) -> "Path | None":
     return folder if folder != root else None
 
 
-def load_options(root: Path, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
+def load_options(root: Path, plugins: "Path | None" = None, kind=kconfiglib.Kconfig) -> kconfiglib.Kconfig:
     """Reads the Kconfig files. A warning of kconfiglib is a mistake in one of them, so it is an error."""
     wanted = {"srctree": str(root), "PLUGINS": str(plugins or "")}  # where kconfiglib and Kconfig look for files
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        options = kconfiglib.Kconfig("Kconfig", warn_to_stderr=False)
+        options = kind("Kconfig", warn_to_stderr=False)
     except (kconfiglib.KconfigError, OSError) as error:
         raise ConfigurationError([str(error).strip()]) from None
     finally:
@@ -127,7 +127,7 @@ def load_strictly(root: Path, file: Path, shown: str, plugins: "Path | None" = N
     options = load_options(root, plugins)
     asked = read(file, shown)
 
-    problems = check_lines(options, asked, shown)
+    problems = check_lines(options, asked, shown, read_renamed(root))
     if not problems:
         options.load_config(str(file))
         problems = check_outcome(options, asked, shown) or [f"{shown}: {w}" for w in options.warnings]
@@ -159,15 +159,25 @@ def is_set(options: kconfiglib.Kconfig, name: str) -> bool:
     return name in options.syms and options.syms[name].str_value == "y"
 
 
-def read(file: Path, shown: str) -> "list[Asked]":
-    """The lines of the file that ask for something. A line that is neither that nor a comment is an error."""
+def read_text(file: Path, shown: str) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError([f"{shown}: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{shown}: is not UTF-8 text ({error.reason})"]) from None
 
+
+def read(file: Path, shown: str) -> "list[Asked]":
+    """The lines of the file that ask for something. A line that is neither that nor a comment is an error."""
+    asked, problems = parse(read_text(file, shown), shown)
+    if problems:
+        raise ConfigurationError(problems)
+    return asked
+
+
+def parse(text: str, shown: str) -> "tuple[list[Asked], list[str]]":
+    """The lines of a text that ask for something, and what is wrong with the others."""
     asked, problems = [], []
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip()
@@ -180,12 +190,67 @@ def read(file: Path, shown: str) -> "list[Asked]":
                 f"{shown}:{number}: malformed line '{line}': "
                 "write CONFIG_X=value, '# CONFIG_X is not set', or a comment that starts with #"
             )
-    if problems:
-        raise ConfigurationError(problems)
-    return asked
+    return asked, problems
 
 
-def check_lines(options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str) -> "list[str]":
+# ── Options of yesterday ────────────────────────────────────────────────────────────────────────────
+
+RENAMED = "configs/renamed"
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """What became of an option: another name for the same values, or none and why."""
+
+    now: str
+    why: str = ""
+
+
+def read_renamed(root: Path) -> "dict[str, Renamed]":
+    """The table of options that there are no more. A line is `OLD NEW`, or `OLD - reason`."""
+    table = {}
+    file = root / RENAMED
+    if not file.is_file():
+        return table
+    for number, line in enumerate(read_text(file, RENAMED).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = re.fullmatch(r"CONFIG_(\w+)\s+(?:CONFIG_(\w+)|-\s+(\S.*))", line.strip())
+        if not match:
+            raise ConfigurationError([f"{RENAMED}:{number}: write CONFIG_OLD CONFIG_NEW, or CONFIG_OLD - and why it is gone"])
+        table[match[1]] = Renamed(match[2] or "", match[3] or "")
+    return table
+
+
+def renamed_lines(file: Path, shown: str, table: "dict[str, Renamed]") -> "tuple[list[str], str]":
+    """(what is said of options that are gone, the text with the new names and without those). Lines keep their
+    numbers; one that has the new name too has the say."""
+    lines = read_text(file, shown).split("\n")
+    names = [LINE_SET.fullmatch(line.rstrip()) or LINE_UNSET.fullmatch(line.rstrip()) for line in lines]
+    present = {match[1] for match in names if match}
+    said = []
+    for at, match in enumerate(names):
+        entry = match and table.get(match[1])
+        if not entry:
+            continue
+        if entry.now and entry.now not in present:
+            lines[at] = lines[at].replace(f"CONFIG_{match[1]}", f"CONFIG_{entry.now}", 1)
+        else:
+            lines[at] = "#"
+            if entry.why:
+                said.append(f"{shown}:{at + 1}: CONFIG_{match[1]} is no more: {entry.why}")
+    return said, "\n".join(lines)
+
+
+def plain_value(symbol: kconfiglib.Symbol, item: Asked) -> str:
+    """The value that a line asks for, as kconfiglib keeps it."""
+    text = symbol.orig_type == kconfiglib.STRING and not item.unset
+    return kconfiglib.unescape(item.value[1:-1]) if text else item.value
+
+
+def check_lines(
+    options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str, renamed: "dict[str, Renamed] | None" = None
+) -> "list[str]":
     """What is wrong with the lines themselves: names, repetitions, the form of values, choices."""
     problems = []
     first: "dict[str, Asked]" = {}
@@ -195,6 +260,10 @@ def check_lines(options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str) -
         here = f"{shown}:{item.line}: "
         symbol = options.syms.get(item.name)
         if symbol is None or not symbol.nodes:
+            if entry := (renamed or {}).get(item.name):
+                now = f"is CONFIG_{entry.now} now" if entry.now else f"is no more: {entry.why}"
+                problems.append(f"{here}CONFIG_{item.name} {now}; `make olddefconfig` updates a .config")
+                continue
             problems.append(f"{here}CONFIG_{item.name} is not an option{suggestion(options, item.name)}")
             continue
         if item.name in first:
@@ -229,9 +298,7 @@ def check_outcome(options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str)
     for item in asked:
         symbol = options.syms[item.name]
         got = symbol.str_value
-        value = item.value
-        if symbol.orig_type == kconfiglib.STRING and not item.unset:
-            value = kconfiglib.unescape(value[1:-1])
+        value = plain_value(symbol, item)
         if got == value or (item.unset and got == ""):
             continue
         if not any(node.prompt for node in symbol.nodes) and wanted & sources(symbol):

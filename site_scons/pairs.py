@@ -176,20 +176,25 @@ def random_configuration(root: Path, seed: int, plugins: "Path | None" = None) -
     return configuration.outcome(root, random_options(root, seed, plugins), plugins)
 
 
+def random_text(root: Path, seed: str, plugins: "Path | None" = None) -> str:
+    """A .config that says its seed; any one without a seed."""
+    if seed and not seed.isdigit():
+        raise configuration.ConfigurationError([f"SEED={seed}: this is a number"])
+    number = int(seed) if seed else random.SystemRandom().randrange(10**6)
+    return f"# Random: SEED={number}\n{random_configuration(root, number, plugins).text}"
+
+
 def main(arguments: "list[str]") -> int:
-    if not arguments or arguments[0] != "random" or not all(word.isdigit() for word in arguments[1:]):
+    if arguments[:1] != ["random"] or len(arguments) > 2 or not all(word.isdigit() for word in arguments[1:]):
         print("usage: pairs.py random [SEED]", file=sys.stderr)
         return 2
-    seed = int(arguments[1]) if arguments[1:] else random.SystemRandom().randrange(10**6)
     root = Path(__file__).resolve().parent.parent
     try:
         plugins = configuration.plugin_root(root, os.environ.get("PLUGINS", ""))
-        config = random_configuration(root, seed, plugins)
+        sys.stdout.write(random_text(root, "".join(arguments[1:]), plugins))
     except configuration.ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"# Random: SEED={seed}")
-    sys.stdout.write(config.text)
     return 0
 
 

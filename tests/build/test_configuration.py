@@ -8,6 +8,9 @@ import unittest
 from pathlib import Path
 
 import configuration
+import format
+import kconfig
+import pairs
 from tree import ROOT
 
 # Options of every kind, beside two plug-ins of each sort.
@@ -292,14 +295,101 @@ class Options(unittest.TestCase):
             self.assertEqual(named, folders)
 
 
+    def test_help_fits_where_it_is_shown(self):
+        """menuconfig cuts lines at the edge of the screen and indents help by two: 76 columns are the most."""
+        found = 0
+        for file in format.kconfig_files():
+            options = configuration.kconfiglib.Kconfig(str(file), warn=False)
+            for node in options.node_iter():
+                for line in (getattr(node, "help", None) or "").split("\n"):
+                    found += 1
+                    self.assertLessEqual(len(line), 76, f"{file}:{node.linenr}: tests/build/format.py --fix wraps help")
+                if node.prompt:
+                    self.assertLessEqual(len(node.prompt[0]), 70, f"{file}:{node.linenr}: {node.prompt[0]}")
+        self.assertGreater(found, 300)
+
+    def test_lines_of_menuconfigs_information_are_folded_at_the_edge(self):
+        """The definition that it shows below the help has the help again, further to the right."""
+        shown = "short\n\n\tdepends on A && B\n\thelp\n\t  one two three\n\t  four\n\n\t  five\nlast\n"
+        self.assertEqual(
+            kconfig.folded(shown, 20),
+            "short\n\n        depends on A\n        && B\n        help\n          one two\n          three four\n\n"
+            "          five\nlast\n",
+        )
+
+    def test_every_plugin_can_be_chosen_from_the_start(self):
+        for symbol in ("FRONTEND", "BACKEND"):
+            for entry in pairs.entries(self.options, symbol).values():
+                self.assertEqual(entry.visibility, 2, f"{entry.name} cannot be seen in menuconfig")
+
+    def test_an_entry_of_a_choice_that_cannot_be_had_says_what_it_needs(self):
+        """In every choice there is, for each pair of plug-ins, a line for each entry: itself or a comment."""
+        for pair in pairs.all_pairs(ROOT, None, ""):
+            with tempfile.NamedTemporaryFile("w") as file:
+                file.write(pair.config.text + "# CONFIG_OVERRIDE_LIBC is not set\n")
+                file.flush()
+                self.options.load_config(file.name)
+            for choice in self.options.unique_choices:
+                shown = [symbol for symbol in choice.syms if symbol.visibility]
+                node, comments = choice.nodes[0].list, 0
+                while node:
+                    is_comment = node.item is configuration.kconfiglib.COMMENT
+                    comments += is_comment and configuration.kconfiglib.expr_value(node.dep) > 0
+                    node = node.next
+                self.assertEqual(len(shown) + comments, len(choice.syms), f"{pair.name}: {choice.nodes[0].prompt[0]}")
+
+
+class Renamed(unittest.TestCase):
+    """configs/renamed."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        (self.root / "configs").mkdir()
+        self.file = self.root / "x"
+
+    def table(self, text):
+        (self.root / "configs/renamed").write_text(text)
+        return configuration.read_renamed(self.root)
+
+    def test_the_projects_own_holds_what_is_no_option_and_leads_to_what_is_one(self):
+        options = configuration.load_options(ROOT)
+        known = {symbol.name for symbol in options.unique_defined_syms}
+        for old, entry in configuration.read_renamed(ROOT).items():
+            self.assertNotIn(old, known)
+            self.assertTrue(entry.now in known if entry.now else entry.why, old)
+
+    def test_no_table(self):
+        self.assertEqual(configuration.read_renamed(self.root), {})
+
+    def test_lines(self):
+        table = self.table("# x\n\nCONFIG_A  CONFIG_B\nCONFIG_C - set CONFIG_D instead\n")
+        self.file.write_text("CONFIG_A=5\n# CONFIG_C is not set\nCONFIG_AB=1\n")
+        said, text = configuration.renamed_lines(self.file, "x", table)
+        self.assertEqual(text, "CONFIG_B=5\n#\nCONFIG_AB=1\n")
+        self.assertEqual(said, ["x:2: CONFIG_C is no more: set CONFIG_D instead"])
+
+    def test_the_new_name_has_the_say(self):
+        table = self.table("CONFIG_A CONFIG_B\n")
+        self.file.write_text("CONFIG_A=5\nCONFIG_B=6\n")
+        self.assertEqual(configuration.renamed_lines(self.file, "x", table), ([], "#\nCONFIG_B=6\n"))
+
+    def test_malformed(self):
+        for line in ("A B", "CONFIG_A", "CONFIG_A CONFIG_B CONFIG_C", "CONFIG_A -"):
+            with self.assertRaisesRegex(configuration.ConfigurationError, "^configs/renamed:1: write CONFIG_OLD CONFIG_NEW"):
+                self.table(line)
+
+
 class Defconfigs(unittest.TestCase):
-    FILES = sorted(ROOT.glob("configs/*"))
+    FILES = sorted(ROOT.glob("configs/*_defconfig"))
 
     def test_all_are_strict(self):
         self.assertTrue(self.FILES)
         for file in self.FILES:
             self.assertRegex(file.name, r"^\w+_defconfig$")
             configuration.load(ROOT, file, file.name)
+        self.assertEqual({f.name for f in ROOT.glob("configs/*")} - {f.name for f in self.FILES}, {"renamed"})
 
     def test_all_are_minimal(self):
         for file in self.FILES:

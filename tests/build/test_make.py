@@ -7,7 +7,6 @@ import re
 import select
 import shutil
 import subprocess
-import time
 
 from tree import ROOT, SECONDS, TreeTest
 
@@ -27,7 +26,7 @@ class Configuration(TreeTest):
     def test_list_defconfigs(self):
         output = self.tree.make("list-defconfigs")
         self.assertEqual(output.split()[::1][0], "default_defconfig")
-        self.assertEqual(len(output.splitlines()), len(list(ROOT.glob("configs/*"))))
+        self.assertEqual(len(output.splitlines()), len(list(ROOT.glob("configs/*_defconfig"))))
 
     def test_defconfig(self):
         self.tree.make("defconfig")
@@ -97,42 +96,164 @@ class Configuration(TreeTest):
         self.tree.make("oldconfig")
         self.assertEqual(self.config(), before)
 
-    def test_menuconfig_in_a_terminal(self):
-        """Opens it, changes the last option, saves and leaves."""
+    def test_magazine_like_plugins_are_chosen_at_once(self):
+        """What a front end depends on comes with it."""
+        for folder in ROOT.glob("policies/*/"):
+            self.tree.write(".config", f"CONFIG_FRONTEND_{folder.name.upper()}=y\n")
+            self.assertNotIn("no more", self.tree.make("olddefconfig"))
+            self.assertIn(f'CONFIG_FRONTEND="{folder.name}"\n', self.config())
+
+    LOST = (
+        "CONFIG_OF_YESTERDAY=y\nCONFIG_DIRTY_MAX=0\nCONFIG_CACHE_BYTES=65536\nCONFIG_TRACE_HITS=y\nnonsense\n"
+        "CONFIG_OLD_BATCH=16\nCONFIG_OLD_THING=y\n"
+    )
+    REPORT = (
+        "make: what .config had and has no more (.config.old still has it):\n"
+        "  .config:7: CONFIG_OLD_THING is no more: there is nothing to choose\n"
+        "  .config:5: malformed line 'nonsense': write CONFIG_X=value, '# CONFIG_X is not set', or a comment that starts with #\n"
+        "  .config:1: CONFIG_OF_YESTERDAY is not an option; `make menuconfig` shows all there are\n"
+        "  .config:2: CONFIG_DIRTY_MAX=0 was asked for, got 64 because the range is 1..65536\n"
+        "  .config:4: CONFIG_TRACE_HITS=y was asked for, got n because it depends on TRACE (=n)\n"
+    )
+
+    def yesterday(self):
+        self.tree.write("configs/renamed", "CONFIG_OLD_BATCH CONFIG_REFILL_BATCH\nCONFIG_OLD_THING - there is nothing to choose\n")
+        self.tree.write(".config", self.LOST)
+
+    def test_nothing_is_dropped_in_silence(self):
+        self.yesterday()
+        self.assertTrue(self.tree.make("olddefconfig").endswith(self.REPORT))
+        self.assertIn("CONFIG_CACHE_BYTES=65536\n", self.config())
+        self.assertIn("CONFIG_REFILL_BATCH=16\n", self.config())
+        self.assertEqual(self.config(".config.old"), self.LOST)
+        self.assertNotIn("no more", self.tree.make("olddefconfig"))
+
+    def test_a_build_says_what_was_renamed(self):
+        self.yesterday()
+        output = self.tree.scons(status=2)
+        self.assertIn(".config:5: malformed line 'nonsense'", output)
+        self.tree.write(".config", "CONFIG_OLD_BATCH=16\nCONFIG_OLD_THING=y\n")
+        output = self.tree.scons(status=2)
+        self.assertIn(".config:1: CONFIG_OLD_BATCH is CONFIG_REFILL_BATCH now; `make olddefconfig` updates a .config\n", output)
+        self.assertIn(".config:2: CONFIG_OLD_THING is no more: there is nothing to choose; `make olddefconfig`", output)
+
+    def answer(self, *words, answers, status=0, **variables):
+        return self.tree.command("sh", "-c", f"printf '{answers}' | make {' '.join(words)}", status=status, **variables)
+
+    def test_oldconfig_reports_too(self):
+        self.yesterday()
+        self.tree.make("olddefconfig")
+        self.tree.write(".config", self.config() + "CONFIG_OF_YESTERDAY=y\n")
+        self.tree.append("Kconfig", '\nconfig NEW_ONE\n\tbool "New"\n')
+        output = self.answer("oldconfig", answers="y\\n")
+        self.assertIn("CONFIG_OF_YESTERDAY is not an option", output)
+        self.assertIn("CONFIG_NEW_ONE=y\n", self.config())
+
+    def test_nobody_answers(self):
+        message = "make: oldconfig has a question and no answer on standard input; make olddefconfig takes the defaults"
+        for command in ("make oldconfig", "make oldconfig <&-", "printf 1 | make oldconfig"):
+            output = self.tree.command("sh", "-c", command, status=2)
+            self.assertIn(message, output)
+            self.assertNotIn("Traceback", output)
+        self.assertFalse((self.tree.root / ".config").exists())
+
+    def test_a_config_that_cannot_be_written_or_read(self):
+        (self.tree.root / ".config").mkdir()
+        self.addCleanup(lambda: (self.tree.root / ".config").rmdir())
+        for target in ("olddefconfig", "oldconfig", "defconfig", "savedefconfig", "listnewconfig", "randconfig"):
+            output = self.tree.make(target, status=2)
+            self.assertRegex(output, r"(?m)^(make: )?\.config(:| cannot be (read|written):) Is a directory", target)
+            self.assertNotIn("Traceback", output)
+        for target in ("olddefconfig", "defconfig", "randconfig"):
+            output = self.tree.make(target, "KCONFIG_CONFIG=/proc/no/config", status=2)
+            self.assertIn("make: /proc/no/config cannot be written: ", output)
+            self.assertNotIn("Traceback", output)
+        (self.tree.root / "latin").write_bytes(b"# \xff\n")
+        self.assertIn("latin is not UTF-8 text", self.tree.make("olddefconfig", "KCONFIG_CONFIG=latin", status=2))
+
+    def menuconfig(self, *steps, columns="100", **variables):
+        """Types into menuconfig: after what is on the screen, these keys. Returns all that it has shown; its exit
+        status is the last one's."""
         leader, follower = pty.openpty()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
         process = subprocess.Popen(
             ["make", "menuconfig", "KCONFIG_CONFIG=.config"],
             cwd=self.tree.root,
-            env={**environment, "TERM": "vt100", "LINES": "30", "COLUMNS": "100"},
+            env={**environment, "LC_ALL": "C.UTF-8", "TERM": "vt100", "LINES": "40", "COLUMNS": columns, **variables},
             stdin=follower,
             stdout=follower,
             stderr=follower,
             start_new_session=True,
         )
         os.close(follower)
+        self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         self.addCleanup(os.close, leader)
-
-        screen = b""
-
-        def wait_for(text):
-            nonlocal screen
-            end = time.monotonic() + SECONDS
-            while text not in screen:
-                if not select.select([leader], [], [], max(0, end - time.monotonic()))[0]:
-                    self.fail(f"{text} does not appear: {screen[-2000:]}")
-                screen += os.read(leader, 4096)
+        shown = b""
+        for text, keys in [*steps, (None, None)]:
             screen = b""
+            while text is None or text not in screen:
+                if not select.select([leader], [], [], 60)[0]:
+                    self.fail(f"{text} does not appear: {screen[-2000:]}")
+                try:
+                    more = os.read(leader, 4096)
+                except OSError:  # it has ended
+                    more = b""
+                if not more and text is None:
+                    break
+                self.assertTrue(more, f"{text} does not appear: {screen[-2000:]}")
+                screen += more
+                shown += more
+            if keys:
+                os.write(leader, keys)
+        return process.wait(60), shown.decode(errors="replace").replace("\r\n", "\n")
 
-        wait_for(b"Toggle/enter")
-        for keys, text in ((b"G", b"libc"), (b" ", b"\x1b"), (b"q", b"Save configuration?")):
-            os.write(leader, keys)
-            wait_for(text)
-        os.write(leader, b"y")
-        wait_for(b"saved to")
-        self.assertEqual(process.wait(SECONDS), 0)
-        self.assertIn("# CONFIG_OVERRIDE_LIBC is not set\n", self.config())
+    def test_menuconfig_in_a_terminal(self):
+        """Opens it, changes the last option, saves and leaves."""
+        self.tree.append("Kconfig", '\nconfig LAST_ONE\n\tbool "Very last"\n')
+        status, _ = self.menuconfig((b"Toggle/enter", b"G"), (b"Very last", b" "), (b"\x1b", b"q"),
+                                    (b"Save configuration?", b"y"), (b"saved to", b""))
+        self.assertEqual(status, 0)
+        self.assertIn("CONFIG_LAST_ONE=y\n", self.config())
+
+    def test_menuconfig_reports_what_is_lost(self):
+        self.yesterday()
+        status, shown = self.menuconfig((b"Toggle/enter", b"q"), (b"Save configuration?", b"y"), (b"saved to", b""))
+        self.assertEqual(status, 0)
+        self.assertTrue(shown.endswith(self.REPORT), shown[-2000:])
+
+    def test_menuconfig_reports_what_a_choice_of_the_user_has_dropped(self):
+        """But not what the user has changed, nor what was at its default."""
+        self.tree.append(
+            "Kconfig",
+            '\nconfig UPPER\n\tbool "Last but two"\n'
+            '\nconfig SET\n\tint "Last but one"\n\tdepends on UPPER\n\trange 1 9\n\tdefault 5\n'
+            '\nconfig UNSET\n\tint "Very last"\n\tdepends on UPPER\n\trange 1 9\n\tdefault 5\n',
+        )
+        self.tree.write(".config", "CONFIG_UPPER=y\nCONFIG_SET=7\n")
+        self.tree.make("olddefconfig")
+        _, shown = self.menuconfig((b"Toggle/enter", b"G"), (b"Very last", b"kk"), (b"Last but two", b"n"), (b"\x1b", b"q"),
+                                   (b"Save configuration?", b"y"), (b"saved to", b""))
+        self.assertIn("# CONFIG_UPPER is not set\n", self.config())
+        self.assertEqual(
+            shown.partition("make: ")[2],
+            "what .config had and has no more (.config.old still has it):\n"
+            "  .config:" + shown.rpartition("  .config:")[2].partition(":")[0]
+            + ": CONFIG_SET=7 was asked for, got nothing because it depends on UPPER (=n)\n",
+        )
+
+    def test_menuconfig_with_what_it_cannot_use(self):
+        status, shown = self.menuconfig(TERM="of-nobody")
+        self.assertEqual(status, 2)
+        self.assertIn("make: menuconfig cannot draw on this terminal, TERM=of-nobody: try TERM=xterm", shown)
+        self.assertNotIn("Traceback", shown)
+        status, shown = self.menuconfig(TERM="dumb")
+        self.assertIn("cannot draw on this terminal, TERM=dumb", shown)
+        status, shown = self.menuconfig((b"Toggle/enter", b"q"), (b"Save configuration?", b"n"), LC_ALL="xx_YY.UTF-8")
+        self.assertEqual(status, 0)
+        self.assertIn("make: the locale xx_YY.UTF-8 is not installed here (locale -a lists those that are): C.UTF-8 is used",
+                      shown)
+        self.assertNotIn("Traceback", shown)
 
     def test_no_terminal(self):
         self.assertIn("menuconfig needs a terminal", self.tree.make("menuconfig", status=2))
