@@ -4,16 +4,21 @@
 
 .DEFAULT_GOAL := help
 .PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig randconfig \
-        list-defconfigs help deps test ab install uninstall clean FORCE
+        list-defconfigs help deps test ab install install-strip uninstall clean FORCE
 
-KCONFIG_CONFIG ?= .config
+# O=FOLDER: what is written goes there, .config too, and the sources may be read-only.
+O              ?=
+KCONFIG_CONFIG ?= $(if $(O),$(O)/).config
 PLUGINS        ?=
 export KCONFIG_CONFIG PLUGINS
+BUILDS          = $(or $(O),build)
 
 # Debian's scons runs on Debian's python3, which has kconfiglib; another may stand before it on PATH.
 SCONS      ?= $(firstword $(wildcard /usr/bin/scons) scons)
 JOBS       ?= $(shell nproc)
 SCONS_ARGS ?=
+override SCONS_ARGS := $(if $(O),O='$(O)') $(SCONS_ARGS)
+export PYTHONDONTWRITEBYTECODE = $(if $(O),1)
 
 # ── Configuration ───────────────────────────────────────────────────────────────────────────────────
 
@@ -29,7 +34,7 @@ menuconfig guiconfig oldconfig olddefconfig listnewconfig:
 
 # A minimal configuration, to keep as configs/NAME_defconfig.
 savedefconfig:
-	@$(find_python); $$python site_scons/kconfig.py $@ defconfig
+	@$(find_python); $$python site_scons/kconfig.py $@ $(if $(O),'$(O)'/)defconfig
 
 # A valid configuration by chance; SEED=N gives the same one again.
 SEED ?=
@@ -93,12 +98,17 @@ ab:
 # Where to: given to make as to scons, or in the environment.
 PLACES = $(foreach name,PREFIX LIBDIR INCLUDEDIR DESTDIR,$(if $($(name)),$(name)='$($(name))'))
 
-# CONFIG is one for the command line alone.
-install uninstall:
-	$(SCONS) -j$(JOBS) $(PLACES) $(if $(filter command,$(origin CONFIG)),CONFIG='$(CONFIG)') $(SCONS_ARGS) $@
+# CONFIG is one for the command line alone. install-strip is GNU's name for it.
+install-strip: STRIP = STRIP=yes
+install install-strip uninstall:
+	$(SCONS) -j$(JOBS) $(PLACES) $(STRIP) $(if $(filter command,$(origin CONFIG)),CONFIG='$(CONFIG)') $(SCONS_ARGS) $(@:install-strip=install)
 
+# Not below a build that is under way. Of a folder that is the user's own, only what was built.
 clean:
-	rm -rf build
+	@if [ -e '$(BUILDS)/.lock' ] && command -v flock >/dev/null; then exec 9<'$(BUILDS)/.lock'; \
+	flock -n 9 || { echo "make: waiting for the build that writes to $(BUILDS)/"; flock 9; }; fi; \
+	$(if $(O),cd '$(O)' && rm -rf .lock .sconsign.dblite compile_commands.json ab bench deb && \
+	for built in */gen; do [ ! -d "$$built" ] || rm -rf "$${built%/gen}"; done,rm -rf build)
 
 # ── Help ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,6 +127,7 @@ help:
 	@echo 'Build'
 	@echo '  scons                  build .config into build/local/; scons -h lists all there is'
 	@echo '  make install           copy it below PREFIX (/usr/local); LIBDIR, INCLUDEDIR, DESTDIR, CONFIG=NAME'
+	@echo '  make install-strip     the same without debug information'
 	@echo '  make uninstall         remove what the same make install has put there'
 	@echo '  make clean             remove build/'
 	@echo 'Measure and test (these install the Debian packages that are missing)'
@@ -126,6 +137,7 @@ help:
 	@echo '  make help              show this'
 	@echo 'Variables'
 	@echo '  KCONFIG_CONFIG=FILE    instead of .config'
+	@echo '  O=FOLDER               write there, .config too, instead of to build/ and .config'
 	@echo '  PLUGINS=FOLDER         with more policies/ and backends/, outside of this tree'
 	@echo '  PYTHON=COMMAND         a Python with kconfiglib'
 	@echo '  JOBS=N                 commands at a time'

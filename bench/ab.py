@@ -5,6 +5,7 @@ that is real. See bench/README.md."""
 
 import argparse
 import datetime
+import fcntl
 import importlib.util
 import os
 import re
@@ -72,6 +73,9 @@ def arguments():
     parser.add_argument("--limit", type=form(wishes.seconds), default=runs.RUN_SECONDS,
                         metavar="SECONDS", help="a run that takes longer hangs (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
+    parser.add_argument("--lock", type=int, metavar="FD",
+                        help="unlock this file when all that is measured has been copied: `scons ab` keeps other "
+                             "builds away until then")
     parser.add_argument("--programs", default=ROOT / "build" / "bench", metavar="FOLDER",
                         help="the built workloads (build/bench)")
     parser.add_argument("--output", default=ROOT / "build" / "ab", metavar="FOLDER",
@@ -171,6 +175,9 @@ def measure(options):
         fail(error)
     with private:
         comparison = prepare(options, private)
+        if options.lock is not None:
+            fcntl.flock(options.lock, fcntl.LOCK_UN)
+            os.close(options.lock)
         # Ctrl-C in the middle of an import would leave half a module behind.
         estimate([1.0] * 10, [1.0, 2.0] * 5)
         described = machine.describe()

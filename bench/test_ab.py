@@ -5,6 +5,7 @@ need with $CC into a temporary folder, and need no library under test."""
 
 import csv
 import hashlib
+import fcntl
 import io
 import itertools
 import json
@@ -413,6 +414,13 @@ class CommandLine(unittest.TestCase):
             self.assertIn("usage", said, script)
             self.assertNotIn("%%", said, script)
         self.assertIn("95 % intervals", " ".join(run_script("ab.py", "--help").stdout.split()))
+
+    def test_the_lock_of_builds_is_let_go(self):
+        """It is this test's, which keeps it unless somebody unlocks it."""
+        with tempfile.NamedTemporaryFile() as file, open(file.name) as mine, open(file.name) as other:
+            fcntl.flock(mine, fcntl.LOCK_EX)
+            run_ab("--only", "pair 64 B", "--budget", "0.1s", "--lock", mine.fileno(), LIBRARIES["forward"], pass_fds=[mine.fileno()])
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_ill_formed_numbers_and_names_are_one_line(self):
         for option, message in (

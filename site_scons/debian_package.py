@@ -8,7 +8,10 @@ import email.utils
 import os
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
+
+import generated
 
 TOOLS = {"dpkg-buildpackage": "dpkg-dev", "dh": "debhelper"}
 # What the library is built from, and what the packages say of it.
@@ -29,10 +32,26 @@ def maintainer() -> str:
     return f"{os.environ.get('DEBFULLNAME', 'The HAKMEM authors')} <{os.environ.get('DEBEMAIL', NOBODY)}>"
 
 
-def changelog_text(version: str, time: int) -> str:
+def package_version(version: str, name: str, config) -> str:
+    """Packages of two configurations differ in their version, so that both can lie in one folder, and that those
+    of one are installed together. A .config has no name but its digest."""
+    said = f"local.{config.digest}" if name == "local" else name.replace("_", ".")
+    return f"{version}+{said}"
+
+
+def description_text(name: str, config) -> str:
+    """What is composed, as a paragraph of a description."""
+    names = "libc's and C++'s names and hak_malloc's" if config.override else "hak_malloc and the like alone, not malloc"
+    said = f"This is the configuration {name}: front end {config.frontend}, back end {config.backend}, with {names} " \
+           f"(digest {config.digest})."
+    return "\n".join(f" {line}" for line in textwrap.wrap(said, 78))
+
+
+def changelog_text(version: str, described: str, time: int) -> str:
     return f"""hakmem ({version}) unstable; urgency=medium
 
   * Packaged by `scons deb`; what is new stands in the upstream changelog.
+  * {described}
 
  -- {maintainer()}  {email.utils.formatdate(time)}
 """
@@ -64,24 +83,35 @@ def symbols_text(text: str, override: bool, deepbind: bool) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if is_there(line))
 
 
-def prepare(root: Path, version: str, config, tree: Path) -> None:
-    """A source tree with a debian/ in it."""
-    shutil.rmtree(tree.parent, ignore_errors=True)
+def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
+    """A source tree with a debian/ in it, and what was packaged of this configuration before gone."""
+    shutil.rmtree(tree, ignore_errors=True)
+    version = package_version(version, name, config)
+    for old in tree.parent.glob(f"*_{version}_*"):
+        old.unlink()
     tree.mkdir(parents=True)
-    for name in SOURCES:
-        shutil.copy2(root / name, tree / name)
-    for name in FOLDERS:
-        shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in SOURCES:
+        shutil.copy2(root / source, tree / source)
+    for folder in FOLDERS:
+        shutil.copytree(root / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    make_writable(tree)
+    revision = generated.revision(root, config.places.values())
+    (tree / generated.ARCHIVED).write_text(f"{revision}\n")
     # A plug-in from elsewhere is one of the tree here.
     for part, place in config.places.items():
         if not (tree / part).exists():
             shutil.copytree(place, tree / part)
 
     shutil.move(tree / "site_scons/debian", tree / "debian")
-    (tree / "debian/changelog").write_text(changelog_text(version, source_time(root)))
+    described = f"Configuration {name}: {config.frontend}, {config.backend}."
+    (tree / "debian/changelog").write_text(changelog_text(version, described, source_time(root)))
     (tree / "debian/hakmem.config").write_text(config.text)
     control = tree / "debian/control"
-    control.write_text(control.read_text().replace("@MAINTAINER@", maintainer()))
+    said = {"@MAINTAINER@": maintainer(), " @CONFIGURATION@": description_text(name, config), "@NAME@": name}
+    text = control.read_text()
+    for place, words in said.items():
+        text = text.replace(place, words)
+    control.write_text(text)
     symbols = tree / "debian/libhakmem0.symbols"
     symbols.write_text(symbols_text(symbols.read_text(), config.override, config.deepbind))
     # All manual pages are the -dev package's: two versions of a library's own package can be installed.
@@ -90,22 +120,30 @@ def prepare(root: Path, version: str, config, tree: Path) -> None:
         file.writelines(f"usr/share/man/man{section}\n" for section in pages)
 
 
-def build(root: Path, version: str, config, cc: str) -> int:
-    """SCons' action; 0 or 1. The packages are in build/deb/."""
+def make_writable(tree: Path) -> None:
+    """Sources that cannot be written to have copies that can."""
+    for path in [tree, *tree.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def build(root: Path, version: str, product, folder: Path, cc: str) -> int:
+    """SCons' action; 0 or 1. The packages come into the folder."""
     lacking = missing()
     if lacking:
         print(f"scons: deb needs Debian's tools: apt-get install {' '.join(lacking)} (`make deps` does)")
         return 1
-    tree = root / f"build/deb/hakmem-{version}"
-    prepare(root, version, config, tree)
+    tree = folder / f"hakmem-{version}"
+    prepare(root, version, product.name, product.config, tree)
     command = ["dpkg-buildpackage", "--build=binary", "--no-sign"]
     unset = ("CFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "DESTDIR")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     done = subprocess.run(command, cwd=tree, env={**environment, "CC": cc}, stdin=subprocess.DEVNULL)
+    shown = os.path.relpath(folder, root) if root in folder.parents else folder
     if done.returncode:
-        print(f"scons: deb: dpkg-buildpackage failed; its tree is build/deb/hakmem-{version}")
+        print(f"scons: deb: dpkg-buildpackage failed; its tree is {shown}/{tree.name}")
         return 1
     shutil.rmtree(tree)
-    for package in sorted(tree.parent.glob("*.deb")):
-        print(f"DEB  build/deb/{package.name}")
+    for package in sorted(folder.glob(f"*_{package_version(version, product.name, product.config)}_*.deb")):
+        print(f"DEB  {shown}/{package.name}")
     return 0

@@ -2,6 +2,7 @@
 """The texts of build/<config>/gen/."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,13 +24,37 @@ def identity_text(macros: "dict[str, str]") -> str:
     return "".join(lines)
 
 
+# What `git archive` and `scons deb` write into what they pack (.gitattributes).
+ARCHIVED = "site_scons/revision"
+
+
+def archived_revision(root: Path) -> str:
+    """The revision that unpacked sources came with; "unknown" if they came from nowhere."""
+    try:
+        text = (root / ARCHIVED).read_text(encoding="utf-8").strip()
+    except OSError:
+        return "unknown"
+    match = re.fullmatch(r"([0-9a-f]{12})[0-9a-f]*(-modified)?", text)
+    return match[1] + (match[2] or "") if match else "unknown"
+
+
 def revision(root: Path, places: "list[Path]") -> str:
     """The commit of the sources, with "-modified" if they differ from it, or if a plug-in comes from
-    elsewhere; "unknown" outside of git."""
+    elsewhere. Outside of git, what an archive says of itself; what was changed after it was unpacked cannot be
+    seen."""
+    elsewhere = any(root / place.parent.name != place.parent for place in places)
+    found = repository_revision(root) or archived_revision(root)
+    known = found != "unknown" and not found.endswith("-modified")
+    return f"{found}-modified" if elsewhere and known else found
+
+
+def repository_revision(root: Path) -> str:
+    """That of the git repository whose work tree the sources are; nothing without one."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(root), *words],
+            # Root may read what another user owns.
+            ["git", "-c", f"safe.directory={root.resolve()}", "-C", str(root), *words],
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # `git status` shall not write to the user's index
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -41,13 +66,12 @@ def revision(root: Path, places: "list[Path]") -> str:
     try:
         # Sources that were unpacked inside another project's repository have no revision of their own.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
-            return "unknown"
+            return ""
         commit = git("rev-parse", "--short=12", "HEAD")
         modified = git("status", "--porcelain", "--", *SOURCES)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    elsewhere = any(root / place.parent.name != place.parent for place in places)
-    return f"{commit}-modified" if modified or elsewhere else commit
+        return ""
+    return f"{commit}-modified" if modified else commit
 
 
 def write(target, source, env) -> None:

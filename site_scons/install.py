@@ -7,6 +7,7 @@ Both work from one list, so that uninstall removes what install has put there, a
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +55,24 @@ def below_prefix(path: str, where: Places) -> str:
     return "${prefix}/" + path[len(prefix) :] if path.startswith(prefix) else path
 
 
-def pkgconfig_text(where: Places, version: str) -> str:
+def composition(config) -> "dict[str, str]":
+    """What was composed, for pkg-config's variables and CMake's."""
+    return {
+        "frontend": config.frontend,
+        "backend": config.backend,
+        "names": "libc hak" if config.override else "hak",  # malloc and the rest, or hak_malloc alone
+        "config_digest": config.digest,
+    }
+
+
+def pkgconfig_text(where: Places, version: str, config) -> str:
+    composed = "".join(f"{name}={value}\n" for name, value in composition(config).items())
     return f"""prefix={where.prefix}
 libdir={below_prefix(where.libdir, where)}
 includedir={below_prefix(where.includedir, where)}
-
+{composed}
 Name: hakmem
-Description: malloc that is composed at build time
+Description: malloc that is composed at build time: {config.frontend}, {config.backend}
 Version: {version}
 Cflags: -I${{includedir}}
 Libs: -L${{libdir}} -lhakmem
@@ -68,13 +80,15 @@ Libs.private: -pthread
 """
 
 
-def cmake_text(where: Places, version: str) -> str:
+def cmake_text(where: Places, version: str, config) -> str:
     """The imported targets. Relative paths, so that what was installed may be moved as a whole."""
+    composed = "".join(f'set(hakmem_{name.upper()} "{value}")\n' for name, value in composition(config).items())
     include = os.path.relpath(where.includedir, where.libdir)
     return f"""# hakmem::hakmem is the shared library, hakmem::hakmem-static the archive.
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 
+{composed}
 # Not through a link such as /lib, beside which there is no include/.
 get_filename_component(_hakmem_libdir "${{CMAKE_CURRENT_LIST_DIR}}" REALPATH)
 get_filename_component(_hakmem_libdir "${{_hakmem_libdir}}/../.." ABSOLUTE)
@@ -130,7 +144,7 @@ class Item:
     link: str = ""
 
 
-def items(root: Path, build: Path, where: Places, version: str) -> "list[Item]":
+def items(root: Path, build: Path, where: Places, version: str, config) -> "list[Item]":
     """All that is installed of a build."""
     full = f"libhakmem.so.{version}"
     found = [
@@ -138,8 +152,8 @@ def items(root: Path, build: Path, where: Places, version: str) -> "list[Item]":
         Item(f"{where.libdir}/{soname(version)}", link=full),
         Item(f"{where.libdir}/libhakmem.so", link=soname(version)),
         Item(f"{where.libdir}/libhakmem.a", copy=build / "libhakmem.a"),
-        Item(f"{where.libdir}/pkgconfig/hakmem.pc", text=pkgconfig_text(where, version)),
-        Item(f"{where.libdir}/cmake/hakmem/hakmem-config.cmake", text=cmake_text(where, version)),
+        Item(f"{where.libdir}/pkgconfig/hakmem.pc", text=pkgconfig_text(where, version, config)),
+        Item(f"{where.libdir}/cmake/hakmem/hakmem-config.cmake", text=cmake_text(where, version, config)),
         Item(f"{where.libdir}/cmake/hakmem/hakmem-config-version.cmake", text=cmake_version_text(version)),
     ]
     found += [
@@ -154,7 +168,21 @@ def items(root: Path, build: Path, where: Places, version: str) -> "list[Item]":
     return found
 
 
-def install(found: "list[Item]", where: Places) -> None:
+def strip_tool(archiver: str) -> str:
+    """The program beside the archiver: aarch64-linux-gnu-strip for aarch64-linux-gnu-ar."""
+    beside = re.sub(r"ar$", "strip", archiver.removesuffix("gcc-ar") + "ar" if archiver.endswith("gcc-ar") else archiver)
+    return beside if beside != archiver and shutil.which(beside) else "strip"
+
+
+def stripped(strip: str, file: Path) -> None:
+    """Leaves the symbols that others link to."""
+    how = "--strip-debug" if file.name.endswith(".a.new") else "--strip-unneeded"
+    # D, as the archiver has it: equal objects give equal archives.
+    subprocess.run([strip, how, "--enable-deterministic-archives", str(file)], stdin=subprocess.DEVNULL, check=True)
+
+
+def install(found: "list[Item]", where: Places, strip: str = "") -> None:
+    """`strip` takes the debug information out of what is installed; none leaves it there."""
     for item in found:
         target = where.staged(item.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +194,8 @@ def install(found: "list[Item]", where: Places) -> None:
         else:
             if item.copy:
                 shutil.copyfile(item.copy, new)
+                if strip and item.copy.name.startswith("libhakmem."):
+                    stripped(strip, new)
             else:
                 new.write_text(item.text, encoding="utf-8")
             new.chmod(0o644)
@@ -173,7 +203,7 @@ def install(found: "list[Item]", where: Places) -> None:
         print(f"INST {target}")
 
 
-def uninstall(found: "list[Item]", where: Places) -> None:
+def uninstall(found: "list[Item]", where: Places, _strip: str = "") -> None:
     """Folders that are ours alone go with their last file; others stay."""
     for item in found:
         target = where.staged(item.path)
@@ -185,10 +215,13 @@ def uninstall(found: "list[Item]", where: Places) -> None:
             folder.rmdir()
 
 
-def act(action, found: "list[Item]", where: Places) -> int:
+def act(action, found: "list[Item]", where: Places, strip: str) -> int:
     """Returns 0, or 1 after saying what the system did not let us do, as SCons wants it."""
     try:
-        action(found, where)
+        action(found, where, strip)
+    except subprocess.CalledProcessError as error:
+        print(f"scons: {action.__name__}: {strip} fails on {error.cmd[-1]}")
+        return 1
     except OSError as error:
         print(f"scons: {action.__name__}: {error.filename}: {error.strerror}")
         return 1

@@ -33,7 +33,7 @@ DEFCONFIGS_REPORT = "defconfigs-report"
 RUNNER = "bench/ab.py"
 SELFTEST = ["bench/selftest.py", "--document", "doc/laboratory.md"]
 DEFCONFIGS = ["bench/defconfigs.py", "--document", "doc/defconfigs.md"]
-LATEST = "build/ab/latest.json"
+LATEST = "ab/latest.json"  # below the folder of builds
 LIBRARY = re.compile(r"\.so(\.\d+)*$")
 CHANGE = re.compile(r"(CONFIG_\w+)=(.+)", re.DOTALL)
 SWEEP = re.compile(r"(CONFIG_\w+)=([^,]+(?:,[^,]+)*)")
@@ -65,11 +65,12 @@ class Revision:
 class Laboratory:
     """Reads the wishes. `locate` gives the file of a configuration's name, or "" if there is none."""
 
-    def __init__(self, root: Path, names: "list[str]", locate, plugins: "Path | None" = None) -> None:
+    def __init__(self, root: Path, names: "list[str]", locate, plugins: "Path | None" = None, out: str = "build") -> None:
         self.root = root
         self.names = names
         self.locate = locate
         self.plugins = plugins
+        self.out = out
 
     def sides(self, env) -> "list[Side]":
         """A, then those that it is compared with. Raises WishError or configuration.ConfigurationError."""
@@ -117,7 +118,7 @@ class Laboratory:
         else:
             folder = f"{Path(base).name}-{config.digest}{wish[len(base):]}"
         folder = folder_name(folder, config.digest)
-        return Side(f"build/{folder}/libhakmem.so", f"build/{folder}", config)
+        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", config)
 
     def side_of_revision(self, shown: str, wish: str, base: str, changes: "list[str]") -> Side:
         name, _, asked = base.partition("@")
@@ -133,7 +134,7 @@ class Laboratory:
         for change in changes:
             text = changed_text(options, text, shown, change)
         folder = folder_name(wish.replace("/", "_"), hashlib.sha256(text.encode()).hexdigest()[:12])
-        return Side(f"build/{folder}/libhakmem.so", f"build/{folder}", revision=Revision(commit, text))
+        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", revision=Revision(commit, text))
 
     def configuration_file(self, shown: str, base: str) -> str:
         if "+" in base:
@@ -229,11 +230,11 @@ ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
 PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build: nothing else shall differ
 
 
-def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int) -> None:
+def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int, out: str = "build") -> None:
     """Builds a side of another revision: in a clone of its own, which stays for the next time. Raises WishError."""
     revision = side.revision
-    tree = root / "build" / "revisions" / revision.commit[:12]
-    shown = f"{side.folder.removeprefix('build/')}"
+    tree = root / out / "revisions" / revision.commit[:12]
+    shown = Path(side.folder).name
     if not tree.is_dir():
         tree.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=tree.parent) as folder:
@@ -260,14 +261,14 @@ def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int
         os.replace(f"{place}.new", place)
 
 
-def revision_action(root: Path, side: Side, jobs: int):
+def revision_action(root: Path, side: Side, jobs: int, out: str = "build"):
     """SCons action: builds that side."""
 
     def run(target, source, env):
         settings = {name: env[name] for name in PASSED_ON} | {"PLUGINS": str(env["PLUGIN_ROOT"] or "")}
         try:
             with ONE_REVISION_AT_A_TIME:
-                build_revision(root, side, settings, jobs)
+                build_revision(root, side, settings, jobs, out)
         except (WishError, OSError) as error:
             sys.stderr.write(f"scons: {error}\n")
             return 2
@@ -282,8 +283,9 @@ def words_for_scons(words: "list[str]"):
     return [[word.replace("$", "$$") for word in words]]
 
 
-def action(env, sides: "list[Side]"):
-    """The call of bench/ab.py that compares them."""
+def action(env, sides: "list[Side]", out: str, lock):
+    """SCons action: calls bench/ab.py to compare them, which lets go of the lock on the folder of builds when it has
+    its copies."""
     words = ["/usr/bin/python3", RUNNER, *(side.argument for side in sides)]
     for name in workload_names(env):
         words += ["--only", name]
@@ -291,13 +293,22 @@ def action(env, sides: "list[Side]"):
         words += [option, env[variable]] if env[variable] else []
     if match := SWEEP.fullmatch(env["SWEEP"]):
         words += ["--sweep", match[1]]
-    return words_for_scons(words + (["--counters"] if env["COUNTERS"] else []))
+    words += ["--counters"] if env["COUNTERS"] else []
+    words += [] if out == "build" else ["--programs", f"{out}/bench", "--output", f"{out}/ab"]
+
+    def run(target, source, env) -> int:
+        held = lock.hand_over()  # SCons itself hands no file to what it starts
+        done = subprocess.run([*words, "--lock", str(held)], pass_fds=[held], env=env["ENV"], stdin=subprocess.DEVNULL)
+        return done.returncode
+
+    return run, lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)
 
 
-def report_action(env):
+def report_action(env, out: str = "build"):
     """The call that draws a record again, or compares two."""
     records = [record for record in env["RECORD"].split(",") if record]
-    return words_for_scons(["/usr/bin/python3", RUNNER, "--report", *(records or [LATEST])])
+    words = ["/usr/bin/python3", RUNNER, "--report", *(records or [f"{out}/{LATEST}"])]
+    return words_for_scons(words + ([] if out == "build" else ["--output", f"{out}/ab"]))
 
 
 def selftest_action(folder: str):

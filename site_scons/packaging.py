@@ -11,6 +11,7 @@ import amalgamation
 import configuration
 import debian_package
 import install
+import toolchain
 
 TARGETS = {"install", "uninstall", "amalgamation", "deb"}
 
@@ -29,8 +30,9 @@ class Product(NamedTuple):
     products: list
 
 
-def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Product]") -> None:
-    """Makes the targets among `wanted`. Raises PackagingError when they cannot be made."""
+def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Product]", out: str, owner) -> None:
+    """Makes the targets among `wanted`; `out` is the folder of builds. Raises PackagingError when they cannot be
+    made."""
     if not wanted:
         return
     single = sorted(wanted - {"amalgamation"})
@@ -44,12 +46,23 @@ def define(env, wanted: "set[str]", root: Path, version: str, built: "list[Produ
     except install.InstallError as error:
         raise PackagingError(error) from None
 
-    found = install.items(root, root / product.folder, where, version)
+    strip = install.strip_tool(env["AR"]) if env["STRIP"] else ""
+    try:
+        if strip and "install" in wanted:
+            toolchain.require("STRIP", strip, "binutils")
+    except toolchain.ToolError as error:
+        raise PackagingError(error) from None
+    found = install.items(root, root / product.folder, where, version, product.config)
+
+    def as_root(action) -> int:
+        with owner.as_root():
+            return install.act(action, found, where, strip)
+
     run = {
-        "install": lambda: install.act(install.install, found, where),
-        "uninstall": lambda: install.act(install.uninstall, found, where),
+        "install": lambda: as_root(install.install),
+        "uninstall": lambda: as_root(install.uninstall),
         "amalgamation": lambda: max(amalgamate(root, product) for product in built),
-        "deb": lambda: debian_package.build(root, version, product.config, env["CC"]),
+        "deb": lambda: debian_package.build(root, version, product, root / out / "deb", env["CC"]),
     }
     # What is generated for a build is a part of its amalgamation; its library is not.
     texts = [node for product in built for node in Flatten(product.products) if node.dir.name == "gen"]

@@ -111,4 +111,7 @@ def configure(env) -> None:
     # No path of this machine gets into the library. $( $) keeps the paths out of what SCons compares, so
     # that a tree that was moved is not built again.
     folders = [env.Dir("#").abspath, *([str(env["PLUGIN_ROOT"])] if env["PLUGIN_ROOT"] else [])]
-    env.Append(CCFLAGS=["$(", *(f"-ffile-prefix-map={folder}=." for folder in folders), "$)"])
+    maps = [f"-ffile-prefix-map={folder}=." for folder in folders]
+    # Generated headers lie outside of the tree with O=, and are named as if they did not.
+    maps += [] if env["OUT"].startswith("#") else [f"-ffile-prefix-map={env['OUT']}=build"]
+    env.Append(CCFLAGS=["$(", *maps, "$)"])

@@ -134,6 +134,41 @@ class Installing(Packaging):
         self.tree.make("uninstall", *words)
         self.assertEqual(files_below(root), ["opt/include/hakmem/of-another.h"])
 
+    def test_pkg_config_and_cmake_say_what_was_composed(self):
+        self.tree.write("configs/own_defconfig", "CONFIG_BACKEND_MMAP_ONLY=y\n# CONFIG_OVERRIDE_LIBC is not set\n")
+        for config, names in (("default", "libc hak"), ("own", "hak")):
+            asked = configuration.load(self.tree.root, self.tree.root / f"configs/{config}_defconfig", config)
+            prefix = self.folder / config
+            self.install(f"CONFIG={config}", f"PREFIX={prefix}")
+            expected = {"frontend": asked.frontend, "backend": asked.backend, "names": names, "config_digest": asked.digest}
+            for variable, value in expected.items():
+                said = self.run_in(f"pkg-config --variable={variable} hakmem", PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig")
+                self.assertEqual(said, f"{value}\n")
+            script = self.folder / "CMakeLists.txt"
+            script.write_text(
+                "cmake_minimum_required(VERSION 3.13)\nproject(asks C)\nfind_package(hakmem REQUIRED)\n"
+                'message("<${hakmem_FRONTEND} ${hakmem_BACKEND} ${hakmem_NAMES} ${hakmem_CONFIG_DIGEST}>")\n'
+            )
+            said = self.run_in(f"cmake -S . -B out-{config} -DCMAKE_PREFIX_PATH={prefix} 2>&1")
+            self.assertIn(f"<{' '.join(expected.values())}>", said)
+
+    def test_stripped(self):
+        """Without debug information, and as good as with it."""
+        self.install(f"PREFIX={self.folder}/whole")
+        self.tree.make("install-strip", f"PREFIX={self.folder}/stripped", "CONFIG=default")
+        for name in ("libhakmem.so.0.1.0", "libhakmem.a"):
+            whole, stripped = (self.folder / kind / "lib" / name for kind in ("whole", "stripped"))
+            sections = {kind: self.run_in(f"readelf -SW {kind}/lib/{name} 2>&1") for kind in ("whole", "stripped")}
+            self.assertIn(".debug_info", sections["whole"])
+            self.assertNotIn(".debug_", sections["stripped"])
+            self.assertLess(stripped.stat().st_size, whole.stat().st_size / 2)
+        (self.folder / "program.c").write_text(PROGRAM.replace('"hakmem.h"', "<hakmem/hakmem.h>"))
+        self.run_in("cc -Istripped/include program.c stripped/lib/libhakmem.a -o static && ./static")
+        self.assertEqual(
+            *(self.run_in(f"nm -D --defined-only --format=just-symbols {kind}/lib/libhakmem.so") for kind in ("whole", "stripped"))
+        )
+        self.assertIn("hakmem 0.1.0", self.run_in("LD_PRELOAD=$PWD/stripped/lib/libhakmem.so /bin/true", HAKMEM_VERSION="1"))
+
     def test_places_that_cannot_be(self):
         for words, message in (
             (["PREFIX=usr"], "PREFIX=usr: this must be an absolute path"),
@@ -156,6 +191,8 @@ class Debian(Packaging):
             self.fail("debhelper, lintian and fakeroot are needed: make deps")
         for section in (3, 7):
             self.tree.write(f"doc/man/hakmem.{section}", manual_page(section))
+        shutil.rmtree(self.tree.root / "build/deb", ignore_errors=True)
+        self.tree.write("site_scons/revision", "0123456789abcdef0123456789abcdef01234567\n")
         self.tree.scons("-Q", "CONFIG=default", "deb", DEBEMAIL="t@debian.org")
         made = self.tree.root / "build/deb"
         found = sorted(path.name.split("_")[0] for path in made.glob("*.deb"))
@@ -170,13 +207,35 @@ class Debian(Packaging):
         self.assertEqual(pages, ["hakmem.3.gz", "hakmem.7.gz"])
         (library,) = (self.folder / "root/usr/lib").glob("*/libhakmem.so.0")
         said = self.run_in(f"LD_PRELOAD={library} /bin/true", HAKMEM_VERSION="1")
-        self.assertIn("hakmem 0.1.0 ", said)
+        self.assertRegex(said, "^hakmem 0.1.0 .* revision 0123456789ab config ")
         (self.folder / "hello.c").write_text(blocks("A program that is linked with it")["c"])
         self.run_in(f"cc -Iroot/usr/include hello.c -L{library.parent} -lhakmem -o hello")
         self.assertIn("112 bytes of hakmem ", self.run_in("./hello", LD_LIBRARY_PATH=str(library.parent)))
         licence = " ".join((ROOT / "LICENSE").read_text().split("\n\n", 2)[2].split())
         copyright = (self.folder / "root/usr/share/doc/libhakmem0/copyright").read_text()
         self.assertIn(licence, " ".join(copyright.replace("\n .\n", "\n").split()))
+
+    def test_packages_of_two_configurations_are_told_apart(self):
+        shutil.rmtree(self.tree.root / "build/deb", ignore_errors=True)
+        self.tree.write(".config", "CONFIG_DIRTY_MAX=33\n")
+        self.tree.scons("-Q", "CONFIG=lowmem", "deb")
+        self.tree.scons("-Q", "deb")
+        said = {}
+        for package in (self.tree.root / "build/deb").glob("libhakmem*.deb"):
+            name, version, _ = package.name.split("_")
+            said[name, version] = self.run_in(f"dpkg-deb --field {package} Description")
+        digests = {
+            name: configuration.load(ROOT, self.tree.root / file, file).digest
+            for name, file in (("lowmem", "configs/lowmem_defconfig"), ("local", ".config"))
+        }
+        versions = {"lowmem": "0.1.0+lowmem", "local": f"0.1.0+local.{digests['local']}"}
+        self.assertEqual(set(said), {(f"libhakmem{end}", v) for end in ("0", "-dev", "0-dbgsym") for v in versions.values()})
+        for config, pair in (("lowmem", "front end unified, back end mmap_only"), ("local", "front end unified, back end superslab")):
+            for package in ("libhakmem0", "libhakmem-dev"):
+                text = " ".join(said[package, versions[config]].split())
+                self.assertIn(f"({config})", text.split(" HAKMEM is")[0])
+                self.assertIn(f"This is the configuration {config}: {pair}, with libc's", text)
+                self.assertIn(digests[config], text)
 
     def test_a_function_that_is_not_listed_stops_it(self):
         symbols = self.tree.root / "site_scons/debian/libhakmem0.symbols"

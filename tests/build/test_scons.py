@@ -5,8 +5,12 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import configuration
+import generated
 from tree import ROOT, Tree, TreeTest, compiled
 
 CONFIG = configuration.load(ROOT, ROOT / "configs/default_defconfig", "default")
@@ -323,6 +327,45 @@ class Identity(TreeTest):
         self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity"})
         self.assertNotEqual(revision(), commit[:12])
         self.assertNotIn("modified", revision())
+
+    def test_an_archive_knows_its_revision(self):
+        self.tree.write(".gitattributes", (ROOT / ".gitattributes").read_text())
+        self.tree.write(".gitignore", "/build/\n__pycache__/\n")
+        if not (self.tree.root / ".git").exists():
+            self.tree.git("init", "-q")
+        self.tree.git("add", "-A")
+        self.tree.git("commit", "-qm", "archived", "--allow-empty")
+        commit = self.tree.git("rev-parse", "HEAD").strip()
+        folder = tempfile.TemporaryDirectory(prefix="hakmem-archive-")
+        self.addCleanup(folder.cleanup)
+        self.tree.command("sh", "-c", f"git archive HEAD | tar -x -C {folder.name}")
+        identity = Path(folder.name) / "build/default/gen/identity.h"
+        target = "build/default/gen/identity.h"
+        self.tree.command("/usr/bin/scons", "-C", folder.name, "CONFIG=default", target)
+        self.assertIn(f'HAK_REVISION "{commit[:12]}"', identity.read_text())
+
+    def test_what_an_archive_may_say(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "site_scons/revision"
+            file.parent.mkdir()
+            for text, revision in (
+                ("0123456789abcdef0123456789abcdef01234567\n", "0123456789ab"),
+                ("0123456789ab-modified\n", "0123456789ab-modified"),
+                ("$Format:%H$\n", "unknown"),
+                ("", "unknown"),
+            ):
+                file.write_text(text)
+                self.assertEqual(generated.revision(Path(folder), []), revision)
+            file.write_text("0123456789abcdef0123456789abcdef01234567\n")
+            self.assertEqual(generated.revision(Path(folder), [Path("/elsewhere/policies/x")]), "0123456789ab-modified")
+            file.unlink()
+            self.assertEqual(generated.revision(Path(folder), []), "unknown")
+            # Inside of another project's repository it is still the archive that knows.
+            file.write_text("0123456789ab\n")
+            subprocess.run(["git", "init", "-q", folder], check=True)
+            inner = Path(folder) / "inner"
+            shutil.copytree(file.parent, inner / "site_scons")
+            self.assertEqual(generated.revision(inner, []), "0123456789ab")
 
     def test_equal_sources_give_equal_libraries_in_any_folder(self):
         other = Tree()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Where a build writes, as whom, and that it is the only one to do so.
+
+All that is written lies in one folder, build/ or the one that O= names. One build at a time has it: SCons
+reads its database when it begins and writes the whole of it when it ends, so that of two at once, the one that
+ends last would call up to date what the other has made from something else.
+"""
+
+import contextlib
+import fcntl
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import SCons.SConsign
+
+
+class PlaceError(Exception):
+    pass
+
+
+# ── As whom ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Owner:
+    """Whose the sources are. Root that installs from a user's tree acts as that user until it installs, so that
+    nothing in the tree becomes root's."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        status = (folder if folder.is_dir() else root).stat()
+        self.user, self.group = status.st_uid, status.st_gid
+        self.is_another = os.geteuid() == 0 and self.user != 0
+
+    def become(self) -> None:
+        """Raises PlaceError where root may not do that."""
+        try:
+            name = pwd.getpwuid(self.user)
+        except KeyError:
+            name = None
+        try:
+            os.setgroups(os.getgrouplist(name.pw_name, self.group) if name else [self.group])
+            os.setresgid(self.group, self.group, 0)
+            os.setresuid(self.user, self.user, 0)
+        except OSError as error:
+            raise PlaceError(f"root cannot act as the owner of this tree, user {self.user}: {error.strerror}") from None
+        # Root's own folders are not for others to read.
+        os.environ["HOME"] = name.pw_dir if name else "/"
+        if not os.access(os.environ.get("TMPDIR", "/"), os.W_OK):
+            os.environ.pop("TMPDIR", None)
+
+    @contextlib.contextmanager
+    def as_root(self):
+        """For what is written outside of the tree. As long as other threads start nothing."""
+        if not self.is_another:
+            yield
+            return
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        try:
+            yield
+        finally:
+            self.become()
+
+
+# ── The only one ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Lock:
+    """On the folder of builds. Held until the process ends, or the one that it was handed over to lets go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / ".lock"
+        self.held = -1
+
+    def acquire(self, command: str) -> None:
+        """Waits for other builds, and says for which. `command` is what they say of this one."""
+        said = ""
+        while True:
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                held = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise PlaceError(f"{self.file.parent}/ cannot be written: {error.strerror}; O=FOLDER builds elsewhere") from None
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(held, 1000, 0).decode(errors="replace").strip() or "another build"
+                if said != holder:
+                    print(f"scons: waiting for {holder}, which writes to {self.file.parent}/", flush=True)
+                    said = holder
+                fcntl.flock(held, fcntl.LOCK_EX)
+            except OSError as error:
+                print(f"scons: {self.file.parent}/ cannot be locked ({error.strerror}): let no other build run", flush=True)
+            # `make clean` may have removed the file in the meantime, and another build have made a new one.
+            if self.is_at_its_place(held):
+                break
+            os.close(held)
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"process {os.getpid()} ({command})\n".encode(), 0)
+        self.held = held
+
+    def is_at_its_place(self, held: int) -> bool:
+        try:
+            there, here = os.stat(self.file), os.fstat(held)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def hand_over(self) -> int:
+        """The lock's file descriptor, for a program that unlocks it. What SCons knows is written now, and not once
+        more when it ends: the database is another build's then. Nothing may be built after this."""
+        SCons.SConsign.write()
+        SCons.SConsign.sig_files.clear()
+        SCons.SConsign.DB_sync_list.clear()
+        return self.held
+
+
+def command_line() -> str:
+    return " ".join(["scons", *sys.argv[1:]])
