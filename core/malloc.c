@@ -14,11 +14,14 @@
  * are leaves: what is not a hit is tail-called. */
 #include <hakmem/hakmem.h>
 
+#include "core/atomic.h"
 #include "core/foreign.h"
+#include "core/lock.h"
 #include "core/malloc.h"
 #include "core/os.h"
 #include "core/purger.h"
 #include "core/trace.h"
+#include "core/tuning.h"
 
 #include <errno.h>
 #include <string.h>
@@ -364,4 +367,26 @@ hak_export int hak_malloc_trim(size_t pad)
     trimmed = give_back(heap);
     hak_heap_leave(heap);
     return trimmed;
+}
+
+void hak_dirty_max_set(size_t bytes)
+{
+    bool lowered = bytes < atomic_load_relaxed(&hak_dirty_max);
+    struct hak_heap *heap;
+    bool stops = !hak_lock_is_forking();
+
+    /* Attaches a heap, which may call others' functions, and does most of the work without the locks. */
+    if (lowered)
+        hak_malloc_trim(0);
+    heap = hak_heap_mine;
+    if (stops)
+        hak_heap_stop();
+    if (lowered && !hak_heap_is_empty(heap)) {
+        hak_heap_enter(heap);
+        give_back(heap);
+        hak_heap_leave(heap);
+    }
+    atomic_store_relaxed(&hak_dirty_max, bytes);
+    if (stops)
+        hak_heap_resume();
 }

@@ -19,6 +19,7 @@
 #include "core/atomic.h"
 #include "core/foreign.h"
 #include "core/heap.h"
+#include "core/lock.h"
 #include "core/os.h"
 
 typedef ElfW(Dyn) elf_dynamic;
@@ -192,6 +193,7 @@ static bool share_malloc(void)
 {
     struct libc libc = {0};
     struct change changes[ENTRIES_MOST];
+    bool stops = !hak_lock_is_forking();
     size_t planned, done = 0;
 
     dl_iterate_phdr(find_libc, &libc);
@@ -199,11 +201,13 @@ static bool share_malloc(void)
         return false;
     hak_foreign_prepare();
     planned = plan(&libc, changes);
-    /* One thread at a time, and no fork. */
-    hak_heap_stop();
+    /* One thread at a time, and no fork; in a handler of fork, this thread holds all locks already. */
+    if (stops)
+        hak_heap_stop();
     while (done < planned && change_one(&changes[done], libc.access))
         done++;
-    hak_heap_resume();
+    if (stops)
+        hak_heap_resume();
     return planned > 0 && done == planned;
 }
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "core/compiler.h"
+#include "core/malloc.h"
 #include "core/text.h"
 
 /* As struct mallinfo2 of glibc. */
@@ -85,10 +85,12 @@ enum {
 enum { GLIBC_MXFAST_MOST = 80 * sizeof(size_t) / 4 };
 
 /* Answers what glibc 2.36 does: 1, but for a fast bin that is too large. Programs that depend on the answer treat 0
- * as an error. None of them has a meaning here, as what each bounds is an option of the build or does not exist;
- * an unknown one cannot have had an effect. */
+ * as an error. What is above the trim threshold is free memory that does not wait to be given back, as with DIRTY_MAX; a
+ * negative one has none go back but by age. The others have no meaning here, as there is nothing that they would bound. */
 hak_replaceable int glibc_mallopt(int parameter, int value)
 {
+    if (parameter == GLIBC_TRIM_THRESHOLD)
+        hak_dirty_max_set((size_t)value);
     if (parameter == GLIBC_MXFAST)
         return value >= 0 && value <= GLIBC_MXFAST_MOST;
     return parameter >= GLIBC_ARENA_MAX && parameter <= GLIBC_TRIM_THRESHOLD;

@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/lock.h"
 #include "core/os.h"
+#include "core/tuning.h"
 
 /* Free ranges hang in bins by length: one length a bin up to EXACT granules, then four bins to a
  * doubling. */
@@ -15,7 +16,7 @@ enum { DIRTY, CLEAN, KINDS };
 /* Granules unmapped at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
 
-static const size_t DIRTY_GRANULES_MAX = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
+#define DIRTY_GRANULES_MAX (hak_dirty_max >> GRANULE_SHIFT)
 
 /* Mappings that a moved block may cost beyond what its place does. */
 enum { MOVED_COST = 2 };

@@ -6,6 +6,7 @@
 #include "core/atomic.h"
 #include "core/clock.h"
 #include "core/lock.h"
+#include "core/tuning.h"
 
 /* Free runs hang in bins by length: one length a bin up to EXACT granules, then four bins to a
  * doubling, each holding lengths from its lower bound up to the next bin's. */
@@ -16,7 +17,7 @@ enum { DIRTY, CLEAN, KINDS };
 /* Bytes purged at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
 
-static const size_t DIRTY_GRANULES_MAX = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
+#define DIRTY_GRANULES_MAX (hak_dirty_max >> GRANULE_SHIFT)
 
 static struct hak_lock lock = {.rank = HAK_RANK_RUNS};
 

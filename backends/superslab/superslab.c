@@ -7,6 +7,7 @@
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 #include "core/clock.h"
+#include "core/tuning.h"
 
 #define OWNER_NONE    0u
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
@@ -332,8 +333,9 @@ static bool is_asleep(const struct hak_shard *owner)
  * atomic. It may lag behind a push, and so be below zero for a moment. */
 static ptrdiff_t complete_granules;
 
-/* So many may wait for owners that are awake: a quarter of CONFIG_DIRTY_MAX. */
-#define COMPLETE_GRANULES_MAX ((ptrdiff_t)CONFIG_DIRTY_MAX << 18 >> GRANULE_SHIFT)
+/* So many may wait for owners that are awake: a quarter of what may be dirty. */
+#define COMPLETE_GRANULES_MAX                                                                      \
+    ((ptrdiff_t)(atomic_load_relaxed(&hak_dirty_max) / 4 >> GRANULE_SHIFT))
 
 static void count_complete(ptrdiff_t granules)
 {

@@ -26,7 +26,7 @@ LAYERS = [
     ["heap.h", "heap.c", "purger.h", "purger.c", "stats.c", "foreign.h", "foreign.c"],
     ["malloc.h"],
     ["malloc.c"],
-    ["override.c", "override_cxx.c", "override_deepbind.c", "override_fork.c"],
+    ["override.c", "override_cxx.c", "override_deepbind.c", "override_fork.c", "override_stats.c"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 BLOCKS, BACK_END, POLICY = RANK["(building blocks)"], RANK["(the back end)"], RANK["(the policy)"]

@@ -96,6 +96,12 @@ def mallopt_answers(case):
     case.both([case.program("mallopt_answers.c")])
 
 
+@test
+def mallopt_trim_threshold(case):
+    """mallopt(M_TRIM_THRESHOLD) bounds the free memory that waits to be given back."""
+    says(case, case.run([case.program("mallopt_trim.c")]), "no more waits than was set\n")
+
+
 # ── RTLD_DEEPBIND ───────────────────────────────────────────────────────────────────────────────
 
 
