@@ -15,6 +15,7 @@ LIBC_NAMES = """
     malloc_usable_size malloc_trim free_sized free_aligned_sized
     mallinfo mallinfo2 malloc_info malloc_stats mallopt
     __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc
+    __register_atfork
 """.split()
 DEEPBIND_NAMES = ["dlopen", "dlmopen"]
 # The other forms are the C++ runtime's, which call these and free.
