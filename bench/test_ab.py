@@ -779,7 +779,7 @@ class Comparisons(unittest.TestCase):
 
 class CommandLine(unittest.TestCase):
     def test_in_a_pipe_it_is_quiet_and_plain(self):
-        done = run_ab(LIBRARIES["named"], "--only", "random_mixed short", "--width", "0.5", "--budget", "60")
+        done = run_ab(LIBRARIES["named"], "--only", "random_mixed short", "--width", "0.5", "--budget", "20")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stderr, "")
         self.assertNotRegex(done.stdout, "[\033\r]")

@@ -361,7 +361,7 @@ bool backend_resize(void *pointer, size_t size)
     if (size < run->size)
         done = os_unmap(run->base + size, run->size - size);
     else if (size > run->size)
-        done = os_map_at(run->base + run->size, size - run->size);
+        done = os_map_at(run->base + run->size, size - run->size) == OS_PLACED;
     if (done)
         run->size = size;
     return done;
