@@ -190,7 +190,8 @@ class Pages(unittest.TestCase):
         page.write(cls.data, cls.file)
         cls.text = cls.file.read_text()
         cls.sweep = cls.folder / "sweep.html"
-        page.write(sample_sweep(), cls.sweep)
+        cls.sweep_data = sample_sweep()
+        page.write(cls.sweep_data, cls.sweep)
         cls.browser = Browser()
 
     @classmethod
@@ -328,11 +329,11 @@ class Pages(unittest.TestCase):
     def test_a_sweep_is_a_curve_with_its_band_for_each_workload(self):
         text = self.sweep.read_text()
         part = text[text.index('id="sweep"'):text.index('id="b-')]
-        measured = [line for line in matrix.matrix(sample_sweep()) if not line.cells[1].why_not]
+        measured = [line for line in matrix.matrix(self.sweep_data) if not line.cells[1].why_not]
         self.assertEqual(part.count("<svg"), len(measured))
         self.assertEqual(len(re.findall(r"FillBetweenPolyCollection|PolyCollection", part)), len(measured))
         self.assertIn("16Ki", part)
-        self.assertEqual(page.sweep_values(sample_sweep())["default+CONFIG_CACHE_BYTES=65536"], 65536)
+        self.assertEqual(page.sweep_values(self.sweep_data)["default+CONFIG_CACHE_BYTES=65536"], 65536)
         self.assertEqual(page.sweep_values(self.data), {})
 
     def test_every_run_is_a_dot_twice(self):
