@@ -54,7 +54,7 @@ list-defconfigs:
 # ── Build and test ──────────────────────────────────────────────────────────────────────────────────
 
 PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
-PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy
+PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy zstd
 PACKAGES_DEB  = build-essential debhelper dpkg-dev fakeroot
 PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
 PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_DEB) \

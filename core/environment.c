@@ -62,8 +62,8 @@ static const struct variable {
     {"HAKMEM_STATS=", read_stats},
 };
 
-/* What the project's own tests and benchmarks tell each other is not for the library. */
-static const char *const others[] = {"HAKMEM_TEST_", "HAKMEM_BENCH_"};
+/* What the project's own tests and benchmarks tell each other is not for the library, nor what the recorder reads. */
+static const char *const others[] = {"HAKMEM_TEST_", "HAKMEM_BENCH_", "HAKMEM_RECORD="};
 
 static bool begins_with(const char *text, const char *start)
 {

@@ -20,6 +20,7 @@
 #include "core/malloc.h"
 #include "core/os.h"
 #include "core/purger.h"
+#include "core/record.h"
 #include "core/trace.h"
 #include "core/tuning.h"
 
@@ -130,8 +131,8 @@ static hak_cold void *large_malloc(size_t size)
 hak_export void *hak_malloc(size_t size)
 {
     if (likely(size <= HAK_SMALL_MAX))
-        return small_alloc(hak_class_of(size));
-    return large_malloc(size);
+        return hak_record_malloc(small_alloc(hak_class_of(size)), size);
+    return hak_record_malloc(large_malloc(size), size);
 }
 
 hak_export void *hak_calloc(size_t count, size_t size)
@@ -146,6 +147,7 @@ hak_export void *hak_calloc(size_t count, size_t size)
         block = small_alloc(hak_class_of(bytes));
     else
         block = large_alloc(bytes, 1, &zeroed);
+    hak_record_calloc(block, bytes);
     return block && !zeroed ? memset(block, 0, bytes) : block;
 }
 
@@ -155,7 +157,9 @@ static void *aligned(size_t align, size_t size)
     hak_class cls = hak_class_of_aligned(size, align);
     bool zeroed;
 
-    return cls < HAK_CLASS_END ? small_alloc(cls) : large_alloc(size ? size : 1, align, &zeroed);
+    void *block =
+        cls < HAK_CLASS_END ? small_alloc(cls) : large_alloc(size ? size : 1, align, &zeroed);
+    return hak_record_aligned(block, size, align);
 }
 
 static bool is_power_of_two(size_t number)
@@ -247,6 +251,7 @@ hak_export void hak_free(void *block)
     struct hak_heap *heap = hak_heap_mine;
     hak_class cls = backend_lookup(&heap->shard, block);
 
+    hak_record_free(block);
     hak_trace_hit(HAK_EVENT_FREE, block);
     if (likely(cls < HAK_CLASS_END)) {
         if (likely(frontend_free(&heap->cache, cls, block)))
@@ -259,10 +264,12 @@ hak_export void hak_free(void *block)
 
 void hak_free_miss(void *block, hak_class cls)
 {
-    if (cls < HAK_CLASS_END)
-        free_full(block, cls);
-    else
+    if (cls < HAK_CLASS_END) {
+        free_full(block, cls); /* noted by the caller already */
+    } else {
+        hak_record_free(block);
         free_other(block);
+    }
 }
 
 hak_export void hak_free_sized(void *block, size_t size)
@@ -312,7 +319,7 @@ static void *large_realloc(void *block, size_t usable, size_t size)
     return moved ? moved : move_by_copy(block, usable, size);
 }
 
-hak_export void *hak_realloc(void *block, size_t size)
+static void *resized(void *block, size_t size)
 {
     if (block == NULL)
         return hak_malloc(size);
@@ -333,6 +340,13 @@ hak_export void *hak_realloc(void *block, size_t size)
     void *moved = move_by_copy(block, usable, size);
     /* A block that need not grow is large enough as it is, if there is no memory for a smaller one. */
     return moved == NULL && size <= usable ? block : moved;
+}
+
+hak_export void *hak_realloc(void *block, size_t size)
+{
+    const void *frame = hak_record_give(block);
+
+    return hak_record_take(frame, block, resized(block, size), size);
 }
 
 hak_export void *hak_reallocarray(void *block, size_t count, size_t size)

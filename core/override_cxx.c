@@ -17,6 +17,7 @@
 
 #include "core/assert.h"
 #include "core/malloc.h"
+#include "core/record.h"
 #include "core/trace.h"
 
 void *_Znwm(size_t size);
@@ -111,7 +112,7 @@ static inline void *hit_or(size_t size, size_t below, void *(*miss)(size_t size)
         void *block = frontend_alloc(&hak_heap_mine->cache, hak_class_of(size));
         hak_trace_hit(HAK_EVENT_MALLOC, block);
         if (likely(block != NULL))
-            return block;
+            return hak_record_malloc(block, size);
     }
     return miss(size);
 }
@@ -173,8 +174,11 @@ static inline void freed_or(void *block, const hak_class *below,
     hak_class cls = backend_lookup(&heap->shard, block);
 
     hak_trace_hit(HAK_EVENT_FREE, block);
-    if (likely(cls < *below) && likely(frontend_free(&heap->cache, cls, block)))
-        return;
+    if (likely(cls < *below)) {
+        hak_record_free(block);
+        if (likely(frontend_free(&heap->cache, cls, block)))
+            return;
+    }
     miss(block, cls);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The processor's own instructions for a system call and for the thread pointer, and the few memory calls that a
- * sanitizer has to see. kernel.c is the only file that makes system calls with it.
+/* The processor's own instructions for a system call and for the thread pointer, its clock, and the few memory calls that a
+ * sanitizer has to see. kernel.c makes all system calls with it, and record.c, whose calls nothing else needs.
  *
  * libc's syscall() would do, were it not a function like any other: a preloaded library may define it, it is free
  * to allocate, and it writes errno. */
@@ -39,6 +39,12 @@ static inline uintptr_t hak_thread_pointer(void)
     return pointer;
 }
 
+/* The processor's clock, which no call is needed for: some ticks a nanosecond. */
+static inline uint64_t hak_processor_ticks(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
 #elif defined(__aarch64__) && defined(__LP64__)
 
 #define HAK_VDSO_CLOCK "__kernel_clock_gettime"
@@ -68,10 +74,19 @@ static inline uintptr_t hak_thread_pointer(void)
     return pointer;
 }
 
+static inline uint64_t hak_processor_ticks(void)
+{
+    uint64_t ticks;
+
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks << 6; /* it counts some ten nanoseconds each */
+}
+
 #else
 
 /* Other processors go through libc, where an interposer of syscall() must not allocate. */
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HAK_VDSO_CLOCK "__vdso_clock_gettime"
@@ -89,6 +104,14 @@ static inline long hak_syscall(long number, long a, long b, long c, long d, long
 static inline uintptr_t hak_thread_pointer(void)
 {
     return (uintptr_t)__builtin_thread_pointer();
+}
+
+static inline uint64_t hak_processor_ticks(void)
+{
+    struct timespec now = {0, 0};
+
+    hak_syscall(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0, 0, 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 #endif

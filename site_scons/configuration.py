@@ -70,6 +70,7 @@ class Configuration:
     override: bool  # libc's names are exported
     deepbind: bool  # dlopen is exported too
     trace: bool  # the trace ring is compiled in
+    record: bool  # the recorder is
     purge_thread: bool  # there is one
     superslabs: bool  # the back end can have huge pages where they are full, and has not
     autoconf: str  # text of gen/autoconf.h
@@ -147,6 +148,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         override=options.syms["OVERRIDE_LIBC"].str_value == "y",
         deepbind=is_set(options, "DEEPBIND"),
         trace=is_set(options, "TRACE"),
+        record=is_set(options, "RECORD"),
         purge_thread=is_set(options, "PURGE_THREAD"),
         superslabs=is_set(options, "SLABS_IN_SUPERSLABS") and is_set(options, "HUGE_PAGES_NEVER"),
         autoconf=autoconf,

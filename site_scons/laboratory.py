@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -319,3 +320,10 @@ def selftest_action(folder: str):
 def defconfigs_action():
     """The call that measures what the configurations promise."""
     return words_for_scons(["/usr/bin/python3", *DEFCONFIGS])
+
+
+def record_action(env, out: str):
+    """The call that records a program."""
+    folder = ["--output", env["OUTPUT"]] if env["OUTPUT"] else []
+    command = ["--libraries", f"{out}/bench", *folder, "--", *shlex.split(env["PROGRAM"])]
+    return words_for_scons(["/usr/bin/python3", "bench/record", *command])

@@ -1,0 +1,1153 @@
+/* SPDX-License-Identifier: MIT */
+/* The recorder.
+ *
+ *   event ─ room before the next stop? ─ encode into the mapped chunk ─► done
+ *     │ no
+ *     └─► slow: look at the clock │ a new chunk │ a file for this thread │ the file of all others
+ *
+ * No descriptor is kept: a file is made as large as it may become, without blocks, and a window of it is mapped.
+ * mremap moves the window, and MADV_POPULATE_WRITE gets the blocks of a chunk before it is written, or says that
+ * there are none, where a store would kill the process. So neither closed descriptors nor another root nor lost
+ * rights stop a recording that has begun; threads that cannot have a file any more write to the one of all others.
+ *
+ * What must not be in a child after fork lies in memory that is zero there (MADV_WIPEONFORK): the child finds no
+ * room, and starts anew. vfork's child shares the memory, and is its parent's thread for so long. */
+#define _GNU_SOURCE
+#include "core/record.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/record_format.h"
+#include "core/syscall.h"
+#include "core/text.h"
+
+enum {
+    WINDOW = 4 * HAK_RECORD_CHUNK, /* bytes of a file that are mapped */
+    SMALL_PART = 1 << 20,          /* bytes: what a file can at least become */
+    STOP = 48, /* bytes of events between two looks at the clock: some twenty events */
+    ROOM = 3 * HAK_RECORD_LONGEST, /* that one stop may take: lost, gap, event */
+    LEAST_GAP = 1 << 13,           /* ticks */
+    LEAST_CHUNK = 2048,            /* a chunk is not begun in less */
+    LARGE = 256 << 10, /* bytes: of blocks from here on it is noted which pages were touched */
+    BUCKETS = 512,
+    BUCKET = 8,
+    TOUCH_SHARE = 64, /* looking at pages takes at most 1/64 of the time */
+    OS_POPULATE_WRITE = 23,
+    OS_WIPE_ON_FORK = 18,
+};
+static const uint64_t PART = (uint64_t)1 << 30; /* bytes of a file, blocks or not */
+
+/* What a thread writes to. Zero after fork. Owned by its thread; the shared one by whoever holds its lock.
+ *
+ * invariant: end == NULL, or chunk + 1 <= at, and [at, end + ROOM) lies in the chunk, which is mapped and has blocks */
+struct log {
+    uint8_t *at; /* where the next event goes */
+    uint8_t *
+        end; /* the next stop; NULL: no chunk, or an event is being written, or a realloc is under way */
+    uint8_t *stop;
+    struct hak_record_chunk *chunk;
+    uint64_t events;        /* of all chunks */
+    uint8_t *chunk_end;     /* the last place for a stop */
+    uint64_t ticks;         /* of the last gap */
+    uint64_t lost;          /* events that could not be written */
+    uint64_t chunk_events;  /* `events` when the chunk was begun */
+    char *window;           /* the mapping */
+    uint64_t window_offset; /* in the file */
+    uint64_t next;          /* offset of the next chunk */
+    uint64_t filled;        /* offset up to which there are blocks */
+    uint64_t size;          /* of the file */
+    uint64_t number;        /* of the next chunk */
+    uint32_t thread;
+    uint32_t part;
+    uint32_t current; /* shared: whose event was the last */
+    bool shared;
+    struct log *free; /* the next one that no thread has */
+    struct hak_record_coder coder;
+};
+
+struct large {
+    uint64_t address;
+    uint64_t size;
+};
+
+enum state { UNKNOWN, RECORDING, OFF };
+
+/* What a process records. Zero after fork. */
+static struct process {
+    uint32_t lock; /* of all below, and of the shared log */
+    uint32_t state;
+    uint32_t holder; /* 1 + the thread that has the lock */
+    uint32_t id;
+    uint32_t parent;
+    uint32_t image;
+    uint32_t threads; /* numbers given out */
+    uint64_t start_ns;
+    uint64_t next_touch; /* ticks */
+    struct log *free;
+    struct log shared;
+    struct large large[BUCKETS][BUCKET];
+} * process;
+
+/* In the library that is preloaded to record any malloc: of the two, that one does. */
+extern const char hak_record_is_preloaded[] __attribute__((weak, visibility("default")));
+
+/* Nobody's: no room, so that each event takes the slow path. Never written. */
+static struct log none;
+
+static __thread struct log *mine __attribute__((tls_model("initial-exec"))) = &none;
+static __thread uint32_t my_number __attribute__((tls_model("initial-exec"))); /* 1 + thread */
+static __thread uint32_t my_process __attribute__((tls_model("initial-exec")));
+static __thread char *my_window
+    __attribute__((tls_model("initial-exec"))); /* not zero after fork */
+static __thread enum { OUTSIDE, INSIDE, IN_LIBC } inside __attribute__((tls_model("initial-exec")));
+static __thread uint64_t my_shared,
+    my_shared_last __attribute__((tls_model("initial-exec"))); /* events, address */
+static __thread const void *my_frame
+    __attribute__((tls_model("initial-exec"))); /* of a realloc under way */
+
+/* Whose the last event at each counter was, and its turn: 1 + thread below, the turn above; 0 before the first.
+ * NULL as long as the process has one thread. A second one sets it before its first event; what it hands on, and so
+ * any event that must come after one of its own, is seen by its receiver after that. Zero after fork. */
+static uint64_t *counters;
+enum { TURN_SHIFT = 24 };
+
+static uint8_t large_filter
+    [1024]; /* 1: a large block may have been allocated here, in this process or an ancestor */
+
+static char folder[4096]; /* an absolute path */
+static bool has_folder, has_key, is_said;
+static pthread_key_t key;
+static struct stat first_stderr;
+
+/* ── What is asked of the kernel ─────────────────────────────────────────────────────────────────
+ * As raw calls: nobody's own version of them is called, and errno stays. */
+
+/* Whether what a call returned is a negative error number. */
+static inline bool failed(long result)
+{
+    return result < 0 && result >= -4095;
+}
+
+static uint64_t clock_of(clockid_t clock)
+{
+    struct timespec now = {0, 0};
+
+    hak_syscall(SYS_clock_gettime, clock, (long)&now, 0, 0, 0, 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void *map_wiped(size_t size)
+{
+    long base = hak_syscall(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (failed(base))
+        return NULL;
+    if (failed(hak_syscall(SYS_madvise, base, (long)size, OS_WIPE_ON_FORK, 0, 0, 0))) {
+        hak_syscall(SYS_munmap, base, (long)size, 0, 0, 0, 0); /* Linux before 4.14 */
+        return NULL;
+    }
+    return (void *)base;
+}
+
+static void to_stderr(const char *text, size_t length, void *unused)
+{
+    (void)unused;
+    hak_syscall(SYS_write, STDERR_FILENO, (long)text, (long)length, 0, 0, 0);
+}
+
+static bool is_same_stderr(void)
+{
+    struct stat now;
+    int saved = errno;
+    bool same = fstat(STDERR_FILENO, &now) == 0 && now.st_dev == first_stderr.st_dev &&
+                now.st_ino == first_stderr.st_ino;
+
+    errno = saved;
+    return same;
+}
+
+static void add_error(struct hak_text *text, int error)
+{
+    static const struct {
+        int error;
+        const char *words;
+    } known[] = {
+        {ENOSPC, "no space left"},
+        {EDQUOT, "the quota is used up"},
+        {EFBIG, "the limit on the size of files (ulimit -f) is too low"},
+        {EACCES, "permission denied"},
+        {EPERM, "not permitted"},
+        {EROFS, "read-only"},
+        {ENOENT, "there is no such folder (any more: another root?)"},
+        {ENOTDIR, "it is no folder"},
+        {EMFILE, "too many open files"},
+        {ENOMEM, "no memory"},
+        {EEXIST, "a file of this name exists"},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].error == error) {
+            hak_text_add(text, known[i].words);
+            return;
+        }
+    hak_text_add(text, "error ");
+    hak_text_number(text, (uint64_t)error, 0);
+}
+
+/* Once in a process, and never to what a program has opened in stderr's place. */
+static hak_cold void say(const char *what, long error)
+{
+    struct hak_text text = {.write = to_stderr};
+
+    if (is_said || !is_same_stderr())
+        return;
+    is_said = true;
+    hak_text_add(&text, "hakmem: record: ");
+    hak_text_add(&text, folder);
+    hak_text_add(&text, ": ");
+    hak_text_add(&text, what);
+    if (error) {
+        hak_text_add(&text, ": ");
+        add_error(&text, (int)-error);
+    }
+    hak_text_add(&text, "\n");
+    hak_text_end(&text);
+}
+
+static void lock(uint32_t holder)
+{
+    while (__atomic_exchange_n(&process->lock, 1, __ATOMIC_ACQUIRE))
+        hak_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+    __atomic_store_n(&process->holder, holder, __ATOMIC_RELAXED);
+}
+
+/* For what is not worth waiting for, or is asked by a handler that has interrupted the holder. */
+static bool lock_at_once(uint32_t holder)
+{
+    if (__atomic_exchange_n(&process->lock, 1, __ATOMIC_ACQUIRE))
+        return false;
+    __atomic_store_n(&process->holder, holder, __ATOMIC_RELAXED);
+    return true;
+}
+
+static void unlock(void)
+{
+    __atomic_store_n(&process->holder, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&process->lock, 0, __ATOMIC_RELEASE);
+}
+
+/* ── Files ───────────────────────────────────────────────────────────────────────────────────────── */
+
+struct path {
+    char text[sizeof folder + 64];
+    size_t length;
+};
+
+static void path_write(const char *text, size_t length, void *context)
+{
+    struct path *path = context;
+
+    if (path->length + length < sizeof path->text) {
+        memcpy(path->text + path->length, text, length);
+        path->length += length;
+        path->text[path->length] = '\0';
+    }
+}
+
+/* FOLDER/PROCESS-IMAGE-THREAD[-PART].trace; `shared` in the thread's place. */
+static void name_file(struct path *path, const struct log *log)
+{
+    struct hak_text text = {.write = path_write, .context = path};
+
+    path->length = 0;
+    hak_text_add(&text, folder);
+    hak_text_add(&text, "/");
+    hak_text_number(&text, process->id, 0);
+    hak_text_add(&text, "-");
+    hak_text_number(&text, process->image, 0);
+    hak_text_add(&text, "-");
+    if (log->shared)
+        hak_text_add(&text, "shared");
+    else
+        hak_text_number(&text, log->thread, 0);
+    if (log->part) {
+        hak_text_add(&text, "-");
+        hak_text_number(&text, log->part, 0);
+    }
+    hak_text_add(&text, ".trace");
+    hak_text_end(&text);
+}
+
+/* As large as it may become: beyond the limit the kernel would send SIGXFSZ. */
+static long make_large(long file, uint64_t *size)
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    long error = -EFBIG;
+
+    hak_syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)&limit, 0, 0);
+    for (uint64_t want = PART; want >= SMALL_PART / 16; want /= 2) {
+        if (limit.rlim_cur != RLIM_INFINITY && want > limit.rlim_cur)
+            continue;
+        error = hak_syscall(SYS_ftruncate, file, (long)want, 0, 0, 0, 0);
+        if (!failed(error)) {
+            *size = want;
+            return 0;
+        }
+    }
+    return error;
+}
+
+/* Gets blocks for the file up to an offset. A negative error number where there are none. */
+static long fill(struct log *log, uint64_t to)
+{
+    struct path path;
+    uint64_t from = log->filled;
+    char *start = log->window + (from - log->window_offset);
+    long error =
+        hak_syscall(SYS_madvise, (long)start, (long)(to - from), OS_POPULATE_WRITE, 0, 0, 0);
+
+    if (error == -EINVAL) { /* Linux before 5.14 */
+        name_file(&path, log);
+        long file = hak_syscall(SYS_openat, AT_FDCWD, (long)path.text, O_RDWR | O_CLOEXEC, 0, 0, 0);
+        if (failed(file))
+            return file;
+        error = hak_syscall(SYS_fallocate, file, 0, (long)from, (long)(to - from), 0, 0);
+        hak_syscall(SYS_close, file, 0, 0, 0, 0, 0);
+    }
+    if (failed(error))
+        return error == -EFAULT ? -ENOSPC : error;
+    log->filled = to;
+    return 0;
+}
+
+static long move_window(struct log *log)
+{
+    long moved =
+        hak_syscall(SYS_mremap, (long)log->window, WINDOW, 2 * WINDOW, MREMAP_MAYMOVE, 0, 0);
+
+    if (failed(moved))
+        return moved;
+    hak_syscall(SYS_munmap, moved, WINDOW, 0, 0, 0, 0);
+    log->window = (char *)moved + WINDOW;
+    log->window_offset += WINDOW;
+    if (!log->shared)
+        my_window = log->window;
+    return 0;
+}
+
+static void write_header(struct log *log, uint32_t flags)
+{
+    struct hak_record_chunk *chunk = (void *)log->window;
+    struct hak_record_thread thread = {
+        .version = HAK_RECORD_VERSION,
+        .flags = flags | (log->shared ? HAK_RECORD_SHARED : 0) |
+                 (process->parent ? HAK_RECORD_FORKED : 0) |
+                 (enabled(CONFIG_RECORD) ? HAK_RECORD_BUILT_IN : 0),
+        .process = process->id,
+        .parent = process->parent,
+        .image = process->image,
+        .part = log->part,
+        .page = (uint32_t)getauxval(AT_PAGESZ),
+        .dictionary = HAK_RECORD_DICTIONARY,
+        .start_ns = process->start_ns,
+    };
+
+    *chunk = (struct hak_record_chunk){
+        .kind = HAK_RECORD_THREAD,
+        .size = sizeof *chunk + sizeof thread,
+        .used = sizeof thread,
+        .thread = log->thread,
+        .begin_ns = clock_of(CLOCK_MONOTONIC),
+    };
+    memcpy(chunk + 1, &thread, sizeof thread);
+    chunk->magic = HAK_RECORD_MAGIC;
+    chunk->checksum = hak_record_checksum(chunk);
+}
+
+/* Makes and maps a file, with its header. A negative error number otherwise, and then there is none. */
+static long make_file(struct log *log)
+{
+    struct path path;
+    long base = -ENAMETOOLONG;
+
+    name_file(&path, log);
+    long file = hak_syscall(SYS_openat, AT_FDCWD, (long)path.text,
+                            O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, 0, 0);
+    if (failed(file))
+        return file;
+    long error = make_large(file, &log->size);
+    if (!failed(error)) {
+        base = hak_syscall(SYS_mmap, 0, WINDOW, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        error = failed(base) ? base : 0;
+    }
+    hak_syscall(SYS_close, file, 0, 0, 0, 0, 0);
+    if (!failed(error)) {
+        log->window = (char *)base;
+        log->window_offset = log->filled = 0;
+        error = fill(log, HAK_RECORD_FIRST);
+    }
+    if (failed(error)) {
+        if (!failed(base))
+            hak_syscall(SYS_munmap, base, WINDOW, 0, 0, 0, 0);
+        hak_syscall(SYS_unlinkat, AT_FDCWD, (long)path.text, 0, 0, 0, 0);
+        return error;
+    }
+    log->next = sizeof(struct hak_record_chunk) + sizeof(struct hak_record_thread);
+    log->number = 1;
+    if (!log->shared)
+        my_window = log->window;
+    write_header(log, 0);
+    return 0;
+}
+
+/* Cuts off what was never written. Another root, or lost rights, leave a file without blocks there. */
+static void cut_file(struct log *log, uint64_t size)
+{
+    struct path path;
+
+    name_file(&path, log);
+    if (!failed(hak_syscall(SYS_truncate, (long)path.text, (long)size, 0, 0, 0, 0)))
+        log->size = size;
+}
+
+/* ── Chunks ──────────────────────────────────────────────────────────────────────────────────────── */
+
+static uint64_t chunk_offset(const struct log *log)
+{
+    return log->window_offset + (uint64_t)((char *)log->chunk - log->window);
+}
+
+/* Where the piece of a file ends that a chunk may lie in. */
+static uint64_t piece_end(uint64_t offset)
+{
+    return offset < HAK_RECORD_FIRST ? HAK_RECORD_FIRST
+                                     : (offset / HAK_RECORD_CHUNK + 1) * HAK_RECORD_CHUNK;
+}
+
+static void close_chunk(struct log *log, uint16_t flags)
+{
+    struct hak_record_chunk *chunk = log->chunk;
+    uint64_t offset = chunk_offset(log), piece = piece_end(offset);
+    uint64_t size = (sizeof *chunk + chunk->used + 31) / 32 * 32;
+
+    log->at = log->end = NULL;
+    log->chunk = NULL;
+    if (offset + size + LEAST_CHUNK > piece)
+        size = piece - offset;
+    chunk->end_ns = clock_of(CLOCK_MONOTONIC);
+    chunk->end_ticks = hak_processor_ticks();
+    chunk->events = (uint32_t)(log->events - log->chunk_events);
+    chunk->flags = flags;
+    chunk->size = (uint32_t)size;
+    log->next = offset + size;
+    chunk->checksum = hak_record_checksum(chunk);
+}
+
+/* Writes a header at log->next. */
+static long begin_chunk(struct log *log)
+{
+    uint64_t piece = piece_end(log->next), base = log->coder.last;
+    long error = 0;
+
+    if (piece > log->size) {
+        hak_syscall(SYS_munmap, (long)log->window, WINDOW, 0, 0, 0, 0);
+        log->part++;
+        error = make_file(log);
+        piece = HAK_RECORD_FIRST;
+    }
+    if (!failed(error) && log->next >= log->window_offset + WINDOW)
+        error = move_window(log);
+    if (!failed(error) && piece > log->filled)
+        error = fill(log, piece);
+    if (failed(error))
+        return error;
+
+    struct hak_record_chunk *chunk = (void *)(log->window + (log->next - log->window_offset));
+    *chunk = (struct hak_record_chunk){
+        .kind = HAK_RECORD_EVENTS,
+        .size = (uint32_t)(piece - log->next),
+        .thread = log->thread,
+        .number = log->number++,
+        .base = base,
+        .begin_ns = clock_of(CLOCK_MONOTONIC),
+        .begin_ticks = hak_processor_ticks(),
+    };
+    hak_record_begin(&log->coder, base);
+    log->ticks = chunk->begin_ticks;
+    log->chunk_events = log->events;
+    log->chunk = chunk;
+    log->at = (uint8_t *)(chunk + 1);
+    log->chunk_end = (uint8_t *)log->window + (piece - log->window_offset) - ROOM;
+    log->current = UINT32_MAX;
+    __atomic_store_n(&chunk->magic, HAK_RECORD_MAGIC, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* The counter of the address is another thread's: takes it over. While a block is the caller's, nobody else has an
+ * event at its address, so that turns order the events of one address; those of others that share the counter take
+ * turns in any order. */
+static hak_cold uint8_t *take_turn(uint64_t *counter, uint8_t *at)
+{
+    uint64_t seen = __atomic_load_n(counter, __ATOMIC_RELAXED), mine_now;
+
+    do
+        mine_now = ((seen >> TURN_SHIFT) + 1) << TURN_SHIFT | my_number;
+    while (!__atomic_compare_exchange_n(counter, &seen, mine_now, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED));
+    return hak_record_put_number(at, HAK_RECORD_TURN, mine_now >> TURN_SHIFT);
+}
+
+static inline uint8_t *note_turn(uint8_t *at, uint64_t address)
+{
+    uint64_t *all = __atomic_load_n(&counters, __ATOMIC_RELAXED);
+
+    if (likely(all == NULL))
+        return at;
+    uint64_t *counter = &all[hak_record_counter(address)];
+    uint32_t last = (uint32_t)__atomic_load_n(counter, __ATOMIC_RELAXED) & ((1u << TURN_SHIFT) - 1);
+    return likely(last == my_number) ? at : take_turn(counter, at);
+}
+
+/* One event is written: for a reader after kill -9 it is there from now on. */
+static inline void advance(struct log *log, uint8_t *at)
+{
+    log->at = at;
+    log->events++;
+    __atomic_store_n(&log->chunk->used, (uint32_t)(at - (uint8_t *)(log->chunk + 1)),
+                     __ATOMIC_RELEASE);
+}
+
+/* Notes the time if some has passed, and what was lost. */
+static void look_at_clock(struct log *log)
+{
+    uint64_t now = hak_processor_ticks();
+
+    if (log->lost) {
+        advance(log, hak_record_put_number(log->at, HAK_RECORD_LOST, log->lost));
+        log->lost = 0;
+    }
+    if (now - log->ticks >= LEAST_GAP && (int64_t)(now - log->ticks) > 0) {
+        uint64_t gap = (now - log->ticks) >> HAK_RECORD_TICK_SHIFT;
+        advance(log, hak_record_put_number(log->at, HAK_RECORD_GAP, gap));
+        log->ticks += gap << HAK_RECORD_TICK_SHIFT;
+    }
+}
+
+static uint8_t *next_stop(const struct log *log)
+{
+    return log->at + STOP < log->chunk_end ? log->at + STOP : log->chunk_end;
+}
+
+/* ── Threads and processes ───────────────────────────────────────────────────────────────────────── */
+
+static hak_cold void stop(const char *what, long error)
+{
+    __atomic_store_n(&process->state, OFF, __ATOMIC_RELAXED);
+    say(what, error);
+}
+
+static void drop_log(struct log *log)
+{
+    hak_syscall(SYS_munmap, (long)log->window, WINDOW, 0, 0, 0, 0);
+    my_window = NULL;
+    memset(log, 0, offsetof(struct log, coder));
+    lock(my_number);
+    log->free = process->free;
+    process->free = log;
+    unlock();
+}
+
+static void end_log(struct log *log)
+{
+    mine = &none; /* what comes now goes to the file of all others */
+    log->end = NULL;
+    if (log->chunk) {
+        look_at_clock(log);
+        close_chunk(log, HAK_RECORD_LAST);
+    }
+    cut_file(log, log->next);
+    drop_log(log);
+}
+
+/* The thread ends. Other destructors may still free: the last round but one is early enough. */
+static void thread_ends(void *rounds)
+{
+    int was = inside;
+
+    inside = IN_LIBC;
+    if ((uintptr_t)rounds > 1)
+        pthread_setspecific(key, (void *)((uintptr_t)rounds - 1));
+    else if (process && my_process == process->id && mine != &none)
+        end_log(mine);
+    inside = was;
+}
+
+bool hak_record_read(const char *name)
+{
+    struct path path = {.length = 0};
+    struct hak_text text = {.write = path_write, .context = &path};
+
+    if (has_folder || name == NULL || *name == '\0' || getauxval(AT_SECURE) != 0)
+        return has_folder;
+    if (*name != '/') {
+        long length = hak_syscall(SYS_getcwd, (long)folder, sizeof folder, 0, 0, 0, 0);
+        if (failed(length))
+            return false;
+        hak_text_add(&text, folder);
+        hak_text_add(&text, "/");
+    }
+    hak_text_add(&text, name);
+    hak_text_end(&text);
+    if (path.length == 0 || path.length >= sizeof folder)
+        return false;
+    memcpy(folder, path.text, path.length + 1);
+    has_folder = true;
+    return true;
+}
+
+/* Says who this process is, by making the file of all threads that have none: its name is free. */
+static long claim(void)
+{
+    long error;
+
+    process->id = (uint32_t)hak_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    process->start_ns = clock_of(CLOCK_REALTIME);
+    process->shared.shared = true;
+    process->shared.thread = UINT32_MAX;
+    hak_syscall(SYS_mkdirat, AT_FDCWD, (long)folder, 0777, 0, 0, 0);
+    do
+        error = make_file(&process->shared);
+    while (error == -EEXIST && ++process->image < 1 << 20);
+    return error;
+}
+
+/* With the lock held, in a process that has not recorded yet. */
+static void start(void)
+{
+    static uint32_t before;
+
+    if ((enabled(CONFIG_RECORD) && hak_record_is_preloaded) ||
+        (!has_folder && !hak_record_read(getenv("HAKMEM_RECORD")))) {
+        process->state = OFF;
+        return;
+    }
+    if (before == 0) {
+        int saved = errno;
+        fstat(STDERR_FILENO, &first_stderr);
+        errno = saved;
+    }
+    process->parent = before;
+    long error = claim();
+    before = process->id;
+    if (failed(error))
+        stop("nothing is recorded", error);
+    else
+        process->state = RECORDING;
+    if (!has_key)
+        has_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+/* Whether events are to be written. */
+static bool is_recording(void)
+{
+    if (unlikely(process == NULL)) {
+        struct process *fresh =
+            environ ? map_wiped(sizeof *fresh) : NULL; /* libc is not there yet */
+        struct process *expected = NULL;
+        if (fresh == NULL)
+            return false;
+        if (!__atomic_compare_exchange_n(&process, &expected, fresh, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE))
+            hak_syscall(SYS_munmap, (long)fresh, sizeof *fresh, 0, 0, 0, 0);
+    }
+    if (unlikely(__atomic_load_n(&process->state, __ATOMIC_ACQUIRE) == UNKNOWN)) {
+        lock(0);
+        if (process->state == UNKNOWN)
+            start();
+        unlock();
+    }
+    return __atomic_load_n(&process->state, __ATOMIC_ACQUIRE) == RECORDING;
+}
+
+/* A file for the calling thread, which has none in this process. */
+static void open_log(void)
+{
+    lock(my_number);
+    struct log *log = process->free;
+    if (log)
+        process->free = log->free;
+    my_number = ++process->threads;
+    my_process = process->id;
+    if (my_number == 1)
+        counters = NULL; /* a forked child's, which was its parent's */
+    else if (counters == NULL &&
+             (counters = map_wiped(HAK_RECORD_COUNTERS * sizeof *counters)) == NULL)
+        process->state = OFF;
+    unlock();
+    if (my_window)
+        hak_syscall(SYS_munmap, (long)my_window, WINDOW, 0, 0, 0, 0); /* the parent's */
+    my_window = NULL;
+    if (log == NULL && (log = map_wiped(sizeof *log)) == NULL)
+        return;
+    log->free = NULL;
+    log->thread = my_number - 1;
+    long error = make_file(log);
+    if (failed(error)) {
+        if (error == -ENOSPC || error == -EDQUOT)
+            stop("the recording ends here, the program goes on", error);
+        else
+            say("threads that start now share a file", error);
+        lock(my_number);
+        log->free = process->free;
+        process->free = log;
+        unlock();
+        return;
+    }
+    mine = log;
+    if (has_key) {
+        int saved = errno;
+        inside = IN_LIBC;
+        pthread_setspecific(key, (void *)3);
+        inside = INSIDE;
+        errno = saved;
+    }
+}
+
+/* ── Large blocks ────────────────────────────────────────────────────────────────────────────────── */
+
+static uint32_t hash_page(uint64_t address)
+{
+    return (uint32_t)((address >> 12) * 0x9e3779b97f4a7c15u >> 54);
+}
+
+_Static_assert(sizeof large_filter == 1 << (64 - 54) && BUCKETS <= 1 << (64 - 54), "hash_page");
+
+/* Counts the pages of a block that are in memory, or swapped, in runs. The last run takes what is too much for
+ * its own number. 0: nobody tells. */
+static unsigned touched_pages(const struct large *large, uint32_t runs[2 * HAK_RECORD_RUNS])
+{
+    uint64_t entries[256], page = getauxval(AT_PAGESZ), from = large->address / page;
+    uint64_t pages = (large->address + large->size + page - 1) / page - from;
+    unsigned count = 0;
+    bool was_touched = true;
+    long file = hak_syscall(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC,
+                            0, 0, 0);
+
+    if (failed(file))
+        return 0;
+    for (uint64_t done = 0; done < pages;) {
+        uint64_t want = pages - done < 256 ? pages - done : 256;
+        long got = hak_syscall(SYS_pread64, file, (long)entries, (long)(want * 8),
+                               (long)((from + done) * 8), 0, 0);
+        if (got < 8) {
+            count = 0;
+            break;
+        }
+        for (long i = 0; i < got / 8; i++) {
+            bool touched = entries[i] >> 62 != 0; /* bits 63 present, 62 swapped */
+            if (!touched && was_touched && count < HAK_RECORD_RUNS) {
+                runs[2 * count] = runs[2 * count + 1] = 0;
+                count++;
+            } else if (count == 0) {
+                runs[0] = runs[1] = 0;
+                count = 1;
+            }
+            was_touched = touched;
+            runs[2 * (count - 1) + touched]++;
+        }
+        done += (uint64_t)(got / 8);
+    }
+    hak_syscall(SYS_close, file, 0, 0, 0, 0, 0);
+    return count;
+}
+
+static void enter_large(uint64_t address, uint64_t size)
+{
+    if (!lock_at_once(my_number))
+        return;
+    struct large *bucket = process->large[hash_page(address) % BUCKETS];
+    for (int i = 0; i < BUCKET; i++)
+        if (bucket[i].address == 0 || bucket[i].address == address) {
+            bucket[i] = (struct large){address, size};
+            __atomic_store_n(&large_filter[hash_page(address)], 1, __ATOMIC_RELAXED);
+            break;
+        }
+    unlock();
+}
+
+/* Takes a block out of the table. Its address is 0 if it was not there, or nobody can look now. */
+static struct large leave_large(uint64_t address)
+{
+    struct large found = {0, 0};
+
+    if (!lock_at_once(my_number))
+        return found;
+    struct large *bucket = process->large[hash_page(address) % BUCKETS];
+    for (int i = 0; i < BUCKET; i++)
+        if (bucket[i].address == address) {
+            found = bucket[i];
+            bucket[i].address = 0;
+        }
+    unlock();
+    return found;
+}
+
+/* ── Events ──────────────────────────────────────────────────────────────────────────────────────── */
+
+struct event {
+    enum hak_record_operation operation;
+    unsigned align, count; /* of ALIGNED; of TOUCHED */
+    uint64_t address, size;
+    const uint32_t *runs;
+};
+
+static void write_event(struct log *log, const struct event *event)
+{
+    uint8_t *at = log->at;
+
+    if (event->address && event->operation != HAK_RECORD_TOUCHED)
+        at = note_turn(at, event->address);
+    switch (event->operation) {
+    case HAK_RECORD_MALLOC:
+        at = hak_record_put_malloc(&log->coder, at, event->address, event->size);
+        break;
+    case HAK_RECORD_CALLOC:
+    case HAK_RECORD_ALIGNED:
+    case HAK_RECORD_TAKE:
+        at = hak_record_put_block(&log->coder, at, event->operation, event->address, event->size,
+                                  event->align);
+        break;
+    case HAK_RECORD_FREE:
+        at = hak_record_put_free(&log->coder, at, event->address);
+        break;
+    case HAK_RECORD_GIVE:
+        at = hak_record_put_give(&log->coder, at, event->address);
+        break;
+    case HAK_RECORD_KEEP:
+        /* The GIVE may lie in the chunk before, or another thread's behind it in a shared file. */
+        at = log->coder.given == event->address
+                 ? hak_record_put_keep(&log->coder, at, event->size)
+                 : hak_record_put_block(&log->coder, at, HAK_RECORD_TAKE, event->address,
+                                        event->size, 0);
+        break;
+    case HAK_RECORD_RETRACT:
+        at = hak_record_put_retract(&log->coder, at, event->address, event->size);
+        break;
+    case HAK_RECORD_REFUSED:
+        at = hak_record_put_refused(at, event->align, event->size);
+        break;
+    case HAK_RECORD_TOUCHED:
+        at = hak_record_put_touched(&log->coder, at, event->address, event->runs, event->count);
+        break;
+    default:
+        return;
+    }
+    advance(log, at);
+}
+
+/* Room for an event and what goes before it. false: there is none, and there will be none. */
+static bool make_room(struct log *log)
+{
+    long error = 0;
+
+    if (log->chunk && log->at >= log->stop) {
+        look_at_clock(log);
+        if (log->at >= log->chunk_end)
+            close_chunk(log, 0);
+        else
+            log->stop = next_stop(log);
+    }
+    if (log->chunk == NULL) {
+        if (failed(error = begin_chunk(log))) {
+            stop("the recording ends here, the program goes on", error);
+            return false;
+        }
+        log->stop = next_stop(log);
+    }
+    return true;
+}
+
+static void write_shared(const struct event *event)
+{
+    struct log *log = &process->shared;
+
+    if (__atomic_load_n(&process->holder, __ATOMIC_RELAXED) == my_number) {
+        __atomic_add_fetch(&log->lost, 1,
+                           __ATOMIC_RELAXED); /* a handler has interrupted ourselves */
+        return;
+    }
+    lock(my_number);
+    if (process->state == RECORDING && make_room(log)) {
+        if (log->current != my_number - 1) {
+            log->current = my_number - 1;
+            advance(log, hak_record_put_number(log->at, HAK_RECORD_SWITCH, log->current));
+        }
+        write_event(log, event);
+        my_shared++;
+        my_shared_last = log->coder.last;
+    }
+    unlock();
+}
+
+static void look_at_pages(const struct large *large)
+{
+    uint32_t runs[2 * HAK_RECORD_RUNS];
+    uint64_t begin = hak_processor_ticks();
+
+    if (large->address == 0 || begin < __atomic_load_n(&process->next_touch, __ATOMIC_RELAXED))
+        return;
+    unsigned count = touched_pages(large, runs);
+    uint64_t end = hak_processor_ticks();
+    __atomic_store_n(&process->next_touch, end + TOUCH_SHARE * (end - begin), __ATOMIC_RELAXED);
+    if (count) {
+        const struct event event = {.operation = HAK_RECORD_TOUCHED,
+                                    .address = large->address,
+                                    .count = count,
+                                    .runs = runs};
+        struct log *log = mine;
+        if (log == &none) {
+            write_shared(&event);
+        } else if (make_room(log)) {
+            write_event(log, &event);
+        }
+    }
+}
+
+/* Counts what cannot be written, as a handler has interrupted the recorder itself. */
+static void lose(struct log *log)
+{
+    if (log == &none && process)
+        log = &process->shared;
+    if (log != &none)
+        __atomic_add_fetch(&log->lost, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the calling thread's own log is being written to. */
+static bool is_busy(const struct log *log)
+{
+    return log->chunk && log->end == NULL && my_frame == NULL;
+}
+
+static void note_large(const struct event *event)
+{
+    switch (event->operation) {
+    case HAK_RECORD_FREE:
+    case HAK_RECORD_GIVE:
+        if (large_filter[hash_page(event->address)]) {
+            struct large large = leave_large(event->address);
+            if (event->operation == HAK_RECORD_FREE)
+                look_at_pages(&large);
+        }
+        break;
+    case HAK_RECORD_REFUSED:
+    case HAK_RECORD_RETRACT:
+        break;
+    default:
+        if (event->size >= LARGE)
+            enter_large(event->address, event->size);
+    }
+}
+
+static void __attribute__((noinline)) slow(const struct event *event)
+{
+    struct log *log = mine;
+
+    if (inside != OUTSIDE || is_busy(log)) {
+        if (inside != IN_LIBC)
+            lose(log);
+        return;
+    }
+    if (my_frame) {
+        /* A part of the realloc that is under way; or that was left by a jump, if it is not deeper in the stack. */
+        if ((const char *)__builtin_frame_address(0) < (const char *)my_frame)
+            return;
+        my_frame = NULL;
+    }
+    inside = INSIDE;
+    if (!is_recording()) {
+        if (log->chunk)
+            close_chunk(log, HAK_RECORD_LAST);
+        inside = OUTSIDE;
+        return;
+    }
+    if (my_process != process->id) {
+        mine = &none;
+        open_log();
+        log = mine;
+    }
+    if (process->state == RECORDING) {
+        note_large(event);
+        if (log == &none) {
+            write_shared(event);
+        } else if (make_room(log)) {
+            log->end = NULL;
+            write_event(log, event);
+            log->end = log->stop;
+        }
+    }
+    inside = OUTSIDE;
+}
+
+void hak_record_write_malloc(const void *block, size_t size)
+{
+    struct log *log = mine;
+    uint8_t *at = log->at, *end = log->end;
+
+    if (unlikely(at >= end || block == NULL || size >= LARGE)) {
+        slow(&(struct event){.operation = block ? HAK_RECORD_MALLOC : HAK_RECORD_REFUSED,
+                             .address = (uintptr_t)block,
+                             .size = size});
+        return;
+    }
+    log->end = NULL;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    at = note_turn(at, (uintptr_t)block);
+    advance(log, hak_record_put_malloc(&log->coder, at, (uintptr_t)block, size));
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    log->end = end;
+}
+
+void hak_record_write_free(const void *block)
+{
+    struct log *log = mine;
+    uint8_t *at = log->at, *end = log->end;
+
+    if (unlikely(block == NULL))
+        return;
+    if (unlikely(at >= end || large_filter[hash_page((uintptr_t)block)])) {
+        slow(&(struct event){.operation = HAK_RECORD_FREE, .address = (uintptr_t)block});
+        return;
+    }
+    log->end = NULL;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    at = note_turn(at, (uintptr_t)block);
+    advance(log, hak_record_put_free(&log->coder, at, (uintptr_t)block));
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    log->end = end;
+}
+
+static void write_block(enum hak_record_operation operation, const void *block, size_t size,
+                        size_t align)
+{
+    slow(&(struct event){.operation = block ? operation : HAK_RECORD_REFUSED,
+                         .address = (uintptr_t)block,
+                         .size = size,
+                         .align = align > 1 ? (unsigned)__builtin_ctzll(align) : 0});
+}
+
+void hak_record_write_calloc(const void *block, size_t size)
+{
+    write_block(HAK_RECORD_CALLOC, block, size, 1);
+}
+
+void hak_record_write_aligned(const void *block, size_t size, size_t align)
+{
+    write_block(HAK_RECORD_ALIGNED, block, size, align);
+}
+
+uint64_t hak_record_count(void)
+{
+    return mine == &none ? my_shared : mine->events;
+}
+
+void hak_record_write_once(int operation, const void *block, size_t size, size_t align,
+                           uint64_t before)
+{
+    uint64_t last = mine == &none ? my_shared_last : mine->coder.last;
+
+    if (block == NULL || before == hak_record_count() || last != ((uintptr_t)block & ~(uintptr_t)7))
+        write_block((enum hak_record_operation)operation, block, size, align);
+}
+
+const void *hak_record_before(const void *frame)
+{
+    if (inside != OUTSIDE || my_frame || is_busy(mine))
+        return NULL;
+    my_frame = frame;
+    if (mine->chunk)
+        mine->end = NULL;
+    return frame;
+}
+
+void hak_record_after(const void *frame)
+{
+    if (frame == NULL || my_frame != frame)
+        return;
+    my_frame = NULL;
+    if (mine->chunk)
+        mine->end = mine->stop;
+}
+
+const void *hak_record_write_gone(const void *block)
+{
+    hak_record_write_free(block);
+    return block ? hak_record_before(__builtin_frame_address(0)) : NULL;
+}
+
+const void *hak_record_write_give(const void *block)
+{
+    if (block)
+        slow(&(struct event){.operation = HAK_RECORD_GIVE, .address = (uintptr_t)block});
+    return hak_record_before(__builtin_frame_address(0));
+}
+
+void hak_record_write_take(const void *frame, const void *given, const void *block, size_t size)
+{
+    struct event event = {.address = (uintptr_t)block, .size = size};
+
+    hak_record_after(frame);
+    if (block == NULL && given == NULL)
+        event.operation = HAK_RECORD_REFUSED;
+    else if (block == NULL && size == 0)
+        return; /* it was freed */
+    else if (block == NULL)
+        event = (struct event){.operation = HAK_RECORD_RETRACT,
+                               .address = (uintptr_t)given,
+                               .size = size};
+    else
+        event.operation = block == given ? HAK_RECORD_KEEP : HAK_RECORD_TAKE;
+    slow(&event);
+}
+
+/* ── The end of the process ──────────────────────────────────────────────────────────────────────── */
+
+/* Large blocks that live on: which of their pages were touched; and the calling thread's last chunk. Destructors
+ * that come later may free: they begin another one. */
+__attribute__((destructor)) static void process_ends(void)
+{
+    if (process == NULL || inside != OUTSIDE || process->state != RECORDING || my_frame)
+        return;
+    inside = INSIDE;
+    if (my_process == process->id) {
+        for (unsigned i = 0; i < BUCKETS * BUCKET; i++) {
+            process->next_touch = 0;
+            look_at_pages(&process->large[i / BUCKET][i % BUCKET]);
+        }
+    }
+    struct log *log = mine;
+    if (log != &none && log->chunk) {
+        log->end = NULL;
+        look_at_clock(log);
+        close_chunk(log, HAK_RECORD_LAST);
+        cut_file(log, log->filled);
+    }
+    lock(my_number);
+    if (process->shared.chunk)
+        close_chunk(&process->shared, HAK_RECORD_LAST);
+    cut_file(&process->shared, process->shared.filled);
+    unlock();
+    inside = OUTSIDE;
+}
