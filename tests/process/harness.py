@@ -29,6 +29,7 @@ PACKAGE_OF = {
     "redis-benchmark": "redis-server",
     "python3": "python3",
     "prlimit": "util-linux",
+    "gcore": "gdb",
     "nm": "binutils",
     "readelf": "binutils",
     "cc": "gcc",

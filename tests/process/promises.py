@@ -129,11 +129,11 @@ def no_variables_under_set_user_id(case):
     case.check(b"unknown" not in secure.stderr and b"by_class" not in secure.stderr, "it reads variables", secure.stderr)
 
 
-def calls_between_marks(case, source):
+def calls_between_marks(case, source, arguments=()):
     """[(mark, system calls)] of a program that writes "MARK begin" and "MARK end"."""
     trace = case.folder / "trace"
     strace = [case.tool("strace"), "-f", "-o", trace]
-    result = case.run([case.program(source)], before=strace)
+    result = case.run([case.program(source), *arguments], before=strace)
     case.served(result, [source.removesuffix(".c")])
     found = []
     inside = None
