@@ -39,7 +39,7 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
 
 /* Up to `max` blocks, as a chain, cheapest first: blocks kept or freed before fresh ones.
  * pre:   max > 0; a cold path
- * post:  1 to max blocks of the class that nobody else has; count 0: out of memory
+ * post:  1 to max blocks of the class that nobody else has, most often but not always own; count 0: out of memory
  * owner: the shard's owner
  * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_RUNS when the shard has none at hand */
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
@@ -48,7 +48,7 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
 size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max);
 
 /* Takes a chain of free blocks back.
- * pre:   all of class cls; own, unless CONFIG_REMOTE_FREE_KEEP; a cold path
+ * pre:   all of class cls; own, or as a refill gave them, unless CONFIG_REMOTE_FREE_KEEP; a cold path
  * post:  the caller no longer has them; a link that leaves its slab's block grid stops the process
  * owner: the shard's owner
  * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS when one becomes empty */

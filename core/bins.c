@@ -41,7 +41,7 @@ static void set_limit(struct hak_bins *bins, hak_class cls, uint32_t limit)
 
     bins->granted += bytes_of(cls, limit) - bytes_of(cls, bin->limit);
     bin->room += (int32_t)(limit - bin->limit);
-    bin->limit = limit;
+    bin->limit = (uint16_t)limit;
 }
 
 static uint32_t length(const struct hak_bin *bin)
@@ -64,12 +64,20 @@ static void put_list(struct hak_bin *bin, struct hak_chain list)
     bin->room = (int32_t)(bin->limit - list.count);
 }
 
+static struct hak_chain take_spare(hak_packed_chain *spare)
+{
+    struct hak_chain chain = hak_chain_unpack(*spare);
+
+    *spare = 0;
+    return chain;
+}
+
 static void give_back(struct hak_bins *bins, struct hak_shard *shard, hak_class cls,
                       struct hak_chain chain)
 {
     if (chain.count == 0)
         return;
-    hak_traffic_out(&bins->traffic[hak_class_index(cls)], chain.count);
+    hak_traffic_out(&bins->traffic[hak_class_index(cls)], cls, chain.count);
     backend_return_chain(shard, cls, chain);
 }
 
@@ -80,15 +88,13 @@ static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_c
     for (unsigned tried = 0; tried < HAK_CLASSES; tried++) {
         hak_class cls = hak_class_at(bins->victim);
         struct hak_bin *bin = hak_bin_of(bins, cls);
-        struct hak_chain *spare = &bins->spare[bins->victim];
+        hak_packed_chain *spare = &bins->spare[bins->victim];
         bins->victim = (bins->victim + 1) % HAK_CLASSES;
         if (cls == wanting || bin->limit == 0)
             continue;
-        uint32_t limit = bin->limit / 2;
-        if (spare->count > limit) {
-            give_back(bins, shard, cls, *spare);
-            *spare = (struct hak_chain){NULL, 0};
-        }
+        uint32_t limit = bin->limit / 2u;
+        if (hak_chain_unpack(*spare).count > limit)
+            give_back(bins, shard, cls, take_spare(spare));
         if (length(bin) > limit)
             give_back(bins, shard, cls, take_list(bin));
         set_limit(bins, cls, limit);
@@ -101,7 +107,7 @@ static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_c
 static hak_cold void grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     uint32_t limit = hak_bin_of(bins, cls)->limit;
-    uint32_t most = bins->most[hak_class_index(cls)];
+    uint32_t most = hak_bin_of(bins, cls)->most;
     uint32_t wanted = limit > 0 ? 2 * limit : (uint32_t)(START_BYTES / hak_class_size(cls));
 
     wanted = wanted > 0 ? wanted : 1;
@@ -113,26 +119,22 @@ static hak_cold void grow(struct hak_bins *bins, struct hak_shard *shard, hak_cl
     set_limit(bins, cls, wanted);
 }
 
-static inline bool may_grow(const struct hak_bins *bins, hak_class cls)
+static inline bool may_grow(const struct hak_bin *bin)
 {
-    unsigned index = hak_class_index(cls);
-
-    return bins->bin[index].limit < bins->most[index];
+    return bin->limit < bin->most;
 }
 
 void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
-    struct hak_chain *spare = &bins->spare[hak_class_index(cls)];
-    struct hak_chain chain = *spare;
+    struct hak_chain chain = take_spare(&bins->spare[hak_class_index(cls)]);
 
-    *spare = (struct hak_chain){NULL, 0};
     if (chain.count == 0) {
-        if (may_grow(bins, cls))
+        if (may_grow(bin))
             grow(bins, shard, cls);
         chain = backend_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
         if (chain.count > 0)
-            hak_traffic_in(&bins->traffic[hak_class_index(cls)], chain.count);
+            hak_traffic_in(&bins->traffic[hak_class_index(cls)], cls, chain.count);
         if (chain.count == 0 || bin->limit == 0) /* a class that may hold nothing */
             return chain.head;
     }
@@ -143,12 +145,12 @@ void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class 
 void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cls, void *block)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
-    struct hak_chain *spare = &bins->spare[hak_class_index(cls)];
-    struct hak_chain older = *spare;
+    hak_packed_chain *spare = &bins->spare[hak_class_index(cls)];
+    struct hak_chain older = take_spare(spare);
 
-    *spare = take_list(bin);
+    *spare = hak_chain_pack(take_list(bin));
     give_back(bins, shard, cls, older);
-    if ((older.count > 0 || bin->limit == 0) && may_grow(bins, cls))
+    if ((older.count > 0 || bin->limit == 0) && may_grow(bin))
         grow(bins, shard, cls);
     if (!hak_bin_put(bin, block)) {
         ((struct hak_block *)block)->next = NULL;
@@ -160,7 +162,7 @@ size_t hak_bins_held(const struct hak_bins *bins, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
 
-    return length(&bins->bin[index]) + bins->spare[index].count;
+    return length(&bins->bin[index]) + hak_chain_unpack(bins->spare[index]).count;
 }
 
 void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void *context),
@@ -170,7 +172,7 @@ void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void 
         struct hak_block *block = bins->bin[i].head;
         while (block && visit(block, context))
             block = block->next;
-        block = bins->spare[i].head;
+        block = hak_chain_unpack(bins->spare[i]).head;
         while (block && visit(block, context))
             block = block->next;
     }
@@ -190,17 +192,21 @@ void hak_bins_init(struct hak_bins *bins, size_t budget)
 {
     bins->budget = budget;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        bins->most[i] = (uint16_t)limit_most(bins, hak_class_at(i));
+        bins->bin[i].most = (uint16_t)limit_most(bins, hak_class_at(i));
         if (!enabled(CONFIG_CACHE_ADAPTIVE))
-            set_limit(bins, hak_class_at(i), bins->most[i]);
+            set_limit(bins, hak_class_at(i), bins->bin[i].most);
     }
 }
 
 static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index)
 {
     give_back(bins, shard, hak_class_at(index), take_list(&bins->bin[index]));
-    give_back(bins, shard, hak_class_at(index), bins->spare[index]);
-    bins->spare[index] = (struct hak_chain){NULL, 0};
+    give_back(bins, shard, hak_class_at(index), take_spare(&bins->spare[index]));
+}
+
+static uint16_t shortened(const struct hak_block *block)
+{
+    return (uint16_t)((uintptr_t)block / HAK_CLASS_UNIT);
 }
 
 /* A class that is used has another head than at the last round. By chance it may have the same; then it
@@ -213,9 +219,9 @@ bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
         return false;
     bins->round_at = now;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        if (bins->bin[i].head == bins->seen[i])
+        if (shortened(bins->bin[i].head) == bins->seen[i])
             empty(bins, shard, i);
-        bins->seen[i] = bins->bin[i].head;
+        bins->seen[i] = shortened(bins->bin[i].head);
     }
     return true;
 }
@@ -249,11 +255,11 @@ bool hak_bins_valid(const struct hak_bins *bins)
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct hak_bin *bin = &bins->bin[i];
-        const struct hak_chain *spare = &bins->spare[i];
-        if (bin->limit > bins->most[i] || bins->most[i] != limit_most(bins, hak_class_at(i)) ||
-            bin->room < 0 || (uint32_t)bin->room > bin->limit || spare->count > bin->limit)
+        struct hak_chain spare = hak_chain_unpack(bins->spare[i]);
+        if (bin->limit > bin->most || bin->most != limit_most(bins, hak_class_at(i)) ||
+            bin->room < 0 || (uint32_t)bin->room > bin->limit || spare.count > bin->limit)
             return false;
-        if (!chain_valid((struct hak_chain){bin->head, length(bin)}) || !chain_valid(*spare))
+        if (!chain_valid((struct hak_chain){bin->head, length(bin)}) || !chain_valid(spare))
             return false;
         granted += bytes_of(hak_class_at(i), bin->limit);
     }

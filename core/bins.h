@@ -25,12 +25,14 @@
 #define HAK_BINS_H
 
 #include "core/backend.h"
+#include "core/block_list.h"
 #include "core/traffic.h"
 
 struct hak_bin {
     struct hak_block *head; /* of the list */
     int32_t room;           /* blocks that the list may still take */
-    uint32_t limit;         /* blocks of a full list; 0 in the empty heap */
+    uint16_t limit;         /* blocks of a full list; 0 in the empty heap */
+    uint16_t most;          /* the longest that it may ever be; constant */
 };
 
 _Static_assert(sizeof(struct hak_bin) == HAK_CLASS_SCALE, "a scaled class is a bin's offset");
@@ -38,15 +40,13 @@ _Static_assert(sizeof(struct hak_bin) == HAK_CLASS_SCALE, "a scaled class is a b
 /* Zero-filled, they are the bins of the empty heap: every list misses and no block finds room. */
 struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
-    struct hak_chain spare[HAK_CLASSES];
+    hak_packed_chain spare[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
-    uint16_t most[HAK_CLASSES]; /* the longest that a class's list may ever be; constant */
-    const struct hak_block
-        *seen[HAK_CLASSES]; /* heads at the last round of upkeep; only compared */
-    uint32_t round_at;      /* hak_clock_ms of that */
-    size_t granted;         /* bytes that all bins together may hold */
-    size_t budget;          /* most that may be granted; constant */
-    unsigned victim;        /* index of the class that shrinks next */
+    uint16_t seen[HAK_CLASSES]; /* heads at the last round of upkeep, shortened; only compared */
+    uint32_t round_at;          /* hak_clock_ms of that */
+    unsigned victim;            /* index of the class that shrinks next */
+    size_t granted;             /* bytes that all bins together may hold */
+    size_t budget;              /* most that may be granted; constant */
 };
 
 static inline struct hak_bin *hak_bin_of(struct hak_bins *bins, hak_class cls)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "core/atomic.h"
+#include "core/crowd.h"
 #include "core/environment.h"
 #include "core/kernel.h"
 #include "core/lock.h"
@@ -69,6 +70,7 @@ static struct hak_heap *heap_new(void)
     hak_inside_init(&heap->inside);
     heap->all_next = all;
     atomic_store_release(&all, heap);
+    atomic_store_relaxed(&hak_crowd_heaps, hak_crowd_heaps + 1);
     return heap;
 }
 

@@ -131,6 +131,14 @@ static void add_traffic(struct hak_stats_class *entry, const struct hak_traffic 
     entry->flushed += atomic_load_relaxed(&traffic->flushed);
 }
 
+static void add_carried(struct hak_stats_class *entry, struct hak_traffic_total total)
+{
+    entry->refills += total.refills;
+    entry->refilled += total.refilled;
+    entry->flushes += total.flushes;
+    entry->flushed += total.flushed;
+}
+
 static uint64_t less(uint64_t from, uint64_t what)
 {
     return from > what ? from - what : 0;
@@ -164,8 +172,10 @@ static void count(struct hak_stats *stats)
         for (unsigned i = 0; i < HAK_CLASSES; i++)
             add_traffic(&stats->by_class[i], frontend_traffic(&heap->cache, hak_class_at(i)));
     }
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
         stats->by_class[i].cached += frontend_held(NULL, hak_class_at(i));
+        add_carried(&stats->by_class[i], hak_traffic_carried(hak_class_at(i)));
+    }
     backend_walk(add_region, stats);
     stats->heaps = before.heaps;
     stats->parked = before.parked;

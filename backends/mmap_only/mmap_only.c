@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/backend.h"
 #include "core/block_grid.h"
+#include "core/crowd.h"
 
 #include "backends/mmap_only/mapping.h"
 #include "core/clock.h"
@@ -516,14 +517,29 @@ static struct hak_chain shortened(struct hak_shard *shard, hak_class cls, struct
     return (struct hak_chain){chain.head, max};
 }
 
+/* Of a crowded shard the first refills of a class are small, so that it has few blocks of a class that it barely
+ * uses. */
+static size_t crowd_most(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    uint8_t *refills = &shard->refills[hak_class_index(cls)];
+    size_t batch = shard->crowded ? hak_crowd_batch(*refills, hak_class_size(cls)) : 0;
+
+    if (batch == 0)
+        return max;
+    ++*refills;
+    return batch < max ? batch : max;
+}
+
 /* ── the contract: small blocks ──────────────────────────────────────────────────────────────── */
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = kept_pop(shard, cls, max);
 
-    if (chain.count == 0)
-        chain = take_shared(cls, max);
+    if (chain.count > 0)
+        return chain;
+    max = crowd_most(shard, cls, max);
+    chain = take_shared(cls, max);
     if (chain.count == 0)
         chain = take_new(cls, max);
     if (chain.count == 0 && shard->kept_bytes > 0) {
@@ -687,6 +703,7 @@ bool backend_thread_init(struct hak_shard *shard)
 {
     shard->root = page_map.root;
     shard->bound = ROOT_ENTRIES;
+    shard->crowded = hak_is_crowded();
     return true;
 }
 

@@ -13,6 +13,8 @@
  * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot
  * serve takes the lock of its class, for a batch.
  *
+ * A shard that begins crowded (core/crowd.h) is refilled with few blocks at first.
+ *
  * Any thread's tick purges free pages of partly live slabs, and a trim all of them. It takes a slab off its list and has the free
  * blocks, which then count as used, to itself; without the lock it purges the pages that only they
  * overlap, and then gives the blocks back: those that begin in such a page are *blank*, to be cut again.
@@ -46,8 +48,10 @@ struct hak_shard {
     size_t kept_bytes;
     unsigned victim; /* index of the class whose kept chains give way next */
     uint32_t ticked_at;
-    uint32_t kept_since; /* what is kept came after this */
-    bool behind;         /* the last tick left work that is overdue */
+    uint32_t kept_since;          /* what is kept came after this */
+    bool behind;                  /* the last tick left work that is overdue */
+    bool crowded;                 /* it began so (crowd.h) */
+    uint8_t refills[HAK_CLASSES]; /* of a crowded one, those that were small */
     struct hak_chain_stack kept[HAK_CLASSES];
 };
 

@@ -7,6 +7,8 @@
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 #include "core/clock.h"
+#include "core/crowd.h"
+#include "core/lock.h"
 #include "core/tuning.h"
 
 #define OWNER_NONE    0u
@@ -15,6 +17,12 @@
 
 /* So many blocks of a chain are looked at to tell whether they lie together. */
 enum { LOOKS_AT = 4 };
+
+/* So many chains of others' blocks a crowded shard sends off one by one. */
+enum { LONE_PUSHES_MOST = 64 };
+
+/* Shards that crowded ones share. Two threads meet at one only if their ids differ by a multiple of it. */
+enum { COMMONS = 16 };
 
 /* A large block is moved by the kernel rather than copied from here on. Below, copying is cheaper: the pages
  * that it leaves behind are used again, while those that a move takes away have to come back one fault each. */
@@ -44,7 +52,8 @@ static void see_window(struct hak_shard *shard)
     shard->granules = window_granules();
 }
 
-bool backend_thread_init(struct hak_shard *shard)
+/* Gives a shard an id, under which others find it. false: out of memory. */
+static bool shard_enter(struct hak_shard *shard)
 {
     bool done = false;
 
@@ -82,6 +91,48 @@ static bool in_window(const void *pointer)
 static bool in_superslab(const void *pointer)
 {
     return in_window(pointer) && window_committed(granule_of(pointer));
+}
+
+/* Lists are mapped so many bytes at a time, and never unmapped, as heaps. */
+static const size_t LISTS_BYTES = (size_t)64 << 10;
+
+static const struct superslab_lists no_lists;
+
+static char *lists_arena; /* under the lock of run.c */
+static size_t lists_left;
+static size_t lists_mapped;
+
+static bool owns(const struct hak_shard *shard)
+{
+    return shard->lists != &no_lists;
+}
+
+/* Sees to it that a shard can own slabs. false: out of memory. */
+static bool begin_to_own(struct hak_shard *shard)
+{
+    if (owns(shard))
+        return true;
+    run_lock();
+    if (lists_left < sizeof(*shard->lists)) {
+        lists_arena = os_map(LISTS_BYTES);
+        lists_left = lists_arena ? LISTS_BYTES : 0;
+        lists_mapped += lists_left;
+    }
+    if (lists_arena) {
+        shard->lists = (struct superslab_lists *)(void *)lists_arena;
+        lists_arena += sizeof(*shard->lists);
+        lists_left -= sizeof(*shard->lists);
+    }
+    run_unlock();
+    return owns(shard);
+}
+
+bool backend_thread_init(struct hak_shard *shard)
+{
+    if (shard->lists == NULL) /* else what a try had that found no memory for the rest */
+        shard->lists = (struct superslab_lists *)(uintptr_t)&no_lists;
+    shard->crowded = hak_is_crowded();
+    return (shard->crowded || begin_to_own(shard)) && shard_enter(shard);
 }
 
 /* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
@@ -140,7 +191,7 @@ static bool has_linked(const struct slab *slab)
 
 static void list_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
 
     slab->next = *first;
     slab->previous = *first ? (*first)->previous : slab;
@@ -152,7 +203,7 @@ static void list_first(struct hak_shard *shard, hak_class cls, struct slab *slab
 
 static void list_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
     struct slab *last = *first ? (*first)->previous : NULL;
 
     slab->next = NULL;
@@ -165,7 +216,7 @@ static void list_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
 
 static void unlist(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
 
     if (shard->round_slab == slab)
         shard->round_slab = slab->next;
@@ -234,7 +285,7 @@ static void sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 
 static struct hak_chain kept_pop(struct hak_shard *shard, hak_class cls, size_t max)
 {
-    struct hak_chain_stack *kept = &shard->classes[hak_class_index(cls)].kept;
+    struct hak_chain_stack *kept = &shard->lists->classes[hak_class_index(cls)].kept;
     struct hak_chain chain = hak_chain_pop(kept);
 
     if (chain.count == 0)
@@ -262,7 +313,7 @@ static bool kept_evict(struct hak_shard *shard, hak_class wanting)
     hak_class cls = hak_class_at(shard->victim);
 
     shard->victim = (shard->victim + 1) % HAK_CLASSES;
-    if (cls == wanting || shard->classes[hak_class_index(cls)].kept.top == 0)
+    if (cls == wanting || shard->lists->classes[hak_class_index(cls)].kept.top == 0)
         return false;
     sort(shard, cls, kept_pop(shard, cls, HAK_PACKED_MAX));
     return true;
@@ -272,19 +323,19 @@ static bool kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain c
 {
     size_t bytes = chain.count * hak_class_size(cls);
 
-    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX)
+    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX || !owns(shard))
         return false;
     while (shard->kept_bytes + bytes > KEPT_BYTES_MAX)
         if (!kept_evict(shard, cls))
             return false;
-    hak_chain_push(&shard->classes[hak_class_index(cls)].kept, chain);
+    hak_chain_push(&shard->lists->classes[hak_class_index(cls)].kept, chain);
     shard->kept_bytes += bytes;
     return true;
 }
 
 static void kept_sort(struct hak_shard *shard, unsigned index)
 {
-    while (shard->classes[index].kept.top)
+    while (shard->lists->classes[index].kept.top)
         sort(shard, hak_class_at(index), kept_pop(shard, hak_class_at(index), HAK_PACKED_MAX));
 }
 
@@ -390,23 +441,37 @@ static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_bl
 
 static void outgoing_send(struct superslab_outgoing *batch)
 {
-    if (batch->slab)
-        remote_push(batch->slab, batch->chain, batch->tail);
+    if (batch->slab == NULL)
+        return;
+    remote_push(batch->slab, batch->chain, batch->tail);
     batch->slab = NULL;
 }
 
 static void outgoing_send_all(struct hak_shard *shard)
 {
     for (int i = 0; i < OUTGOING_SLOTS; i++)
-        outgoing_send(&shard->outgoing[i]);
+        outgoing_send(&shard->lists->outgoing[i]);
+}
+
+/* Whether a shard that has no room for batches had better do without: it has freed few of others' blocks so far, or
+ * there is no memory. */
+static bool is_pushing_alone(struct hak_shard *shard)
+{
+    if (owns(shard))
+        return false;
+    return shard->lone_pushes++ < LONE_PUSHES_MOST || !begin_to_own(shard);
 }
 
 /* Adds a chain of another's blocks, all of one slab, to the batch for that slab. */
 static void outgoing_add(struct hak_shard *shard, struct slab *slab, struct hak_chain chain,
                          struct hak_block *last)
 {
+    if (is_pushing_alone(shard)) {
+        remote_push(slab, chain, last);
+        return;
+    }
     struct superslab_outgoing *batch =
-        &shard->outgoing[(size_t)(slab - window.slabs) % OUTGOING_SLOTS];
+        &shard->lists->outgoing[(size_t)(slab - window.slabs) % OUTGOING_SLOTS];
 
     if (batch->slab != slab) {
         outgoing_send(batch);
@@ -519,7 +584,8 @@ static bool adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_c
     struct slab *next;
 
     backend_thread_exit(claimed);
-    for (struct slab *slab = claimed->classes[hak_class_index(cls)].open; slab; slab = next) {
+    for (struct slab *slab = claimed->lists->classes[hak_class_index(cls)].open; slab;
+         slab = next) {
         next = slab->next;
         uint64_t word = 0;
         if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))
@@ -574,7 +640,7 @@ static struct hak_chain take(struct hak_shard *shard, hak_class cls, size_t max)
     struct hak_chain taken = {NULL, 0};
     struct slab *slab;
 
-    while ((slab = shard->classes[hak_class_index(cls)].open) != NULL && taken.count < max) {
+    while ((slab = shard->lists->classes[hak_class_index(cls)].open) != NULL && taken.count < max) {
         struct hak_chain chain;
         struct hak_block *last = NULL;
         bool is_last = true; /* of what this refill takes */
@@ -603,11 +669,74 @@ static struct hak_chain take(struct hak_shard *shard, hak_class cls, size_t max)
     return taken;
 }
 
+/* A common shard: its owner is whoever holds its lock. */
+struct common {
+    struct hak_shard shard; /* without an id before its first use */
+    struct superslab_lists lists;
+};
+
+static struct common commons[COMMONS];
+static bool commons_used; /* atomic; one of them */
+
+static struct {
+    _Alignas(HAK_CACHE_LINE) struct hak_lock lock;
+} common_locks[COMMONS] = {[0 ... COMMONS - 1] = {.lock = {.rank = HAK_RANK_SLABS}}};
+
+/* Locks the common shard of a crowded one, or the next that nobody has. */
+static unsigned common_lock(const struct hak_shard *shard)
+{
+    unsigned mine = (shard->tag >> TAG_OWNER_SHIFT) % COMMONS;
+
+    for (unsigned i = 0; i < COMMONS; i++)
+        if (hak_lock_try(&common_locks[(mine + i) % COMMONS].lock))
+            return (mine + i) % COMMONS;
+    hak_lock(&common_locks[mine].lock);
+    return mine;
+}
+
+/* pre: its lock is held. false: out of memory */
+static bool common_begin(struct common *common)
+{
+    if (common->shard.tag != 0)
+        return true;
+    common->shard.lists = &common->lists;
+    atomic_store_relaxed(&commons_used, true);
+    return shard_enter(&common->shard);
+}
+
+/* Blocks for a crowded shard, from a common one. None: the shard has used the class and takes from slabs of its own,
+ * or there is no memory. */
+static struct hak_chain take_common(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    uint8_t *refills = &shard->refills[hak_class_index(cls)];
+    size_t batch = shard->crowded ? hak_crowd_batch(*refills, hak_class_size(cls)) : 0;
+    struct hak_chain chain = {NULL, 0};
+
+    if (batch == 0)
+        return chain;
+    ++*refills;
+    max = batch < max ? batch : max;
+    unsigned at = common_lock(shard);
+    struct hak_shard *common = &commons[at].shard;
+    if (common_begin(&commons[at])) {
+        common->ticked_at = hak_clock_ms();
+        atomic_store_relaxed(&common->seen_at, common->ticked_at);
+        collect(common);
+        chain = take(common, cls, max);
+        if (chain.count == 0 && slab_new(common, cls))
+            chain = take(common, cls, max);
+    }
+    hak_unlock(&common_locks[at].lock);
+    return chain;
+}
+
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = kept_pop(shard, cls, max);
 
-    if (chain.count > 0)
+    if (chain.count == 0)
+        chain = take_common(shard, cls, max);
+    if (chain.count > 0 || !begin_to_own(shard))
         return chain;
     collect(shard);
     chain = take(shard, cls, max);
@@ -648,7 +777,7 @@ static size_t kept_spread(struct hak_shard *shard, hak_class cls, void **out, si
     if (chain.count > count) {
         checked_slab(rest, cls);
         chain = (struct hak_chain){rest, chain.count - count};
-        hak_chain_push(&shard->classes[hak_class_index(cls)].kept, chain);
+        hak_chain_push(&shard->lists->classes[hak_class_index(cls)].kept, chain);
         shard->kept_bytes += chain.count * hak_class_size(cls);
     }
     return count;
@@ -657,7 +786,7 @@ static size_t kept_spread(struct hak_shard *shard, hak_class cls, void **out, si
 /* Blocks never cut into out[0 .. max-1], if the slab in use has no others; returns how many. */
 static size_t cut_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
 {
-    struct slab *slab = shard->classes[hak_class_index(cls)].open;
+    struct slab *slab = shard->lists->classes[hak_class_index(cls)].open;
 
     if (slab == NULL || has_linked(slab) || slab->blank_pages > 0)
         return 0;
@@ -955,9 +1084,9 @@ size_t backend_kept(const struct hak_shard *shard)
     size_t bytes = shard->kept_bytes;
 
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
-        const struct slab *slab = atomic_load_relaxed(&shard->outgoing[i].slab);
+        const struct slab *slab = atomic_load_relaxed(&shard->lists->outgoing[i].slab);
         if (slab)
-            bytes += shard->outgoing[i].chain.count * slab->block_size;
+            bytes += shard->lists->outgoing[i].chain.count * slab->block_size;
     }
     return bytes;
 }
@@ -978,17 +1107,22 @@ void backend_thread_exit(struct hak_shard *shard)
 
 void backend_fork_prepare(void)
 {
+    hak_lock(&common_locks[0].lock);
+    for (unsigned i = 1; i < COMMONS; i++)
+        hak_lock_nested(&common_locks[i].lock);
     run_lock();
 }
 
 void backend_fork_parent(void)
 {
     run_unlock();
+    for (unsigned i = COMMONS; i-- > 0;)
+        hak_unlock(&common_locks[i].lock);
 }
 
 void backend_fork_child(void)
 {
-    run_unlock();
+    backend_fork_parent();
 }
 
 /* Memory that has not been used for so long, in milliseconds, is purged by the next round; and rounds
@@ -1010,7 +1144,7 @@ static void round_class(struct hak_shard *shard, unsigned index)
     shard->round_class = index;
     if (index < HAK_CLASSES) {
         kept_sort(shard, index);
-        shard->round_slab = shard->classes[index].open;
+        shard->round_slab = shard->lists->classes[index].open;
     }
 }
 
@@ -1078,6 +1212,22 @@ static void look_after_ended(struct hak_shard *shard, uint32_t now)
     hak_heap_release(claimed);
 }
 
+/* One step of a common shard's round, unless somebody is at it. Returns whether there is more to do. */
+static bool look_after_common(unsigned at, uint32_t now)
+{
+    struct hak_shard *common = &commons[at].shard;
+    bool more = false;
+
+    if (!atomic_load_relaxed(&commons_used) || !hak_lock_try(&common_locks[at].lock))
+        return false;
+    if (common->tag != 0) {
+        atomic_store_relaxed(&common->seen_at, now);
+        more = round_go_on(common, now);
+    }
+    hak_unlock(&common_locks[at].lock);
+    return more;
+}
+
 /* No sign of life: whether the owner sleeps is still to be seen. */
 bool backend_upkeep(struct hak_shard *shard)
 {
@@ -1085,6 +1235,8 @@ bool backend_upkeep(struct hak_shard *shard)
     bool more = run_dirty() && run_purge_due(now);
 
     dense_tick(now);
+    for (unsigned i = 0; i < COMMONS; i++)
+        more = look_after_common(i, now) || more;
     return round_go_on(shard, now) || more;
 }
 
@@ -1108,6 +1260,8 @@ void backend_tick(struct hak_shard *shard)
     if (shard->claims != UINT_MAX)
         look_after_ended(shard, now);
     look_after_sleepers(shard);
+    if (look_after_common(shard->common++ % COMMONS, now))
+        shard->behind = true;
     hak_assert_expensive(backend_valid(shard));
 }
 
@@ -1133,6 +1287,12 @@ bool backend_trim(struct hak_shard *shard)
             break;
         purged = purge_shard(claimed) || purged;
         hak_heap_release(claimed);
+    }
+    for (unsigned i = 0; i < COMMONS; i++) {
+        hak_lock(&common_locks[i].lock);
+        if (commons[i].shard.tag != 0)
+            purged = purge_shard(&commons[i].shard) || purged;
+        hak_unlock(&common_locks[i].lock);
     }
     return run_purge_all() || purged;
 }
@@ -1246,7 +1406,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
                        void *context)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        hak_packed_chain packed = shard->classes[i].kept.top;
+        hak_packed_chain packed = shard->lists->classes[i].kept.top;
         for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
             struct hak_chain chain = hak_chain_unpack(packed);
             if (backend_is_block(chain.head) == HAK_CLASS_NONE)
@@ -1257,8 +1417,8 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
         }
     }
     for (int i = 0; i < OUTGOING_SLOTS; i++)
-        if (shard->outgoing[i].slab)
-            walk_chain(shard->outgoing[i].chain, visit, context);
+        if (shard->lists->outgoing[i].slab)
+            walk_chain(shard->lists->outgoing[i].chain, visit, context);
 }
 
 bool backend_has(const void *address)
@@ -1268,7 +1428,8 @@ bool backend_has(const void *address)
 
 size_t backend_metadata(void)
 {
-    return window_metadata() + (owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *);
+    return window_metadata() + (owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *) +
+           lists_mapped;
 }
 
 /* The invariants of slab.h, but those that need other threads to stand still. */
@@ -1298,7 +1459,7 @@ bool backend_valid(const struct hak_shard *shard)
     size_t kept = 0;
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        const struct slab *first = shard->classes[i].open;
+        const struct slab *first = shard->lists->classes[i].open;
         const struct slab *previous = first ? first->previous : NULL;
         for (const struct slab *slab = first; slab; slab = slab->next) {
             if (slab->previous != previous || !slab_valid(shard, slab, hak_class_at(i)))
@@ -1309,14 +1470,14 @@ bool backend_valid(const struct hak_shard *shard)
         }
         if (first && first->previous != previous)
             return false;
-        for (hak_packed_chain packed = shard->classes[i].kept.top; packed;) {
+        for (hak_packed_chain packed = shard->lists->classes[i].kept.top; packed;) {
             struct hak_chain chain = hak_chain_unpack(packed);
             packed = ((struct hak_chain_head *)chain.head)->below;
             kept += chain.count * hak_class_sizes[i];
         }
     }
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
-        const struct superslab_outgoing *batch = &shard->outgoing[i];
+        const struct superslab_outgoing *batch = &shard->lists->outgoing[i];
         if (batch->slab && batch->chain.count > 1 &&
             batch->chain.count * batch->slab->block_size > OUTGOING_BYTES)
             return false;

@@ -10,6 +10,9 @@
  *   window  ┌── superslab, 2 MiB ──┬── superslab ──┬─ …     one tag for each granule of 64 KiB says
  *           │ slab │ slab │ large  │ slab │ free   │        owner and class (window.h)
  *
+ * A shard that begins crowded (core/crowd.h) gets its first blocks of each class from a *common* shard: one of a few
+ * whose owner is whoever holds its lock. Such blocks are another's to it, and go back as those do.
+ *
  * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
  * the protocol for the rest). Granules come from and go to the runs that all shards share (run.h).
  *
@@ -18,7 +21,8 @@
  * invariant: bytes in outgoing[i] < OUTGOING_BYTES or one block
  *
  * best case:  everything small; blocks that are freed by the thread that allocated them
- * worst case: many sizes of which few blocks each are live: a slab for every class and thread
+ * worst case: many sizes of which few blocks each are live, in the first CONFIG_CROWD_THREADS threads: a slab for
+ *             every class and thread
  */
 #ifndef HAK_BACKENDS_SUPERSLAB_H
 #define HAK_BACKENDS_SUPERSLAB_H
@@ -49,6 +53,13 @@ struct superslab_outgoing {
     struct hak_chain chain;
 };
 
+/* What a shard needs to own slabs, and to send others' blocks off in batches. A crowded shard (crowd.h) has none of it
+ * before it owns its first slab, but empty lists that are read-only and everybody's. */
+struct superslab_lists {
+    struct superslab_class classes[HAK_CLASSES];
+    struct superslab_outgoing outgoing[OUTGOING_SLOTS];
+};
+
 struct hak_shard {
     /* read by every free; constant once the heap exists, but for granules */
     uintptr_t base;       /* of the window */
@@ -68,8 +79,11 @@ struct hak_shard {
     struct slab *round_slab; /* the next one */
     unsigned claims;         /* heaps of ended threads that this round has looked after */
     uint32_t sleeper; /* the owner id that was last looked at for a sleeping thread's slabs */
-    struct superslab_class classes[HAK_CLASSES];
-    struct superslab_outgoing outgoing[OUTGOING_SLOTS];
+    struct superslab_lists *lists;
+    bool crowded;                 /* it began so */
+    uint8_t refills[HAK_CLASSES]; /* of a crowded one, those from a common shard */
+    unsigned lone_pushes;         /* others' blocks that went off one by one */
+    unsigned common;              /* which of the common shards it looks after next */
 
     /* shared with those who free this shard's blocks */
     _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */

@@ -172,7 +172,7 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
     backend_thread_exit(shard);
     for (uint32_t i = 0; i < granules; i++)
         cr_assert_eq(window.tags[granule + i], TAG_NONE);
-    cr_assert_null(shard->classes[hak_class_index(cls)].open);
+    cr_assert_null(shard->lists->classes[hak_class_index(cls)].open);
     cr_assert(run_valid());
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/frontend.h"
+#include "core/lock.h"
+#include "core/os.h"
 
 #include <string.h>
 
@@ -7,89 +9,157 @@
  * few. The first miss doubles it. */
 static const uint32_t START_SLOTS = 8;
 
-static const uint32_t SLOT = sizeof(void *);
+enum { SLOT = sizeof(void *) };
 
-static uint32_t held(const struct hotmag_array *array)
+static struct hotmag_bound *bound_of(struct hak_cache *cache, hak_class cls)
 {
-    return array->limit - (array->end - array->last) / SLOT;
+    return &cache->bound[hak_class_index(cls)];
+}
+
+static uint32_t held(const struct hak_cache *cache, hak_class cls)
+{
+    const struct hotmag_array *array = &cache->array[hak_class_index(cls)];
+
+    return cache->bound[hak_class_index(cls)].limit - (uint32_t)((array->end - array->last) / SLOT);
+}
+
+/* The offset of the slot below the lowest that may hold a block. */
+static uintptr_t bottom_of(const struct hak_cache *cache, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    return cache->array[index].end - cache->bound[index].limit * (uintptr_t)SLOT;
 }
 
 /* The slots of an array from the lowest up. */
-static void **slots_of(const struct hak_cache *cache, const struct hotmag_array *array)
+static void **slots_of(const struct hak_cache *cache, hak_class cls)
 {
-    return hotmag_slot_at(cache, array->end - array->limit * SLOT) + 1;
+    return hotmag_slot_at(cache, bottom_of(cache, cls)) + 1;
 }
 
 /* Says that the lowest `count` slots of an array are full. */
-static void set_held(struct hotmag_array *array, uint32_t count)
+static void set_held(struct hak_cache *cache, hak_class cls, uint32_t count)
 {
-    array->last = array->end - (array->limit - count) * SLOT;
+    hotmag_array_of(cache, cls)->last = bottom_of(cache, cls) + count * (uintptr_t)SLOT;
 }
 
 /* How many blocks move at once. pre: limit > 0 */
-static uint32_t batch(const struct hotmag_array *array)
+static uint32_t batch(const struct hotmag_bound *bound)
 {
-    uint32_t half = (array->limit + 1) / 2;
+    uint32_t half = (bound->limit + 1u) / 2;
 
     return half < CONFIG_REFILL_BATCH ? half : CONFIG_REFILL_BATCH;
 }
 
-static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
-                      void *const *blocks, uint32_t count)
+/* ── rows ────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Rows are cut from pieces of so many bytes. */
+enum { ROWS_BYTES = 64 << 10, ROW_BYTES = (CONFIG_HOTMAG_SLOTS + 1) * SLOT };
+
+static struct {
+    struct hak_lock lock;
+    char *rest; /* of the last piece */
+    size_t left;
+} rows = {.lock = {.rank = HAK_RANK_STORE}};
+
+/* A row, zeroed. NULL: out of memory. */
+static void *row_new(void)
 {
-    hak_traffic_out(&cache->bins.traffic[hak_class_index(cls)], count);
-    backend_return_array(shard, cls, blocks, count);
+    void *row = NULL;
+
+    hak_lock(&rows.lock);
+    if (rows.left < ROW_BYTES) {
+        rows.rest = os_map(ROWS_BYTES);
+        rows.left = rows.rest ? ROWS_BYTES : 0;
+    }
+    if (rows.rest) {
+        row = rows.rest;
+        rows.rest += ROW_BYTES;
+        rows.left -= ROW_BYTES;
+    }
+    hak_unlock(&rows.lock);
+    return row;
+}
+
+static uint32_t start_limit(const struct hotmag_bound *bound)
+{
+    return enabled(CONFIG_CACHE_ADAPTIVE) && bound->most > START_SLOTS ? START_SLOTS : bound->most;
+}
+
+/* The first use of a class that may hold something. Without memory for a row it goes on holding nothing. */
+static hak_cold void begin(struct hak_cache *cache, hak_class cls)
+{
+    struct hotmag_array *array = hotmag_array_of(cache, cls);
+    struct hotmag_bound *bound = bound_of(cache, cls);
+    void *row = row_new();
+
+    if (row == NULL)
+        return;
+    bound->limit = (uint16_t)start_limit(bound);
+    array->last = (uintptr_t)row - (uintptr_t)&cache->none;
+    array->end = array->last + bound->limit * (uintptr_t)SLOT;
 }
 
 /* A class that has missed or overflowed may hold twice as much. pre: limit < most */
-static hak_cold void grow(struct hotmag_array *array)
+static hak_cold void grow(struct hak_cache *cache, hak_class cls)
 {
-    uint32_t limit = 2 * array->limit < array->most ? 2 * array->limit : array->most;
+    struct hotmag_bound *bound = bound_of(cache, cls);
+    uint32_t limit = 2u * bound->limit < bound->most ? 2u * bound->limit : bound->most;
 
-    array->end += (limit - array->limit) * SLOT;
-    array->limit = limit;
+    if (bound->limit == 0) {
+        begin(cache, cls);
+        return;
+    }
+    hotmag_array_of(cache, cls)->end += (limit - bound->limit) * (uintptr_t)SLOT;
+    bound->limit = (uint16_t)limit;
+}
+
+/* ── refill and flush ────────────────────────────────────────────────────────────────────────── */
+
+static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                      void *const *blocks, uint32_t count)
+{
+    hak_traffic_out(&cache->bins.traffic[hak_class_index(cls)], cls, count);
+    backend_return_array(shard, cls, blocks, count);
 }
 
 static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
-    struct hotmag_array *array = hotmag_array_of(cache, cls);
+    struct hotmag_bound *bound = bound_of(cache, cls);
     void *single = NULL;
     void **blocks = &single; /* of a class that may hold nothing */
     uint32_t wanted = 1;
 
-    if (array->limit < array->most)
-        grow(array);
-    if (array->limit > 0) {
-        blocks = slots_of(cache, array);
-        wanted = batch(array);
+    if (bound->limit < bound->most)
+        grow(cache, cls);
+    if (bound->limit > 0) {
+        blocks = slots_of(cache, cls);
+        wanted = batch(bound);
     }
     uint32_t count = (uint32_t)backend_refill_array(shard, cls, blocks, wanted);
     if (count == 0)
         return NULL;
-    hak_traffic_in(&cache->bins.traffic[hak_class_index(cls)], count);
-    if (array->limit > 0)
-        set_held(array, count - 1);
+    hak_traffic_in(&cache->bins.traffic[hak_class_index(cls)], cls, count);
+    if (bound->limit > 0)
+        set_held(cache, cls, count - 1);
     return blocks[count - 1];
 }
 
 static void flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
 {
-    struct hotmag_array *array = hotmag_array_of(cache, cls);
+    struct hotmag_bound *bound = bound_of(cache, cls);
 
-    if (array->limit == 0) {
-        give_back(cache, shard, cls, &block, 1);
-        return;
-    }
-    if (array->limit < array->most) {
-        grow(array);
-    } else {
-        void **blocks = slots_of(cache, array);
-        uint32_t older = batch(array);
+    if (bound->limit < bound->most) {
+        grow(cache, cls);
+    } else if (bound->limit > 0) {
+        void **blocks = slots_of(cache, cls);
+        uint32_t older = batch(bound);
         give_back(cache, shard, cls, blocks, older);
-        memmove(blocks, blocks + older, (array->limit - older) * sizeof(*blocks));
-        set_held(array, array->limit - older);
+        memmove(blocks, blocks + older, (bound->limit - older) * sizeof(*blocks));
+        set_held(cache, cls, bound->limit - older);
     }
-    frontend_free(cache, cls, block);
+    if (!frontend_free(cache, cls, block)) /* the class may hold nothing */
+        give_back(cache, shard, cls, &block, 1);
 }
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
@@ -112,7 +182,7 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
     if (cache == NULL)
         return 0;
     if (hotmag_is_hot(cls))
-        return held(&cache->array[hak_class_index(cls)]);
+        return held(cache, cls);
     return hak_bins_held(&cache->bins, cls);
 }
 
@@ -122,11 +192,9 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
     if (cache == NULL)
         return;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        if (!hotmag_is_hot(hak_class_at(i)))
-            continue;
-        const struct hotmag_array *array = &cache->array[i];
-        uint32_t count = held(array);
-        for (uint32_t n = 0; n < count && visit(slots_of(cache, array)[n], context); n++)
+        hak_class cls = hak_class_at(i);
+        uint32_t count = hotmag_is_hot(cls) ? held(cache, cls) : 0;
+        for (uint32_t n = 0; n < count && visit(slots_of(cache, cls)[n], context); n++)
             ;
     }
     hak_bins_walk(&cache->bins, visit, context);
@@ -137,11 +205,11 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
     return &cache->bins.traffic[hak_class_index(cls)];
 }
 
-/* Makes all arrays empty, with what they may hold at first; returns the bytes that they may ever hold.
+/* Says what each array may ever hold; returns how many bytes that are.
  * That is half of the budget at most, or all of it when there is no other class. Each class in turn, the
  * smallest first, has an equal share of what is left, so that what the small ones do not need goes
  * to the larger. */
-static size_t init_arrays(struct hak_cache *cache)
+static size_t init_bounds(struct hak_cache *cache)
 {
     size_t bytes = HOTMAG_COUNT < HAK_CLASSES ? HOTMAG_BYTES_MAX / 2 : HOTMAG_BYTES_MAX;
     size_t left = bytes;
@@ -150,15 +218,10 @@ static size_t init_arrays(struct hak_cache *cache)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         if (!hotmag_is_hot(hak_class_at(i)))
             continue;
-        struct hotmag_array *array = &cache->array[i];
         size_t share = left / (HOTMAG_COUNT - place) / hak_class_sizes[i];
-        array->most = share < CONFIG_HOTMAG_SLOTS ? (uint32_t)share : CONFIG_HOTMAG_SLOTS;
-        array->limit = array->most;
-        if (enabled(CONFIG_CACHE_ADAPTIVE) && array->most > START_SLOTS)
-            array->limit = START_SLOTS;
-        array->last = place * (uint32_t)sizeof(cache->slot[0]);
-        array->end = array->last + array->limit * SLOT;
-        left -= array->most * hak_class_sizes[i];
+        size_t most = share < CONFIG_HOTMAG_SLOTS ? share : CONFIG_HOTMAG_SLOTS;
+        cache->bound[i].most = (uint16_t)most;
+        left -= most * hak_class_sizes[i];
         place++;
     }
     return bytes - left;
@@ -166,17 +229,16 @@ static size_t init_arrays(struct hak_cache *cache)
 
 void frontend_thread_init(struct hak_cache *cache)
 {
-    hak_bins_init(&cache->bins, HOTMAG_BYTES_MAX - init_arrays(cache));
+    hak_bins_init(&cache->bins, HOTMAG_BYTES_MAX - init_bounds(cache));
 }
 
 static void empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
-    struct hotmag_array *array = hotmag_array_of(cache, cls);
-    uint32_t count = held(array);
+    uint32_t count = held(cache, cls);
 
     if (count > 0)
-        give_back(cache, shard, cls, slots_of(cache, array), count);
-    set_held(array, 0);
+        give_back(cache, shard, cls, slots_of(cache, cls), count);
+    set_held(cache, cls, 0);
 }
 
 static void empty(struct hak_cache *cache, struct hak_shard *shard)
@@ -208,7 +270,15 @@ void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_forget(struct hak_cache *cache)
 {
-    init_arrays(cache);
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        if (!hotmag_is_hot(cls) || cache->bound[i].limit == 0)
+            continue;
+        uintptr_t bottom = bottom_of(cache, cls); /* of the row, which stays */
+        cache->bound[i].limit = (uint16_t)start_limit(&cache->bound[i]);
+        cache->array[i].end = bottom + cache->bound[i].limit * (uintptr_t)SLOT;
+        cache->array[i].last = bottom;
+    }
     hak_bins_forget(&cache->bins);
 }
 
@@ -234,25 +304,34 @@ void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_fork_prepare(void)
 {
+    hak_lock(&rows.lock);
 }
+
 void frontend_fork_parent(void)
 {
+    hak_unlock(&rows.lock);
 }
+
 void frontend_fork_child(void)
 {
+    hak_unlock(&rows.lock);
 }
 
-static bool array_valid(const struct hak_cache *cache, const struct hotmag_array *array,
-                        unsigned place)
+static bool array_valid(const struct hak_cache *cache, hak_class cls)
 {
-    uint32_t bottom = place * (uint32_t)sizeof(cache->slot[0]);
+    const struct hotmag_array *array = &cache->array[hak_class_index(cls)];
+    const struct hotmag_bound *bound = &cache->bound[hak_class_index(cls)];
+    uintptr_t bottom = bottom_of(cache, cls);
 
-    if (array->end != bottom + array->limit * SLOT || array->limit > array->most ||
-        array->most > CONFIG_HOTMAG_SLOTS || array->last < bottom || array->last > array->end ||
-        array->last % SLOT != 0 || *hotmag_slot_at(cache, bottom) != NULL)
+    /* An offset may be a negative number, as it were: only differences are compared. */
+    if (bound->limit > bound->most || bound->most > CONFIG_HOTMAG_SLOTS ||
+        array->last - bottom > array->end - bottom || array->last % SLOT != 0 ||
+        *hotmag_slot_at(cache, bottom) != NULL)
         return false;
-    for (uint32_t offset = bottom + SLOT; offset <= array->last; offset += SLOT)
-        if (*hotmag_slot_at(cache, offset) == NULL)
+    if (bound->limit == 0)
+        return array->last == 0 && array->end == 0;
+    for (uintptr_t offset = bottom; offset != array->last; offset += SLOT)
+        if (*hotmag_slot_at(cache, offset + SLOT) == NULL)
             return false;
     return true;
 }
@@ -260,15 +339,14 @@ static bool array_valid(const struct hak_cache *cache, const struct hotmag_array
 bool frontend_valid(const struct hak_cache *cache)
 {
     size_t bytes = cache->bins.budget;
-    unsigned place = 0;
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         if (!hotmag_is_hot(hak_class_at(i)))
             continue;
-        if (!array_valid(cache, &cache->array[i], place++) ||
+        if (!array_valid(cache, hak_class_at(i)) ||
             hak_bins_held(&cache->bins, hak_class_at(i)) != 0)
             return false;
-        bytes += cache->array[i].most * (size_t)hak_class_sizes[i];
+        bytes += cache->bound[i].most * (size_t)hak_class_sizes[i];
     }
     return bytes == HOTMAG_BYTES_MAX && hak_bins_valid(&cache->bins);
 }

@@ -2,7 +2,7 @@
 /* HotMag: an array of block pointers for each hot size class, bins for the others.
  *
  *   cache ─┬─ array[0]  last ──────────┐           end ──────┐
- *          │  slot[0]   NULL │ p │ p │ p │   │   │   …   │   │
+ *          │  row       NULL │ p │ p │ p │   │   │   …   │   │
  *          ├─ array[1]  …
  *          └─ bins      lists of the other classes (core/bins.h)
  *
@@ -11,18 +11,19 @@
  * a block which has left the processor's cache. When an array is full its older half, the lower one,
  * goes to the back end and the other half moves down; when it is empty half of it is filled.
  *
- * `last` and `end` are offsets from slot[0][0], in bytes. The slot below the lowest of each array is
- * always NULL: malloc finds it when the array is empty. In the empty heap, which is zero-filled, all
- * offsets are 0 and so point at the NULL of the first array.
+ * A class gets its row of slots when it is first used: a thread that barely allocates has none. Rows are mapped beside
+ * the heaps, and never given back, as heaps are not. `last` and `end` are offsets of slots, in bytes, from the cache's
+ * word `none`, modulo 2^64. The lowest slot of each row is always NULL: malloc finds it when the array is empty. Without
+ * a row, as in the empty heap, which is zero-filled, both offsets are 0, and malloc finds `none`, which is NULL.
  *
  * With CONFIG_CACHE_ADAPTIVE the limit of an array starts low and doubles when it misses or overflows.
- * Without, it is `most` from the start: the configured slots, or fewer where they would hold more bytes
+ * Without, it is `most` from the first use: the configured slots, or fewer where they would hold more bytes
  * than the class's share of the budget.
  *
- * With n the place of a hot class among the hot ones, N the bytes of a row of slots, W those of a slot:
- * invariant: end == n * N + limit * W, and n * N <= last <= end
+ * With R the offset of the lowest slot of a class's row, W the bytes of a slot:
+ * invariant: end == R + limit * W, and R <= last <= end; without a row limit, last and end are 0
  * invariant: limit <= most <= CONFIG_HOTMAG_SLOTS
- * invariant: slot n * N is NULL, the slots above it up to `last` are not
+ * invariant: slot R is NULL, the slots above it up to `last` are not
  * invariant: sum over hot classes of most * size + the bins' budget == HOTMAG_BYTES_MAX
  * invariant: the invariants of the bins, of which those of hot classes are empty
  *
@@ -48,10 +49,14 @@ _Static_assert(HOTMAG_END <= HAK_CLASSES,
 
 /* All the owner's. Zero-filled, it is empty and has no room. */
 struct hotmag_array {
-    uint32_t last;  /* offset of the last block's slot */
-    uint32_t end;   /* what `last` is when the array is full */
-    uint32_t limit; /* blocks that it may hold now */
-    uint32_t most;  /* blocks that it may ever hold; constant */
+    uintptr_t last; /* offset of the last block's slot */
+    uintptr_t end;  /* what `last` is when the array is full */
+};
+
+/* Likewise. */
+struct hotmag_bound {
+    uint16_t limit; /* blocks that the array may hold now; 0: it has no row yet, or never will */
+    uint16_t most;  /* blocks that it may ever hold; constant */
 };
 
 _Static_assert(sizeof(struct hotmag_array) == HAK_CLASS_SCALE, "a scaled class is its offset");
@@ -59,9 +64,9 @@ _Static_assert(sizeof(struct hotmag_array) == HAK_CLASS_SCALE, "a scaled class i
 struct hak_cache {
     /* Indexed by class; those of classes that are not hot are not used. */
     _Alignas(HAK_CACHE_LINE) struct hotmag_array array[HOTMAG_END ? HOTMAG_END : 1];
-    /* Indexed by place among the hot classes. */
-    void *slot[HOTMAG_COUNT ? HOTMAG_COUNT : 1][CONFIG_HOTMAG_SLOTS + 1];
+    void *none;           /* always NULL */
     struct hak_bins bins; /* its traffic counts hot classes too */
+    struct hotmag_bound bound[HOTMAG_END ? HOTMAG_END : 1];
     /* Last blocks of the arrays at the last round of upkeep; only compared. */
     const void *seen[HOTMAG_END ? HOTMAG_END : 1];
 };
@@ -85,9 +90,9 @@ static inline struct hotmag_array *hotmag_array_of(struct hak_cache *cache, hak_
     return hak_pin((struct hotmag_array *)(void *)((char *)cache->array + cls));
 }
 
-static inline void **hotmag_slot_at(const struct hak_cache *cache, uint32_t offset)
+static inline void **hotmag_slot_at(const struct hak_cache *cache, uintptr_t offset)
 {
-    return (void **)(uintptr_t)((const char *)cache->slot + offset);
+    return (void **)((uintptr_t)&cache->none + offset);
 }
 
 /* Conditional branches of a hit: malloc has three (size, hot, empty), free four (window, tag, hot, room), one
@@ -102,7 +107,7 @@ static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
     void *block = *hotmag_slot_at(cache, array->last);
 
     if (likely(block != NULL))
-        hak_pin(array)->last -= (uint32_t)sizeof(void *);
+        hak_pin(array)->last -= sizeof(void *);
     return block;
 }
 
@@ -115,7 +120,7 @@ static inline bool frontend_free(struct hak_cache *cache, hak_class cls, void *b
     if (unlikely(array->last == array->end))
         return false;
     hotmag_slot_at(cache, array->last)[1] = block;
-    hak_pin(array)->last += (uint32_t)sizeof(void *);
+    hak_pin(array)->last += sizeof(void *);
     return true;
 }
 

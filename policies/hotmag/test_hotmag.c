@@ -65,7 +65,7 @@ static hak_class largest_hot_class(void)
 /* The most blocks that a hot class may hold. */
 static uint32_t most(hak_class cls)
 {
-    return cache.array[hak_class_index(cls)].most;
+    return cache.bound[hak_class_index(cls)].most;
 }
 
 /* Fills the array of a hot class to the brim, with blocks in the order in which they lie in it. */
@@ -406,6 +406,7 @@ Test(hotmag, valid_finds_each_broken_invariant)
 {
     hak_class cls = hot_class();
     struct hotmag_array *array = &cache.array[hak_class_index(cls)];
+    struct hotmag_bound *bound = &cache.bound[hak_class_index(cls)];
     struct hotmag_array before;
 
     while (frontend_held(&cache, cls) == 0)
@@ -415,15 +416,16 @@ Test(hotmag, valid_finds_each_broken_invariant)
     array->last = array->end + sizeof(void *);
     cr_assert(!frontend_valid(&cache));
     *array = before;
-    array->limit++;
+    bound->limit--;
     cr_assert(!frontend_valid(&cache));
-    *array = before;
-    array->most++;
+    bound->limit++;
+    bound->most++;
     cr_assert(!frontend_valid(&cache));
-    *array = before;
-    cache.slot[0][0] = &cache;
+    bound->most--;
+    void **bottom = hotmag_slot_at(&cache, array->end - bound->limit * sizeof(void *));
+    *bottom = &cache;
     cr_assert(!frontend_valid(&cache));
-    cache.slot[0][0] = NULL;
+    *bottom = NULL;
     void **last = hotmag_slot_at(&cache, array->last);
     void *block = *last;
     *last = NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/frontend.h"
 #include "core/clock.h"
+#include "core/crowd.h"
 
 /* Full magazines that one tick gives back to the slabs. */
 enum { REAP_FULL = 8 };
@@ -20,8 +21,28 @@ static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 {
     if (count == 0)
         return;
-    hak_traffic_out(&cache->traffic[hak_class_index(cls)], count);
+    hak_traffic_out(&cache->traffic[hak_class_index(cls)], cls, count);
     backend_return_array(shard, cls, rounds, count);
+}
+
+/* The magazine beside the loaded one: empty, or full. */
+struct previous {
+    struct magazine *magazine; /* NULL: none yet */
+    bool full;
+};
+
+static struct previous previous_of(const struct hak_cache *cache, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    return (struct previous){cache->previous[index], cache->state[index].previous_full};
+}
+
+static void set_previous(struct hak_cache *cache, hak_class cls, struct magazine *magazine,
+                         bool full)
+{
+    cache->previous[hak_class_index(cls)] = magazine;
+    cache->state[hak_class_index(cls)].previous_full = full;
 }
 
 /* ── what a class may have ───────────────────────────────────────────────────────────────────── */
@@ -34,11 +55,11 @@ static size_t room_of(const struct hak_cache *cache)
 
 static void set_limit(struct hak_cache *cache, hak_class cls, uint32_t limit)
 {
-    uint32_t *now = &cache->limit[hak_class_index(cls)];
+    uint16_t *now = &cache->limit[hak_class_index(cls)];
     size_t room = room_of(cache);
 
     cache->granted += 2 * ((size_t)limit - *now) * hak_class_size(cls);
-    *now = limit;
+    *now = (uint16_t)limit;
     depot_change_room(room_of(cache) - room);
 }
 
@@ -71,15 +92,15 @@ static void release(struct hak_cache *cache, struct hak_shard *shard, hak_class 
 static void release_class(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+    struct previous previous = previous_of(cache, cls);
 
     if (bin->loaded)
         release(cache, shard, cls, bin->loaded, bin->count);
-    if (previous->magazine)
-        release(cache, shard, cls, previous->magazine,
-                previous->full ? previous->magazine->capacity : 0);
+    if (previous.magazine)
+        release(cache, shard, cls, previous.magazine,
+                previous.full ? previous.magazine->capacity : 0);
     *bin = (struct magazine_bin){NULL, 0, 0};
-    *previous = (struct magazine_previous){NULL, false};
+    set_previous(cache, cls, NULL, false);
     set_limit(cache, cls, 0);
 }
 
@@ -135,7 +156,7 @@ static uint32_t batch(struct hak_cache *cache, struct hak_shard *shard, hak_clas
         count = backend_refill_array(shard, cls, out, most);
     }
     if (count > 0)
-        hak_traffic_in(&cache->traffic[hak_class_index(cls)], count);
+        hak_traffic_in(&cache->traffic[hak_class_index(cls)], cls, count);
     return (uint32_t)count;
 }
 
@@ -165,16 +186,27 @@ static hak_cold void *refill_single(struct hak_cache *cache, struct hak_shard *s
     return batch(cache, shard, cls, &block, 1) > 0 ? block : NULL;
 }
 
+/* Whether a crowded cache should do without magazines of the class. */
+static bool barely_uses(const struct hak_cache *cache, hak_class cls)
+{
+    return cache->crowded &&
+           hak_crowd_batch(cache->state[hak_class_index(cls)].singles, hak_class_size(cls)) > 0;
+}
+
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+    struct previous previous = previous_of(cache, cls);
     struct magazine *mine = bin->loaded;
 
-    if (previous->full) {
-        load(cache, shard, cls, previous->magazine, previous->magazine->capacity);
-        *previous = (struct magazine_previous){mine, false};
+    if (previous.full) {
+        load(cache, shard, cls, previous.magazine, previous.magazine->capacity);
+        set_previous(cache, cls, mine, false);
         return take_round(bin);
+    }
+    if (mine == NULL && barely_uses(cache, cls)) {
+        cache->state[hak_class_index(cls)].singles++;
+        return refill_single(cache, shard, cls);
     }
     struct magazine *full = depot_take_full(cache->home, cls, mine);
     if (full) {
@@ -193,7 +225,13 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 /* An empty magazine from elsewhere. NULL: there is none to be had. */
 static hak_cold struct magazine *another(struct hak_cache *cache, hak_class cls)
 {
-    return depot_rounds(cls) > 0 ? depot_take_empty(cache->home, cls) : NULL;
+    if (barely_uses(cache, cls)) {
+        cache->state[hak_class_index(cls)].singles++;
+        return NULL;
+    }
+    if (depot_rounds(cls) == 0)
+        return NULL;
+    return depot_take_empty(cache->home, cls);
 }
 
 /* The depot has not taken a full magazine: its blocks go to the back end. What is then empty may be
@@ -226,22 +264,22 @@ static hak_cold void flush_without(struct hak_cache *cache, struct hak_shard *sh
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct magazine_previous *previous = &cache->previous[hak_class_index(cls)];
+    struct previous previous = previous_of(cache, cls);
     struct magazine *mine = bin->loaded;
-    struct magazine *empty = previous->magazine;
+    struct magazine *empty = previous.magazine;
 
-    if (previous->full) {
+    if (previous.full) {
         struct magazine *full = empty;
         empty = depot_give_full(cache->home, cls, full);
         if (unlikely(empty == full))
             empty = emptied(cache, shard, cls, full);
     }
     if (unlikely(empty == NULL) && (empty = another(cache, cls)) == NULL) {
-        *previous = (struct magazine_previous){NULL, false};
+        set_previous(cache, cls, NULL, false);
         flush_without(cache, shard, cls, block);
         return;
     }
-    *previous = (struct magazine_previous){mine, mine != NULL};
+    set_previous(cache, cls, mine, mine != NULL);
     load(cache, shard, cls, empty, 0);
     load_round(bin, block);
 }
@@ -254,8 +292,8 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 
     if (cache == NULL)
         return depot_held(cls);
-    const struct magazine_previous *previous = &cache->previous[index];
-    const struct magazine *full = previous->full ? atomic_load_relaxed(&previous->magazine) : NULL;
+    const struct magazine *full =
+        cache->state[index].previous_full ? atomic_load_relaxed(&cache->previous[index]) : NULL;
     return cache->bin[index].count + (full ? full->capacity : 0);
 }
 
@@ -268,10 +306,9 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
     }
     /* Whoever owns the cache may be changing it, so that a count need not be that of the magazine. */
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        const struct magazine_previous *previous = &cache->previous[i];
         const struct magazine *loaded = atomic_load_relaxed(&cache->bin[i].loaded);
         const struct magazine *full =
-            previous->full ? atomic_load_relaxed(&previous->magazine) : NULL;
+            cache->state[i].previous_full ? atomic_load_relaxed(&cache->previous[i]) : NULL;
         uint32_t count = atomic_load_relaxed(&cache->bin[i].count);
         if (loaded == NULL)
             count = 0;
@@ -292,6 +329,7 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
 void frontend_thread_init(struct hak_cache *cache)
 {
     cache->home = depot_home();
+    cache->crowded = hak_is_crowded();
     cache->ticked_at = hak_clock_ms();
 }
 
@@ -307,19 +345,22 @@ void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
 void frontend_forget(struct hak_cache *cache)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        struct magazine *held[] = {cache->bin[i].loaded, cache->previous[i].magazine};
+        struct magazine *held[] = {cache->bin[i].loaded, cache->previous[i]};
         for (int n = 0; n < 2; n++)
             if (held[n])
                 depot_drop(held[n]);
         cache->bin[i] = (struct magazine_bin){NULL, 0, 0};
-        cache->previous[i] = (struct magazine_previous){NULL, false};
+        set_previous(cache, hak_class_at(i), NULL, false);
         set_limit(cache, hak_class_at(i), 0);
     }
 }
 
-static const void *top_of(const struct magazine_bin *bin)
+/* What a bin has on top, shortened. */
+static uint16_t top_of(const struct magazine_bin *bin)
 {
-    return bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
+    const void *top = bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
+
+    return (uint16_t)((uintptr_t)top / HAK_CLASS_UNIT);
 }
 
 /* Gives the blocks of classes that are not used to the slabs; not to the depot, where they would lie for as long
@@ -330,15 +371,15 @@ static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         struct magazine_bin *bin = magazine_bin_of(cache, cls);
-        struct magazine_previous *previous = &cache->previous[i];
+        struct previous previous = previous_of(cache, cls);
         if (top_of(bin) == cache->seen[i]) {
             if (bin->count > 0)
                 give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
             bin->count = 0;
-            if (previous->full)
-                give_back(cache, shard, cls, previous->magazine->rounds,
-                          previous->magazine->capacity);
-            previous->full = false;
+            if (previous.full)
+                give_back(cache, shard, cls, previous.magazine->rounds,
+                          previous.magazine->capacity);
+            set_previous(cache, cls, previous.magazine, false);
         }
         cache->seen[i] = top_of(bin);
     }
@@ -400,13 +441,13 @@ bool frontend_valid(const struct hak_cache *cache)
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine_bin *bin = &cache->bin[i];
-        const struct magazine_previous *previous = &cache->previous[i];
+        struct previous previous = previous_of(cache, hak_class_at(i));
         const struct magazine *mine = bin->loaded;
         uint32_t limit = cache->limit[i];
         if (bin->count > bin->capacity || bin->capacity != (mine ? mine->capacity : 0) ||
             bin->capacity > limit || limit > depot_rounds_most(hak_class_at(i)))
             return false;
-        if (previous->magazine ? previous->magazine->capacity > limit : previous->full)
+        if (previous.magazine ? previous.magazine->capacity > limit : previous.full)
             return false;
         granted += 2 * (size_t)limit * hak_class_sizes[i];
     }

@@ -13,7 +13,8 @@
  * magazine, never the block. A bin without a magazine has count and capacity 0, so that the tests for
  * "empty" and "full" are all that a hit needs. When the loaded magazine is empty (full) and the previous
  * one full (empty), they change places; when both are alike, one is exchanged at the depot. So a
- * program that goes up and down by less than a magazine never leaves the bins.
+ * program that goes up and down by less than a magazine never leaves the bins. A cache that begins crowded has no
+ * magazines of a class before it has shown that it uses it: its first blocks come and go one by one.
  *
  * invariant: count <= capacity == capacity of the loaded magazine, 0 without one
  * invariant: the previous magazine holds 0 or all of its capacity
@@ -39,25 +40,26 @@ struct magazine_bin {
 
 _Static_assert(sizeof(struct magazine_bin) == HAK_CLASS_SCALE, "a scaled class is a bin's offset");
 
-struct magazine_previous {
-    struct magazine *magazine; /* NULL: none yet */
-    bool full;
+struct magazine_state {
+    bool previous_full : 1;
+    uint8_t singles : 7; /* of a crowded cache, blocks that came or went without a magazine */
 };
 
 /* Zero-filled, it is the cache of the empty heap: no block, and no room. All of it is the owner's;
  * fork reads it when the owner is gone. */
 struct hak_cache {
     struct magazine_bin bin[HAK_CLASSES];
-    struct magazine_previous previous[HAK_CLASSES];
+    struct magazine *previous[HAK_CLASSES]; /* NULL: none yet */
+    struct magazine_state state[HAK_CLASSES];
+    bool crowded;                /* it began so (core/crowd.h) */
+    uint16_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
+    uint16_t seen[HAK_CLASSES];  /* tops at the last round of upkeep, shortened; only compared */
     struct hak_traffic traffic[HAK_CLASSES];
-    uint32_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
-    struct depot_shard *home;    /* constant */
-    size_t granted;              /* bytes that all magazines together may hold */
-    unsigned victim;             /* index of the class that gives way next */
+    struct depot_shard *home; /* constant */
+    size_t granted;           /* bytes that all magazines together may hold */
+    unsigned victim;          /* index of the class that gives way next */
     uint32_t ticked_at;
     uint32_t round_at; /* hak_clock_ms of the last round of upkeep */
-    /* What each class last had on top at that; only compared. */
-    const void *seen[HAK_CLASSES];
 };
 
 static inline struct magazine_bin *magazine_bin_of(struct hak_cache *cache, hak_class cls)

@@ -715,7 +715,7 @@ Test(magazine, with_one_magazine_a_flush_empties_it)
         release(cls, blocks[i]);
     lift_limit();
     cr_assert_gt(spent, 0);
-    cr_assert_null(cache.previous[hak_class_index(cls)].magazine);
+    cr_assert_null(cache.previous[hak_class_index(cls)]);
     cr_assert_gt(shard.returned, 0);
     cr_assert_eq(handed_out(cls), 0);
     cr_assert_sound();

@@ -13,6 +13,7 @@
 #include "core/atomic.h"
 #include "core/backend.h"
 #include "core/os.h"
+#include "core/page_set.h"
 #include "core/size_class.h"
 #include "tests/contract/support.h"
 
@@ -305,6 +306,68 @@ Test(stats, trim_leaves_only_the_pages_of_live_blocks)
                       (2 * live + stats.by_class[i].slabs) * os_page_size(), "of %zu bytes", size);
         release(0, COUNT);
     }
+}
+
+/* ── a crowd of threads ──────────────────────────────────────────────────────────────────────── */
+
+enum { CROWD = 600, EACH = 20 };
+
+static pthread_barrier_t have;
+static pthread_barrier_t seen;
+
+static void *have_a_few(void *unused)
+{
+    void *mine[EACH];
+
+    for (int i = 0; i < EACH; i++)
+        require((mine[i] = hak_malloc(50 + (size_t)i * 90)) != NULL);
+    pthread_barrier_wait(&have);
+    pthread_barrier_wait(&seen);
+    for (int i = 0; i < EACH; i++)
+        hak_free(mine[i]);
+    return unused;
+}
+
+/* As many threads as the system gives, up to so many; the others are not started, and the barriers count them out. */
+static size_t start_crowd(pthread_t *threads)
+{
+    pthread_attr_t small;
+    size_t started = 0;
+
+    cr_assert_eq(pthread_attr_init(&small), 0);
+    cr_assert_eq(pthread_attr_setstacksize(&small, (size_t)64 << 10), 0);
+    pthread_barrier_init(&have, NULL, CROWD + 1);
+    pthread_barrier_init(&seen, NULL, CROWD + 1);
+    while (started < CROWD && pthread_create(&threads[started], &small, have_a_few, NULL) == 0)
+        started++;
+    pthread_attr_destroy(&small);
+    return started;
+}
+
+/* Threads beyond CONFIG_CROWD_THREADS that have a few blocks of many sizes have not much more than these. */
+Test(stats, a_crowd_of_threads_takes_little)
+{
+    static pthread_t threads[CROWD];
+    const size_t plenty = CONFIG_CROWD_THREADS < CROWD ? CONFIG_CROWD_THREADS + 1 : CROWD;
+
+    if (plenty > CROWD / 4)
+        cr_skip_test("so many threads are no crowd: CROWD_THREADS is %d", CONFIG_CROWD_THREADS);
+    size_t started = start_crowd(threads);
+    if (started < CROWD)
+        cr_skip_test("the system gives %zu threads; see ulimit -u", started);
+    pthread_barrier_wait(&have);
+    struct hak_stats stats = now();
+    pthread_barrier_wait(&seen);
+    for (size_t i = 0; i < CROWD; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    cr_assert_adds_up(&stats);
+    cr_assert_eq(stats.live_blocks, CROWD * EACH);
+    /* Of the first threads each may have a chain of every class. */
+    cr_assert_leq(stats.cached + stats.kept + stats.free,
+                  (CROWD - plenty) * 1024 + plenty * EACH * 8192);
+    /* Those have slabs of their own, the others share. */
+    cr_assert_leq(stats.slabs, stats.live * 5 / 4 + EACH * (plenty + 32) * HAK_SLAB_GRANULE);
+    require_valid_heap();
 }
 
 /* ── text ────────────────────────────────────────────────────────────────────────────────────── */

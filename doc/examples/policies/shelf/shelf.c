@@ -13,7 +13,7 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
     size_t count = backend_refill_array(shard, cls, shelf->slot, half > 0 ? half : 1);
 
     if (count > 0)
-        hak_traffic_in(&cache->traffic[hak_class_index(cls)], count);
+        hak_traffic_in(&cache->traffic[hak_class_index(cls)], cls, count);
     shelf->count = (uint32_t)count;
     return frontend_alloc(cache, cls);
 }
@@ -28,7 +28,7 @@ static void give(struct hak_cache *cache, struct hak_shard *shard, hak_class cls
     backend_return_array(shard, cls, shelf->slot, count);
     shelf->count -= count;
     memmove(shelf->slot, shelf->slot + count, shelf->count * sizeof(shelf->slot[0]));
-    hak_traffic_out(&cache->traffic[hak_class_index(cls)], count);
+    hak_traffic_out(&cache->traffic[hak_class_index(cls)], cls, count);
 }
 
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/crowd.h"
+
+uint32_t hak_crowd_heaps;

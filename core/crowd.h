@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Whether a process has so many threads that a new one should begin with little.
+ *
+ * A thread that takes a page for each size class it touches is fast, and costs 80 KiB for twenty blocks. That is
+ * nothing for a few threads and most of the memory of thousands. So the first CONFIG_CROWD_THREADS heaps begin with
+ * plenty; those made while all of them are there begin *crowded*: the first blocks of each class come a few at a
+ * time, from memory that heaps share, until the heap has shown that it uses the class. What crowded heaps do
+ * otherwise, each policy and back end says. */
+#ifndef HAK_CROWD_H
+#define HAK_CROWD_H
+
+#include "core/atomic.h"
+#include "core/types.h"
+
+/* How many heaps have been made; atomic. */
+extern uint32_t hak_crowd_heaps;
+
+/* Whether the heap that is being made begins crowded. */
+static inline bool hak_is_crowded(void)
+{
+    return atomic_load_relaxed(&hak_crowd_heaps) >= CONFIG_CROWD_THREADS;
+}
+
+/* Of a class that a crowded heap refills the first time it gets one block, then two, four, and so on up to so many
+ * bytes. */
+#define HAK_CROWD_BATCH_BYTES ((size_t)1024)
+
+/* It has used the class when blocks of it, doubled at each refill, would be more than so many bytes. */
+#define HAK_CROWD_BYTES ((size_t)8192)
+
+/* How many blocks the next refill of a class takes; 0: the heap has used the class. `refills` counts those before. */
+static inline size_t hak_crowd_batch(unsigned refills, size_t block_size)
+{
+    size_t batch = (size_t)1 << refills;
+    size_t most = HAK_CROWD_BATCH_BYTES / block_size;
+
+    if (batch * block_size > HAK_CROWD_BYTES)
+        return 0;
+    if (batch > most)
+        return most > 0 ? most : 1;
+    return batch;
+}
+
+#endif
