@@ -702,6 +702,20 @@ class Imports(unittest.TestCase):
             self.assertIn(message, str(raised.exception))
 
 
+class Kept(Recorded):
+    """bench/traces."""
+
+    def test_each_checks_and_they_are_small(self):
+        files = sorted((HERE / "traces").glob("*.trace.zst"))
+        self.assertEqual([file.name.split(".")[0] for file in files], ["gcc", "lld", "python3", "redis", "sqlite3"])
+        self.assertLess(sum(file.stat().st_size for file in files), 3_000_000)
+        for file in files:
+            one, = self.checked(file)
+            self.assertGreater(len(one.events), 100000)
+            self.assertEqual((one.header.process, one.begin_ns), (0, 0))
+            self.assertEqual(len(one.threads), 5 if file.name.startswith("lld") else 1)
+
+
 class BuiltIn(Recorded):
     """CONFIG_RECORD."""
 

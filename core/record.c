@@ -36,7 +36,7 @@
 enum {
     WINDOW = 4 * HAK_RECORD_CHUNK, /* bytes of a file that are mapped */
     SMALL_PART = 1 << 20,          /* bytes: what a file can at least become */
-    STOP = 48, /* bytes of events between two looks at the clock: some twenty events */
+    STOP = 96, /* bytes of events between two looks at the clock: some thirty events */
     ROOM = 3 * HAK_RECORD_LONGEST, /* that one stop may take: lost, gap, event */
     LEAST_GAP = 1 << 13,           /* ticks */
     LEAST_CHUNK = 2048,            /* a chunk is not begun in less */

@@ -234,8 +234,8 @@ static inline uint8_t *hak_record_put_first(uint8_t *at, uint8_t head, unsigned 
     return rest ? hak_record_put(at, rest) : at;
 }
 
-static inline uint8_t *hak_record_put_free(struct hak_record_coder *coder, uint8_t *at,
-                                           uint64_t address)
+static inline __attribute__((always_inline)) uint8_t *
+hak_record_put_free(struct hak_record_coder *coder, uint8_t *at, uint64_t address)
 {
     at = hak_record_put_odd(at, &address);
     if (hak_record_fits(address) && hak_record_known(coder, address)) {
@@ -249,8 +249,8 @@ static inline uint8_t *hak_record_put_free(struct hak_record_coder *coder, uint8
     return at;
 }
 
-static inline uint8_t *hak_record_put_malloc(struct hak_record_coder *coder, uint8_t *at,
-                                             uint64_t address, uint64_t size)
+static inline __attribute__((always_inline)) uint8_t *
+hak_record_put_malloc(struct hak_record_coder *coder, uint8_t *at, uint64_t address, uint64_t size)
 {
     at = hak_record_put_odd(at, &address);
     if (hak_record_fits(address) && hak_record_known(coder, address)) {
