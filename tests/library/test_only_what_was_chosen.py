@@ -56,6 +56,14 @@ class OnlyWhatWasChosen(unittest.TestCase):
             self.assertEqual("hak_trace" in symbols.stdout, chosen)
             self.assertEqual(b"hakmem: trace" in (BUILD / name).read_bytes(), chosen)
 
+    def test_no_recorder(self):
+        """Unless it was chosen: neither a symbol nor a word of it."""
+        chosen = "CONFIG_RECORD 1" in (BUILD / "gen/autoconf.h").read_text()
+        for name in ("libhakmem.so", "libhakmem.a"):
+            symbols = subprocess.run(["nm", str(BUILD / name)], check=True, capture_output=True, text=True)
+            self.assertEqual("hak_record" in symbols.stdout, chosen)
+            self.assertEqual(b"hakmem: record: " in (BUILD / name).read_bytes(), chosen)
+
     def test_what_was_chosen_is_seen(self):
         """Else the tests above would find nothing anywhere."""
         for folder in plugins.all_plugins():
