@@ -391,6 +391,52 @@ Test(superslab, any_index_of_the_window_may_be_read)
     cr_assert_geq(backend_lookup(shard, (char *)window.base - 1), HAK_CLASS_END);
 }
 
+/* Another's mapping between ours; what was ours and has gone; what lies beyond. */
+Test(superslab, what_lies_between_superslabs_is_not_ours)
+{
+    char *first = backend_large_alloc(NULL, 4 * SUPERSLAB_SIZE, SUPERSLAB_SIZE).base;
+    char *behind = backend_large_alloc(NULL, SUPERSLAB_SIZE, 1).base;
+    char *between = first + SUPERSLAB_SIZE;
+
+    cr_assert(backend_owns(first) && backend_has(between));
+    backend_free(shard, first, "free()");
+    run_purge_all();
+    cr_assert(!backend_owns(between) && !backend_has(between));
+    cr_assert_eq(os_map_at(between, SUPERSLAB_SIZE), OS_PLACED);
+    cr_assert(!backend_owns(between) && !backend_has(between));
+    cr_assert_geq(backend_lookup(shard, between), HAK_CLASS_END);
+    cr_assert_eq(backend_is_block(between), HAK_CLASS_NONE);
+    cr_assert(backend_owns(behind) && !backend_owns(granule_address((uint32_t)window_granules())));
+    backend_free(shard, behind, "free()");
+    cr_assert(run_valid());
+}
+
+/* A thread that saw the window when it was short frees what lies further up. */
+static char *far_block;
+
+static void *free_near_then_far(void *near)
+{
+    hak_free(near); /* so that this thread has a heap, whose window is as long as it was */
+    hak_free(hak_malloc(1));
+    size_t seen = hak_heap_mine->shard.granules;
+    cr_assert_not_null(hak_malloc(seen << GRANULE_SHIFT));
+    while (far_block == NULL || granule_of(far_block) < seen)
+        far_block = hak_malloc(8000);
+    return NULL;
+}
+
+Test(superslab, a_block_beyond_the_window_that_a_heap_has_seen_is_freed)
+{
+    size_t seen = shard->granules;
+
+    run_in_thread(free_near_then_far, hak_malloc(100));
+    cr_assert_eq(shard->granules, seen);
+    cr_assert_geq(backend_lookup(shard, far_block), HAK_CLASS_END);
+    hak_free(far_block);
+    cr_assert_gt(shard->granules, seen);
+    cr_assert(backend_valid(shard) && run_valid());
+}
+
 Test(superslab, a_moved_block_takes_its_pages_with_it)
 {
     size_t size = (size_t)8 << 20;
