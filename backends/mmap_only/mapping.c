@@ -3,9 +3,9 @@
 
 #include "backends/mmap_only/mapping.h"
 #include "core/clock.h"
+#include "core/dirty_bound.h"
 #include "core/lock.h"
 #include "core/os.h"
-#include "core/tuning.h"
 
 /* Free ranges hang in bins by length: one length a bin up to EXACT granules, then four bins to a
  * doubling. */
@@ -15,8 +15,6 @@ enum { DIRTY, CLEAN, KINDS };
 
 /* Granules unmapped at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
-
-#define DIRTY_GRANULES_MAX (hak_dirty_max >> GRANULE_SHIFT)
 
 /* Mappings that a moved block may cost beyond what its place does. */
 enum { MOVED_COST = 2 };
@@ -30,6 +28,7 @@ static struct range *bins[KINDS][BINS];
 static struct range *oldest, *youngest; /* ends of the list of dirty ranges by age */
 static size_t dirty_granules;           /* read as a hint without the lock */
 static size_t clean_granules;
+static struct hak_dirty_bound bound;
 static size_t mapped_granules; /* likewise */
 static size_t mappings;        /* what ours may cost, see mapping.h */
 static size_t mappings_limit;  /* the kernel's; 0: not asked yet */
@@ -465,14 +464,20 @@ static size_t align_offset(const struct range *range, size_t align)
     return -range->first & (align - 1);
 }
 
+static size_t used_granules(void)
+{
+    return mapped_granules - dirty_granules - clean_granules;
+}
+
 /* So much freed at once is left out of core dumps until it is used again. That costs two system calls: nothing beside
  * what writing to so much memory takes. */
 static const size_t HIDE_GRANULES_LEAST = (size_t)16 << 20 >> GRANULE_SHIFT;
 
-/* What stays of a freed range, when the rest of what is too much has gone. */
+/* What stays of a range that is freed now, when the rest of what is too much has gone. */
 static bool hide(size_t first, size_t granules)
 {
-    size_t stay = granules < DIRTY_GRANULES_MAX ? granules : DIRTY_GRANULES_MAX;
+    size_t most = hak_dirty_most(&bound, used_granules() - granules);
+    size_t stay = granules < most ? granules : most;
 
     if (granules < HIDE_GRANULES_LEAST)
         return false;
@@ -526,12 +531,35 @@ static bool releasing_may_help(size_t granules)
     return granules <= had || os_can_map((granules - had) << GRANULE_SHIFT);
 }
 
+/* Gives back what is more than may wait. Returns how many granules. pre: the lock is held */
+static size_t keep_to_bound(void)
+{
+    size_t released = 0;
+    size_t most;
+
+    while (dirty_granules > (most = hak_dirty_most(&bound, used_granules())))
+        released += release_oldest(dirty_granules - most);
+    return released;
+}
+
+/* A range has been taken; `fresh`: it held no memory. pre: the lock is held */
+static void note_used(size_t granules, bool fresh)
+{
+    hak_dirty_track(&bound, used_granules(), dirty_granules);
+    if (fresh) {
+        hak_dirty_took_fresh(&bound, granules);
+        keep_to_bound();
+    }
+}
+
 struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
 {
     if (granules > GRANULES_MOST || align > GRANULES_MOST)
         return NULL;
     mapping_lock();
+    size_t dirty = dirty_granules;
     struct range *range = take_free(granules, align, zeroed);
+    bool fresh = range == NULL || dirty_granules == dirty;
     /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
     if (range == NULL && is_due(hak_clock_ms()))
         release_oldest(TICK_GRANULES);
@@ -539,6 +567,8 @@ struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *z
         range = take_fresh(granules, align, batch, zeroed);
     if (range == NULL && releasing_may_help(granules) && release_all())
         range = take_fresh(granules, align, granules, zeroed);
+    if (range)
+        note_used(granules, fresh);
     mapping_unlock();
     return range;
 }
@@ -550,11 +580,12 @@ static void free_taken(struct range *range)
         give_back(range); /* it would not join its neighbours */
         return;
     }
+    uint32_t now = hak_clock_ms();
     bool hidden = hide(range->first, range->granules);
     insert(range->first, range->granules,
-           (struct kind){.dirty = true, .hidden = hidden, .freed_at = hak_clock_ms()});
-    while (dirty_granules > DIRTY_GRANULES_MAX)
-        release_oldest(dirty_granules - DIRTY_GRANULES_MAX);
+           (struct kind){.dirty = true, .hidden = hidden, .freed_at = now});
+    hak_dirty_note(&bound, used_granules(), dirty_granules, now);
+    hak_dirty_gave_back(&bound, keep_to_bound());
 }
 
 void mapping_free(struct range *range)
@@ -696,7 +727,7 @@ bool mapping_valid(void)
                 granules[kind] += range->granules;
             }
     valid = valid && granules[DIRTY] == dirty_granules && granules[CLEAN] == clean_granules &&
-            dirty_granules <= DIRTY_GRANULES_MAX;
+            dirty_granules <= hak_dirty_floor() + bound.extra;
     for (const struct range *range = oldest; range; range = range->younger)
         granules[DIRTY] -= range->granules;
     valid = valid && granules[DIRTY] == 0;

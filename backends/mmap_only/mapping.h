@@ -7,7 +7,8 @@
  * A free range is dirty (its pages hold memory) or clean (they do not: the rest of a batch, or one that
  * could not be unmapped). Free neighbours of one kind are one range. Dirty ranges are given out
  * first; those that were not used for CONFIG_PURGE_DELAY_MS are unmapped, and so are the oldest as
- * soon as there are more than hak_dirty_max bytes of them. A clean range goes with its neighbour.
+ * soon as there are more of them than core/dirty_bound.h allows: hak_dirty_max bytes, or what the program needs time
+ * and again. A clean range goes with its neighbour.
  *
  * THE LIMIT ON MAPPINGS. The kernel allows a process vm.max_map_count of them and fails every mmap,
  * also the program's own, beyond that. Mapped neighbours melt into one mapping, so what ours cost is
@@ -16,7 +17,7 @@
  * sides: it is purged and waits as a clean range. From 15/16 on nothing more is mapped.
  *
  * invariant: neighbouring free ranges are of different kinds
- * invariant: dirty bytes <= hak_dirty_max whenever no thread is inside a function of this file
+ * invariant: dirty bytes <= that bound whenever no thread is inside a function of this file
  *
  * Every function may be called by any thread; each takes the lock HAK_RANK_RUNS, and the kernel is
  * called without it. Between two threads it is the tag that keeps them apart: a range loses its tags

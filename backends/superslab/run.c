@@ -5,8 +5,8 @@
 #include "backends/superslab/slab.h"
 #include "core/atomic.h"
 #include "core/clock.h"
+#include "core/dirty_bound.h"
 #include "core/lock.h"
-#include "core/tuning.h"
 
 /* Free runs hang in bins by length: one length a bin up to EXACT granules, then four bins to a
  * doubling, each holding lengths from its lower bound up to the next bin's. */
@@ -17,8 +17,6 @@ enum { DIRTY, CLEAN, KINDS };
 /* Bytes purged at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
 
-#define DIRTY_GRANULES_MAX (hak_dirty_max >> GRANULE_SHIFT)
-
 static struct hak_lock lock = {.rank = HAK_RANK_RUNS};
 
 static uint32_t bins[KINDS][BINS];
@@ -26,8 +24,10 @@ static uint64_t bins_filled[KINDS][BINS / 64];
 static uint32_t oldest, youngest; /* ends of the list of dirty runs by age */
 static size_t dirty_granules;     /* read as a hint without the lock */
 static size_t clean_granules;
-static bool has_spares;    /* clean superslabs that wait to be used again; read as a hint, too */
-static uint32_t spared_at; /* hak_clock_ms; when the last one came */
+static bool has_spares;      /* clean superslabs that wait to be used again; read as a hint, too */
+static uint32_t spared_at;   /* hak_clock_ms; when the last one came */
+static size_t used_granules; /* in slabs and large blocks */
+static struct hak_dirty_bound bound;
 
 void run_lock(void)
 {
@@ -441,14 +441,13 @@ static size_t purge_oldest(size_t most, bool spare)
     return purged;
 }
 
-enum { SPARES_FACTOR = 4 };
+static const size_t SPARES_FACTOR = 4;
 
 /* Purges what is too much. As more of the kind may come, some of it stays mapped for a while, as spare superslabs: what
  * is mapped anew costs three system calls, and as much if it goes at once. */
-static size_t purge_excess(void)
+static size_t purge_excess(size_t excess)
 {
-    size_t excess = dirty_granules - DIRTY_GRANULES_MAX;
-    bool spare = clean_granules + excess <= SPARES_FACTOR * DIRTY_GRANULES_MAX;
+    bool spare = clean_granules + excess <= SPARES_FACTOR * hak_dirty_floor();
 
     if (spare) {
         atomic_store_relaxed(&has_spares, true);
@@ -522,6 +521,29 @@ static bool giving_back_may_help(size_t granules)
     return granules <= had || os_can_map((granules - had) << GRANULE_SHIFT);
 }
 
+/* Purges what is more than may wait. Returns how many granules. pre: the lock is held */
+static size_t keep_to_bound(void)
+{
+    size_t purged = 0;
+    size_t step = 1;
+    size_t most;
+
+    while (step > 0 && dirty_granules > (most = hak_dirty_most(&bound, used_granules)))
+        purged += step = purge_excess(dirty_granules - most);
+    return purged;
+}
+
+/* A run is in use now; `fresh`: it held no memory. pre: the lock is held */
+static void note_used(size_t granules, bool fresh)
+{
+    used_granules += granules;
+    hak_dirty_track(&bound, used_granules, dirty_granules);
+    if (fresh) {
+        hak_dirty_took_fresh(&bound, granules);
+        keep_to_bound();
+    }
+}
+
 uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
 {
     size_t wanted = granules + align - 1;
@@ -547,10 +569,12 @@ uint32_t run_alloc(size_t granules, size_t align, bool *zeroed)
         retried = true;
     }
     if (run != NO_RUN) {
-        *zeroed = window.slabs[run].state == RUN_CLEAN && window.slabs[run].zeroed;
+        bool fresh = window.slabs[run].state == RUN_CLEAN;
+        *zeroed = fresh && window.slabs[run].zeroed;
         run = carve(run, align_offset(run, align), granules);
         window_show(run, granules);
         dense_given(run, granules);
+        note_used(granules, fresh);
     }
     run_unlock();
     return run;
@@ -563,7 +587,8 @@ static const size_t HIDE_GRANULES_LEAST = (size_t)16 << 20 >> GRANULE_SHIFT;
 /* Hides the superslabs of a freed run that stay for a while. */
 static void hide(uint32_t first, size_t granules)
 {
-    size_t stay = granules < DIRTY_GRANULES_MAX ? granules : DIRTY_GRANULES_MAX;
+    size_t most = hak_dirty_most(&bound, used_granules);
+    size_t stay = granules < most ? granules : most;
     struct whole whole = whole_in(first + (uint32_t)(granules - stay), stay);
 
     if (granules >= HIDE_GRANULES_LEAST && whole.count > 0)
@@ -574,13 +599,15 @@ void run_free(uint32_t first, size_t granules, bool clean)
 {
     run_lock();
     dense_returned(first, granules);
-    uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, hak_clock_ms());
+    uint32_t now = hak_clock_ms();
+    uint32_t run = insert(first, granules, clean ? RUN_CLEAN : RUN_DIRTY, clean, now);
+    used_granules -= granules;
+    hak_dirty_note(&bound, used_granules, dirty_granules, now);
     if (clean)
         give_back(run);
     else
         hide(first, granules);
-    while (dirty_granules > DIRTY_GRANULES_MAX && purge_excess() > 0)
-        continue;
+    hak_dirty_gave_back(&bound, keep_to_bound());
     run_unlock();
 }
 
@@ -593,10 +620,12 @@ bool run_extend(uint32_t first, size_t granules)
     uint32_t next = run_after(first, length);
     if (next != NO_RUN && window.slabs[next].state >= RUN_DIRTY &&
         window.slabs[next].run_granules >= granules - length) {
+        bool fresh = window.slabs[next].state == RUN_CLEAN;
         carve(next, 0, granules - length);
         window_show(next, granules - length);
         dense_given(next, granules - length);
         mark(first, granules, RUN_USED);
+        note_used(granules - length, fresh);
         extended = true;
     }
     run_unlock();

@@ -4,12 +4,9 @@
  * The committed part of the window is tiled by runs. A free run is dirty (its pages hold memory) or
  * clean (they do not). Free neighbours of one kind are one run. Dirty runs are given out first; those
  * that have not been used for CONFIG_PURGE_DELAY_MS are purged, and so are the oldest as soon as there
- * are more than hak_dirty_max bytes of them. Whole superslabs are unmapped rather than purged; but as much
- * as hak_dirty_max of those that were too many is kept mapped, as spares, for CONFIG_PURGE_DELAY_MS.
- *
- * invariant: the runs tile the committed superslabs
- * invariant: no two neighbouring free runs are both dirty, or both clean and equally zeroed
- * invariant: dirty bytes <= hak_dirty_max whenever no thread is inside a function of this file, but for
+ * are more of them than core/dirty_bound.h allows: hak_dirty_max bytes, or what the program needs time and again. Whole
+ * superslabs are unmapped rather than purged; but as much as hak_dirty_max of those that were too many is kept mapped, as
+ * spares, for CONFIG_PURGE_DELAY_MS.
  *            what the kernel refuses to take
  *
  * Every function may be called by any thread; each takes the lock HAK_RANK_RUNS. */

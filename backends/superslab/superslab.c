@@ -108,7 +108,7 @@ static bool owns(const struct hak_shard *shard)
 }
 
 /* Sees to it that a shard can own slabs. false: out of memory. */
-static bool begin_to_own(struct hak_shard *shard)
+static hak_cold bool begin_to_own(struct hak_shard *shard)
 {
     if (owns(shard))
         return true;
@@ -704,12 +704,12 @@ static bool common_begin(struct common *common)
     return shard_enter(&common->shard);
 }
 
-/* Blocks for a crowded shard, from a common one. None: the shard has used the class and takes from slabs of its own,
+/* Blocks from a common shard. None: the shard has used the class and takes from slabs of its own,
  * or there is no memory. */
-static struct hak_chain take_common(struct hak_shard *shard, hak_class cls, size_t max)
+static hak_cold struct hak_chain take_common(struct hak_shard *shard, hak_class cls, size_t max)
 {
     uint8_t *refills = &shard->refills[hak_class_index(cls)];
-    size_t batch = shard->crowded ? hak_crowd_batch(*refills, hak_class_size(cls)) : 0;
+    size_t batch = hak_crowd_batch(*refills, hak_class_size(cls));
     struct hak_chain chain = {NULL, 0};
 
     if (batch == 0)
@@ -734,9 +734,9 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
 {
     struct hak_chain chain = kept_pop(shard, cls, max);
 
-    if (chain.count == 0)
+    if (chain.count == 0 && unlikely(shard->crowded))
         chain = take_common(shard, cls, max);
-    if (chain.count > 0 || !begin_to_own(shard))
+    if (chain.count > 0 || unlikely(!owns(shard) && !begin_to_own(shard)))
         return chain;
     collect(shard);
     chain = take(shard, cls, max);
