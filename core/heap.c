@@ -148,8 +148,6 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     hak_lock_forking(false);
-    if (_IO_list_resetlock)
-        _IO_list_resetlock();
     backend_fork_child();
     frontend_fork_child();
     for (struct hak_heap *heap = all; heap; heap = heap->all_next) {
@@ -160,6 +158,8 @@ static void fork_child(void)
     }
     hak_unlock(&heaps_lock);
     hak_purger_fork_child();
+    if (_IO_list_resetlock)
+        _IO_list_resetlock();
 }
 
 /* Registers handlers before any other library's; where libc's names are overridden (override_fork.c). */

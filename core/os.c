@@ -9,6 +9,7 @@
 #include "core/atomic.h"
 #include "core/kernel.h"
 #include "core/trace.h"
+#include "core/words.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
 enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPSE = 25 };
@@ -276,16 +277,6 @@ static bool are_few_mappings(void *base, size_t size, unsigned most)
     return done == size;
 }
 
-/* libc's memcpy is a function that can be interposed. */
-static void copy_pages(void *to, const void *from, size_t size)
-{
-    uint64_t *word = to;
-    const uint64_t *source = from;
-
-    for (size_t i = 0; i < size / sizeof(*word); i++)
-        atomic_store_relaxed(&word[i], source[i]);
-}
-
 unsigned os_move(void *from, void *to, size_t size, unsigned most)
 {
     bool few = are_few_mappings(from, size, most);
@@ -298,7 +289,8 @@ unsigned os_move(void *from, void *to, size_t size, unsigned most)
 
         if (kernel_is_error(kernel_mremap(source, part, part,
                                           MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, target))) {
-            copy_pages(from, to, done); /* which cannot fail, as moving back can */
+            hak_words_copy(from, to,
+                           done / sizeof(uint64_t)); /* which cannot fail, as moving back can */
             count = 0;
             break;
         }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/page_set.h"
 
+#include "core/words.h"
+
 size_t hak_slab_granules(size_t block_size)
 {
     size_t granules = 1;
@@ -28,8 +30,7 @@ uint32_t hak_first_in_page(const struct hak_slab_shape *slab, size_t page)
 void hak_block_set_clear(const struct hak_slab_shape *slab, struct hak_block_set *set)
 {
     hak_assert(slab->capacity <= HAK_SLAB_BLOCKS_MOST);
-    for (size_t i = 0; i < (slab->capacity + 63u) / 64; i++)
-        set->words[i] = 0;
+    hak_words_clear(set->words, (slab->capacity + 63u) / 64);
 }
 
 /* Whether every block that overlaps the page is free. */
@@ -48,10 +49,11 @@ static bool is_free_page(const struct hak_slab_shape *slab, const struct hak_blo
 struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
                                    const struct hak_block_set *free)
 {
-    struct hak_page_set pages = {{0}};
+    struct hak_page_set pages;
     size_t end = hak_pages_cut(slab);
 
     hak_assert(end <= HAK_SLAB_PAGES_MOST);
+    hak_words_clear(pages.words, sizeof(pages.words) / sizeof(*pages.words));
     for (size_t page = 0; page < end; page++)
         if (is_free_page(slab, free, page))
             hak_set_add(pages.words, page);

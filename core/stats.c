@@ -14,6 +14,7 @@
 #include "core/heap.h"
 #include "core/os.h"
 #include "core/page_set.h"
+#include "core/words.h"
 
 _Static_assert(HAK_STATS_CLASSES == HAK_CLASSES_MOST, "the header promises as many");
 
@@ -296,9 +297,10 @@ static size_t held_from(const struct walk *walk, const void *address)
 
 static void walk_slab(struct walk *walk, const struct hak_region *slab)
 {
-    uint64_t free[HAK_SLAB_BLOCKS_MOST / 64] = {0};
+    uint64_t free[HAK_SLAB_BLOCKS_MOST / 64];
     size_t size = hak_class_size(slab->cls);
 
+    hak_words_clear(free, HAK_SLAB_BLOCKS_MOST / 64);
     backend_free_blocks(slab, free);
     for (size_t i = held_from(walk, slab->base);
          i < walk->count && (const char *)walk->held[i] < slab->base + slab->size; i++)

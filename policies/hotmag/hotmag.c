@@ -2,8 +2,7 @@
 #include "core/frontend.h"
 #include "core/lock.h"
 #include "core/os.h"
-
-#include <string.h>
+#include "core/words.h"
 
 /* Blocks that an array may hold at first: few, so that a program which wants a few blocks of a size gets
  * few. The first miss doubles it. */
@@ -155,7 +154,7 @@ static void flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cl
         void **blocks = slots_of(cache, cls);
         uint32_t older = batch(bound);
         give_back(cache, shard, cls, blocks, older);
-        memmove(blocks, blocks + older, (bound->limit - older) * sizeof(*blocks));
+        hak_words_copy(blocks, blocks + older, bound->limit - older);
         set_held(cache, cls, bound->limit - older);
     }
     if (!frontend_free(cache, cls, block)) /* the class may hold nothing */

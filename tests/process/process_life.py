@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from harness import HERE, Skipped, test, test_without_libc_names
+from harness import HERE, ROOT, Skipped, test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
 
@@ -154,6 +154,44 @@ def fork_handlers_with_the_archive(case):
     for name, flags in (("dynamic", ()), ("static", ("-static",)), ("static_pie", ("-static-pie", "-fPIE"))):
         fork_order(case, f"fork_order_{name}_before", flags, [part, archive], library=False)
         fork_order(case, f"fork_order_{name}_after", flags, [archive, part], library=False)
+
+
+def unlike_libc(name):
+    """Functions of doc/calls.md that interposer.c leaves alone: malloc's own, C++'s, and what is no function."""
+    return name.startswith(("hak_", "_Z")) or name in ("environ", "malloc", "free", "realloc", "aligned_alloc", "pthread_atfork")
+
+
+@test
+def functions_of_libc_interposed(case):
+    """A library that stands before all that is called of libc, and in each call allocates and waits for a thread that does."""
+    calls = (ROOT / "doc/calls.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| `\w+\.c` \| (.*?) \|", calls, re.MULTILINE)))
+    known = (HERE / "interposer.c").read_text(encoding="utf-8")
+    missing = [name for name in listed if not unlike_libc(name) and not re.search(rf"\b{name}\b", known)]
+    case.check(len(listed) > 20 and not missing, f"interposer.c stands before all but {missing}")
+
+    program, other = case.program("interposed.c"), case.shared_object("interposer.c")
+    for preload in ([other, case.build.library], [case.build.library, other]):
+        says(case, case.run([program], library=preload), "nobody waited for ever\n")
+        # The last words, with libc's abort interposed like the rest.
+        result = case.run([program, "abort"], library=preload, witness=False, status=-signal.SIGABRT)
+        told = result.stderr.decode()
+        case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
+
+
+@test
+def libfaketime(case):
+    """Debian's libfaketime before the library and after it: its clock looks symbols up, and so allocates."""
+    libraries = sorted(pathlib.Path("/usr/lib").glob("*-linux-gnu/faketime/libfaketime*.so.1"))
+    case.check(len(libraries) == 2, "libfaketime is not installed: apt-get install libfaketime")
+    threads = [PYTHON, "-c", "import threading, time; t = [threading.Thread(target=lambda: [bytes(i) for i in range(9999)])"
+               " for _ in range(4)]; [x.start() for x in t]; [x.join() for x in t]; print(time.gmtime().tm_year)"]
+    for faketime in libraries:
+        for preload in ([faketime, case.build.library], [case.build.library, faketime]):
+            for command in (["date", "-u", "+%Y"], threads):
+                result = case.run(command, library=preload, env={"FAKETIME": "@1999-12-24 20:30:00"})
+                says(case, result, "1999\n")
+                case.served(result)
 
 
 @test

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/frontend.h"
 
-#include <string.h>
-
 #include "core/clock.h"
+#include "core/words.h"
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
@@ -27,7 +26,7 @@ static void give(struct hak_cache *cache, struct hak_shard *shard, hak_class cls
         return;
     backend_return_array(shard, cls, shelf->slot, count);
     shelf->count -= count;
-    memmove(shelf->slot, shelf->slot + count, shelf->count * sizeof(shelf->slot[0]));
+    hak_words_copy(shelf->slot, shelf->slot + count, shelf->count);
     hak_traffic_out(&cache->traffic[hak_class_index(cls)], cls, count);
 }
 
@@ -78,7 +77,7 @@ void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
 
 void frontend_forget(struct hak_cache *cache)
 {
-    memset(cache, 0, sizeof(*cache));
+    hak_words_clear(cache, sizeof(*cache) / sizeof(uint64_t));
     frontend_thread_init(cache);
 }
 
