@@ -62,6 +62,12 @@ def names_of_file(text: str) -> "tuple[set[str], set[str]]":
         if kind == "other" and word in "([{":
             if depth == 0:
                 in_function = word == "{" and before == ")"
+                # The braces of an enum, not those of a function that returns one.
+                in_enum = word == "{" and "enum" in (before, words[at - 2][1] if at > 1 else "")
+                # static void (*const name)(void): the name is the last in the parentheses.
+                if static and not in_value and word == "(" and after == "*":
+                    end = next(i for i in range(at, len(words)) if words[i][1] == ")")
+                    names.add(words[end - 1][1])
             depth += 1
         elif kind == "other" and word in ")]}":
             depth -= 1
@@ -74,12 +80,12 @@ def names_of_file(text: str) -> "tuple[set[str], set[str]]":
             in_value = word == "="
         elif depth == 0 and kind == "name":
             static = static or word == "static"
-            in_enum = in_enum or word == "enum"
             if before in TAGGED:
                 if after == "{":
                     tags.add(word)
             elif static and not in_value and after in ("(", "=", ";", ",", "[") and word != "__attribute__":
-                names.add(word)
+                if words[at + 1 : at + 3] != [("other", "("), ("other", "*")]:
+                    names.add(word)
         elif depth == 1 and in_enum and kind == "name" and before in ("{", ","):
             names.add(word)
     return names, tags
