@@ -2,6 +2,7 @@
 #include "core/bins.h"
 
 #include "core/clock.h"
+#include "core/words.h"
 
 /* Bytes of a class's first chain: small, so that a program which wants a few blocks of each of many
  * sizes touches little memory. */
@@ -236,7 +237,7 @@ void hak_bins_forget(struct hak_bins *bins)
 {
     size_t budget = bins->budget;
 
-    *bins = (struct hak_bins){.granted = 0};
+    hak_words_clear(bins, sizeof(*bins) / sizeof(uint64_t));
     hak_bins_init(bins, budget);
 }
 

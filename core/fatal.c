@@ -47,8 +47,9 @@ _Noreturn static void finish(struct line *line)
 
 void hak_fatal_pointer(const char *call, const void *pointer, const char *what)
 {
-    struct line line = {.length = 0};
+    struct line line;
 
+    line.length = 0;
     add(&line, "hakmem: ");
     add(&line, call);
     add(&line, ": invalid pointer 0x");
@@ -60,8 +61,9 @@ void hak_fatal_pointer(const char *call, const void *pointer, const char *what)
 
 void hak_fatal_check(const char *condition, const char *file, int line_number)
 {
-    struct line line = {.length = 0};
+    struct line line;
 
+    line.length = 0;
     add(&line, "hakmem: internal error: ");
     add(&line, condition);
     add(&line, " does not hold at ");

@@ -59,10 +59,12 @@ static void to_stderr(const char *text, size_t length, void *unused)
 
 static void write_entry(const struct entry *entry, uint64_t number)
 {
-    struct hak_text line = {.write = to_stderr};
+    struct hak_text line;
 
     if (atomic_load_acquire(&entry->number) != number)
         return;
+    line.write = to_stderr;
+    line.length = 0;
     hak_text_add(&line, "hakmem: trace ");
     hak_text_number(&line, number, 0);
     hak_text_add(&line, ": thread ");

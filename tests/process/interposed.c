@@ -68,7 +68,7 @@ int main(int count, char **argument)
     }
     CHECK(interposer_notes && interposer_notes() > before + 100);
     if (count > 1 && !strcmp(argument[1], "abort"))
-        free(hidden_pointer(&status));
+        free(hidden_pointer((char *)malloc(1 << 20) + 4096));
     puts("nobody waited for ever");
     return 0;
 }

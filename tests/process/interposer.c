@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -173,6 +174,8 @@ STANDS_BEFORE(int *, __errno_location, (void), ())
 STANDS_BEFORE(void *, memset, (void *a, int b, size_t c), (a, b, c))
 STANDS_BEFORE(void *, memcpy, (void *a, const void *b, size_t c), (a, b, c))
 STANDS_BEFORE(void *, memmove, (void *a, const void *b, size_t c), (a, b, c))
+STANDS_BEFORE(char *, getenv, (const char *a), (a))
+STANDS_BEFORE(int, fstat, (int a, struct stat *b), (a, b))
 STANDS_BEFORE(size_t, strlen, (const char *a), (a))
 STANDS_BEFORE(int, strcmp, (const char *a, const char *b), (a, b))
 STANDS_BEFORE(int, strncmp, (const char *a, const char *b, size_t c), (a, b, c))
