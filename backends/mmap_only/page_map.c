@@ -41,10 +41,12 @@ static bool map_at(void *place, size_t size)
     return true;
 }
 
-static void unmap(void *place, size_t size)
+static bool unmap(void *place, size_t size)
 {
-    os_unmap(place, size);
+    if (!os_unmap(place, size))
+        return false;
     atomic_store_relaxed(&mapped, mapped - size);
+    return true;
 }
 
 /* The parts of a leaf that describe granules from `first` to `last` and are not mapped. pre: its head is */
@@ -75,10 +77,14 @@ static struct part_run next_run(size_t index, uint64_t *parts)
     return (struct part_run){&leaf_at(index)->ranges[first * PART_GRANULES], count * PART_SIZE};
 }
 
+/* A part that the kernel does not take back stays the leaf's: it is zero, as a fresh one. */
 static void unmap_parts(size_t index, uint64_t parts)
 {
-    for (struct part_run run; (run = next_run(index, &parts)).size > 0;)
-        unmap(run.place, run.size);
+    uint64_t before = parts;
+
+    for (struct part_run run; (run = next_run(index, &parts)).size > 0; before = parts)
+        if (!unmap(run.place, run.size))
+            leaf_at(index)->parts |= before & ~parts;
 }
 
 static bool map_parts(size_t index, uint64_t parts)
@@ -95,13 +101,26 @@ static bool map_parts(size_t index, uint64_t parts)
     return true;
 }
 
+static void enter(size_t index)
+{
+    atomic_store_release(&page_map.root[index],
+                         (intptr_t)((uintptr_t)leaf_at(index) - (uintptr_t)page_map.zero));
+}
+
+/* Unmaps a leaf that is not entered and has no parts. One that the kernel does not take back is entered, empty. */
+static void unmap_leaf(size_t index)
+{
+    if (leaf_at(index)->parts != 0 || !unmap(leaf_at(index), head_size()))
+        enter(index);
+}
+
 /* What was mapped of leaves and not yet entered. */
 static void uncover(size_t begin, size_t end, size_t first, size_t last)
 {
     for (size_t i = begin; i < end; i++) {
         unmap_parts(i, missing(i, first, last));
         if (page_map.root[i] == 0)
-            unmap(leaf_at(i), head_size());
+            unmap_leaf(i);
     }
 }
 
@@ -114,7 +133,7 @@ static bool cover(size_t index, size_t first, size_t last)
     if (map_parts(index, missing(index, first, last)))
         return true;
     if (is_new)
-        unmap(leaf_at(index), head_size());
+        unmap_leaf(index);
     return false;
 }
 
@@ -122,7 +141,7 @@ static bool choose_base(size_t index)
 {
     for (unsigned attempt = 0; (base = os_place(attempt)) != 0; attempt++)
         if (map_at(leaf_at(index), head_size())) {
-            unmap(leaf_at(index), head_size());
+            enter(index);
             return true;
         }
     return false;
@@ -143,8 +162,7 @@ bool page_map_cover(size_t first, size_t last)
     for (size_t i = begin; i < end; i++) {
         leaf_at(i)->parts |= missing(i, first, last);
         if (page_map.root[i] == 0)
-            atomic_store_release(&page_map.root[i],
-                                 (intptr_t)((uintptr_t)leaf_at(i) - (uintptr_t)page_map.zero));
+            enter(i);
     }
     return true;
 }

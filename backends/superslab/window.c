@@ -83,11 +83,19 @@ static struct slab *slabs_of(size_t step)
 
 static const size_t STEP_SLABS_SIZE = STEP_GRANULES * sizeof(struct slab);
 
-/* Unmaps the slabs of the steps in [step, end) that are not described. */
+static void note_described(size_t step, size_t count)
+{
+    change_bits(described, step, count, true);
+    atomic_store_relaxed(&described_count, described_count + count);
+}
+
+/* Unmaps the slabs of the steps in [step, end) that are not described. What the kernel does not take back is described
+ * early. */
 static void unmap_slabs(size_t step, size_t end)
 {
     for (size_t count; (count = next_undescribed(&step, end)) > 0; step += count)
-        os_unmap(slabs_of(step), count * STEP_SLABS_SIZE);
+        if (!os_unmap(slabs_of(step), count * STEP_SLABS_SIZE))
+            note_described(step, count);
 }
 
 static bool map_slabs(size_t first, size_t end)
@@ -116,15 +124,13 @@ static bool describe(size_t granule, size_t count)
     if (more > 0 && !map_part(behind, more))
         return false;
     if (!map_slabs(first, end)) {
-        if (more > 0)
-            os_unmap(behind, more);
+        if (more > 0 && !os_unmap(behind, more))
+            tags_mapped += more;
         return false;
     }
     tags_mapped += more;
-    for (size_t step = first, run; (run = next_undescribed(&step, end)) > 0; step += run) {
-        change_bits(described, step, run, true);
-        atomic_store_relaxed(&described_count, described_count + run);
-    }
+    for (size_t step = first, run; (run = next_undescribed(&step, end)) > 0; step += run)
+        note_described(step, run);
     if (end * STEP_GRANULES > window.granules)
         atomic_store_release(&window.granules, end * STEP_GRANULES);
     return true;
@@ -303,6 +309,8 @@ static bool begin_at(uintptr_t base)
     window.base = (slabs + SLABS_SIZE + GAP_SIZE + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
     if (commit_at(0, 1) != OS_PLACED) {
         window.base = 0;
+        tags_mapped = described_count = 0;
+        change_bits(described, 0, 1, false);
         return false;
     }
     first_free = 1;
