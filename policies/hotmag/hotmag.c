@@ -124,6 +124,7 @@ static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 
 static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
+    struct hotmag_array *array = hotmag_array_of(cache, cls);
     struct hotmag_bound *bound = bound_of(cache, cls);
     void *single = NULL;
     void **blocks = &single; /* of a class that may hold nothing */
@@ -132,7 +133,7 @@ static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class 
     if (bound->limit < bound->most)
         grow(cache, cls);
     if (bound->limit > 0) {
-        blocks = slots_of(cache, cls);
+        blocks = hotmag_slot_at(cache, array->last) + 1; /* it is empty, as it has just missed */
         wanted = batch(bound);
     }
     uint32_t count = (uint32_t)backend_refill_array(shard, cls, blocks, wanted);
@@ -140,7 +141,7 @@ static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class 
         return NULL;
     hak_traffic_in(&cache->bins.traffic[hak_class_index(cls)], cls, count);
     if (bound->limit > 0)
-        set_held(cache, cls, count - 1);
+        array->last += (count - 1) * (uintptr_t)SLOT;
     return blocks[count - 1];
 }
 
@@ -153,9 +154,12 @@ static void flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cl
     } else if (bound->limit > 0) {
         void **blocks = slots_of(cache, cls);
         uint32_t older = batch(bound);
+        size_t stay = bound->limit - older;
         give_back(cache, shard, cls, blocks, older);
-        hak_words_copy(blocks, blocks + older, bound->limit - older);
-        set_held(cache, cls, bound->limit - older);
+        hak_words_copy(blocks, blocks + older, stay);
+        blocks[stay] = block;
+        hotmag_array_of(cache, cls)->last -= (older - 1) * (uintptr_t)SLOT;
+        return;
     }
     if (!frontend_free(cache, cls, block)) /* the class may hold nothing */
         give_back(cache, shard, cls, &block, 1);
