@@ -573,7 +573,7 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
         sort(cls, chain);
 }
 
-/* Linked, without a look at the blocks: who follows the links checks them, as those of any chain. */
+/* Links blocks without looking at them: each link is checked when it is followed, as in any chain. */
 void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
 {
     backend_return_chain(shard, cls, hak_chain_of(in, count));

@@ -20,7 +20,7 @@
  *
  * invariant: a tag is TAG_NONE, or the granule is mapped by this back end
  * invariant: a granule of a slab has the class's code as its tag, and no other granule has
- * sync: tags are relaxed atomics, written under HAK_RANK_RUNS or by who has taken the range; a range's
+ * sync: tags are relaxed atomics, written under HAK_RANK_RUNS or by the thread that has taken the range; a range's
  *       fields belong to whoever has taken it, and to HAK_RANK_RUNS while it is free */
 #ifndef HAK_MMAP_ONLY_PAGE_MAP_H
 #define HAK_MMAP_ONLY_PAGE_MAP_H

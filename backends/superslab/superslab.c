@@ -430,7 +430,7 @@ static void remote_push(struct slab *slab, struct hak_chain chain, struct hak_bl
         pushed = remote_pack(slab, chain.head, count, flags);
     } while (!atomic_cas_acq_rel(&slab->remote, &word, pushed));
 
-    /* Read after QUEUED was set, the tag names an owner who will look. */
+    /* Read after QUEUED was set, the tag names an owner that will look. */
     if (!(word & REMOTE_QUEUED))
         queue_push(shard_of(tag_of(slab)), slab);
     if (flags & REMOTE_BUSY)
@@ -890,7 +890,7 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
         sort(shard, cls, chain);
 }
 
-/* Linked, without a look at the blocks: who follows the links checks them, as those of any chain. */
+/* Links blocks without looking at them: each link is checked when it is followed, as in any chain. */
 void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
 {
     backend_return_chain(shard, cls, hak_chain_of(in, count));

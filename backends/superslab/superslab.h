@@ -85,7 +85,7 @@ struct hak_shard {
     unsigned lone_pushes;         /* others' blocks that went off one by one */
     unsigned common;              /* which of the common shards it looks after next */
 
-    /* shared with those who free this shard's blocks */
+    /* shared with threads that free this shard's blocks */
     _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */
     uint32_t seen_at;                            /* atomic; hak_clock_ms of the owner's last tick */
 };

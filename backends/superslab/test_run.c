@@ -233,7 +233,7 @@ Test(run, a_random_life_keeps_the_tiling)
     }
 }
 
-/* Mapped by somebody else, who holds on to it. */
+/* A mapping of the program that stays. */
 static void take_place(uint32_t granule, size_t superslabs)
 {
     void *place = granule_address(granule);
