@@ -2,6 +2,7 @@
 /* Proves that a program which lowers its own limits on addresses and on data, at any time, still starts threads and
  * allocates up to the limit, gets NULL beyond, keeps its blocks, and has all again when the limits are raised.
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include "check.h"
@@ -40,11 +41,13 @@ static void start_threads(void)
     }
 }
 
-/* Lets the resource grow by so many MiB beyond what is used now. */
+/* Lets the resource grow by so many MiB beyond what is used now. Free memory that the library keeps for its next use is
+ * given back first: it would be had below any limit. */
 static void lower(int resource, const char *used, rlim_t mebibytes)
 {
     struct rlimit limit;
 
+    malloc_trim(0);
     CHECK(getrlimit(resource, &limit) == 0);
     limit.rlim_cur = ((rlim_t)status_number(used) << 10) + (mebibytes << 20);
     CHECK(setrlimit(resource, &limit) == 0);
