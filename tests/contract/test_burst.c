@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 
+#include "core/backend.h"
 #include "tests/contract/clock.h"
 #include "tests/contract/support.h"
 
@@ -34,6 +35,8 @@ static size_t waiting(void)
 
 static void require_room(void)
 {
+    if (backend_footprint() == 0)
+        cr_skip_test("this back end lets no memory wait");
     if (FLOOR + 64 * MIB > BLOCKS * BLOCK || CONFIG_DIRTY_BURST_MAX * MIB < BLOCKS * BLOCK)
         cr_skip_test("DIRTY_MAX is %d, DIRTY_BURST_MAX %d", CONFIG_DIRTY_MAX,
                      CONFIG_DIRTY_BURST_MAX);
@@ -41,15 +44,16 @@ static void require_room(void)
 
 Test(burst, one_leaves_no_more_than_the_floor)
 {
-    require_room();
     batch();
+    require_room();
     cr_assert_leq(waiting(), FLOOR);
 }
 
 Test(burst, those_that_come_again_find_their_memory)
 {
+    batch();
     require_room();
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         batch();
     cr_assert_geq(waiting(), BLOCKS * BLOCK - MIB);
     cr_assert_leq(waiting(), BLOCKS * BLOCK + MIB, "and no more than they had");
