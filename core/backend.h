@@ -121,8 +121,8 @@ void backend_fork_child(void);
  * sync:  takes HAK_RANK_RUNS if something is due */
 void backend_tick(struct hak_shard *shard);
 
-/* What of that concerns this shard and what all shards share, for an owner who makes no call: the caller
- * has entered his heap for so long.
+/* The part of backend_tick for this shard and for what all shards share, on behalf of an owner that makes no call: the
+ * caller has entered the owner's heap meanwhile.
  * pre:   a cold path
  * post:  true: there is more of it
  * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS */

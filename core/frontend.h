@@ -80,8 +80,8 @@ void frontend_forget(struct hak_cache *cache);
 /* A bounded amount of overdue work. Called on cold paths. */
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard);
 
-/* What of that concerns the store that threads share, for threads that make no calls: with a heap that is
- * nobody's, whose shard gets the blocks.
+/* The shared-store part of frontend_tick. The purge thread calls it with a heap that no thread has; evicted blocks go to
+ * that heap's shard.
  * pre:   a cold path
  * post:  true: there is more of it */
 bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard);

@@ -40,8 +40,8 @@ void hak_lock(struct hak_lock *lock);
 /* false: somebody has it, and nothing has changed. */
 bool hak_lock_try(struct hak_lock *lock);
 
-/* Takes a lock of a rank that the thread holds already. Only who takes all locks of a rank in one order
- * does: fork, and checks of what they guard. */
+/* Takes a lock of a rank that the thread holds already. Only code that takes all locks of a rank in
+ * one order does: fork, and checks of what they guard. */
 void hak_lock_nested(struct hak_lock *lock);
 
 void hak_unlock(struct hak_lock *lock);
