@@ -307,6 +307,8 @@ class Adversities(Recorded):
     def test_another_root_and_no_rights(self):
         (self.folder / "root").mkdir()
         done = self.run_recorded("root", self.folder / "root")
+        if done.returncode == 7:
+            self.skipTest(f"root has not all rights here: {done.stderr.strip()}")
         self.survives(done, "threads that start now share a file")
         one, = self.checked()
         self.assertEqual(len(one.threads), 3)

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -183,8 +184,10 @@ static int other_root(const char *folder)
 {
     mark(0);
     churn(1, 1000);
-    if (chdir(folder) != 0 || chroot(".") != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+    if (chdir(folder) != 0 || chroot(".") != 0 || setgid(65534) != 0 || setuid(65534) != 0) {
+        perror("another root and no rights");
         return 7;
+    }
     churn(2, 100000); /* more than a chunk */
     rounds = 1000;
     threads(2);

@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tree import ROOT, OWN_VARIABLES, TreeTest, compiled
+from tree import ROOT, MAKE_VARIABLES, OWN_VARIABLES, TreeTest, compiled
 
 LIBRARY = "default/libhakmem.so"
 
@@ -28,9 +28,12 @@ class Concurrent(TreeTest):
         return (cls.tree.root / "build" / LIBRARY).read_bytes()
 
     def start(self, *words):
-        environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
+        return self.start_words("/usr/bin/scons", "-Q", *words)
+
+    def start_words(self, *words):
+        environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES + MAKE_VARIABLES}
         process = subprocess.Popen(
-            ["/usr/bin/scons", "-Q", *words], cwd=self.tree.root, env=environment, stdin=subprocess.DEVNULL,
+            words, cwd=self.tree.root, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         self.addCleanup(self.end, process)
         return process
@@ -103,7 +106,7 @@ class Concurrent(TreeTest):
     def test_make_clean_waits_too(self):
         with open(self.tree.root / "build/.lock", "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            process = subprocess.Popen(["make", "clean"], cwd=self.tree.root, stdout=subprocess.PIPE, text=True)
+            process = self.start_words("make", "clean")
             self.assertEqual(process.stdout.readline(), "make: waiting for the build that writes to build/\n")
             self.assertEqual(self.library(), self.expected)
         process.communicate()

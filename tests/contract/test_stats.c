@@ -335,7 +335,7 @@ static size_t start_crowd(pthread_t *threads)
     size_t started = 0;
 
     cr_assert_eq(pthread_attr_init(&small), 0);
-    cr_assert_eq(pthread_attr_setstacksize(&small, (size_t)64 << 10), 0);
+    cr_assert_eq(pthread_attr_setstacksize(&small, (size_t)128 << 10), 0);
     pthread_barrier_init(&have, NULL, CROWD + 1);
     pthread_barrier_init(&seen, NULL, CROWD + 1);
     while (started < CROWD && pthread_create(&threads[started], &small, have_a_few, NULL) == 0)
