@@ -18,7 +18,8 @@ extern uint32_t hak_crowd_heaps;
 /* Whether the heap that is being made begins crowded. */
 static inline bool hak_is_crowded(void)
 {
-    return (int32_t)atomic_load_relaxed(&hak_crowd_heaps) >= CONFIG_CROWD_THREADS; /* which may be 0 */
+    return (int32_t)atomic_load_relaxed(&hak_crowd_heaps) >=
+           CONFIG_CROWD_THREADS; /* which may be 0 */
 }
 
 /* Of a class that a crowded heap refills the first time it gets one block, then two, four, and so on up to so many
