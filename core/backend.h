@@ -41,7 +41,7 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
  * pre:   max > 0; a cold path
  * post:  1 to max blocks of the class that nobody else has, most often but not always own; count 0: out of memory
  * owner: the shard's owner
- * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_RUNS when the shard has none at hand */
+ * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_EXTENTS when the shard has none at hand */
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
 
 /* Likewise, into out[0 .. max-1]; returns how many. */
@@ -51,7 +51,7 @@ size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, 
  * pre:   all of class cls; own, or as a refill gave them, unless CONFIG_REMOTE_FREE_KEEP; a cold path
  * post:  the caller no longer has them; a link that leaves its slab's block grid stops the process
  * owner: the shard's owner
- * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS when one becomes empty */
+ * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS when one becomes empty */
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
 
 /* Likewise, from in[0 .. count-1], whose blocks are not read. */
@@ -62,7 +62,7 @@ void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *i
  * post:  freed; a pointer that is no block stops the process with a message that names `call`
  * owner: the shard's owner
  * sync:  pushes a remote block on its slab's remote word, or takes HAK_RANK_SLABS where slabs are
- *        shared; takes HAK_RANK_RUNS for a large one */
+ *        shared; takes HAK_RANK_EXTENTS for a large one */
 void backend_free(struct hak_shard *shard, void *pointer, const char *call);
 
 /* A large block of at least `size` bytes, aligned to `align`, a power of two. What other threads have freed of
@@ -71,8 +71,8 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call);
  *        it is not
  * post:  base NULL: out of memory, and nothing has changed
  * owner: the shard's owner
- * sync:  takes HAK_RANK_RUNS */
-struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align);
+ * sync:  takes HAK_RANK_EXTENTS */
+struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align);
 
 /* Bytes that may be used at `pointer`: at least what was asked for it.
  * pre:   a live block of any owner; anything else stops the process with a message naming `call`
@@ -87,13 +87,13 @@ bool backend_owns(const void *pointer);
 /* Grows or shrinks a large block where it lies.
  * pre:   a live large block (backend_usable_size > HAK_SMALL_MAX); size > HAK_SMALL_MAX
  * post:  true: it now has at least `size` usable bytes, and not many more; false: nothing changed
- * sync:  takes HAK_RANK_RUNS */
+ * sync:  takes HAK_RANK_EXTENTS */
 bool backend_resize(void *pointer, size_t size);
 
 /* Moves a large block to a place with room for `size` bytes without copying its pages.
  * pre:   a live large block; size > its backend_usable_size
  * post:  the new address, the old one freed; NULL: not possible here (copy instead), nothing changed
- * sync:  takes HAK_RANK_RUNS */
+ * sync:  takes HAK_RANK_EXTENTS */
 void *backend_move(void *pointer, size_t size);
 
 /* Bytes of free blocks that the back end keeps at hand for this shard: they are part of CONFIG_CACHE_BYTES.
@@ -102,7 +102,7 @@ size_t backend_kept(const struct hak_shard *shard);
 
 /* Prepares a zero-filled shard for use by this thread; once for each heap, not for each thread.
  * post:  false: out of memory, the shard is as it was
- * sync:  takes HAK_RANK_RUNS */
+ * sync:  takes HAK_RANK_EXTENTS */
 bool backend_thread_init(struct hak_shard *shard);
 
 /* Before the heap is parked: gives what the shard holds beyond its slabs back to the slabs.
@@ -118,14 +118,14 @@ void backend_fork_child(void);
 
 /* A bounded amount of overdue work, mostly giving unused pages back. Called on cold paths.
  * owner: the shard's owner
- * sync:  takes HAK_RANK_RUNS if something is due */
+ * sync:  takes HAK_RANK_EXTENTS if something is due */
 void backend_tick(struct hak_shard *shard);
 
 /* The part of backend_tick for this shard and for what all shards share, on behalf of an owner that makes no call: the
  * caller has entered the owner's heap meanwhile.
  * pre:   a cold path
  * post:  true: there is more of it
- * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_RUNS */
+ * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS */
 bool backend_upkeep(struct hak_shard *shard);
 
 /* About how many bytes the back end has from the operating system for blocks; 0 where none is ever overdue. Any
@@ -143,16 +143,16 @@ bool backend_trim(struct hak_shard *shard);
  * heap, goes on meanwhile: what it owns is read as it is, and may be half-changed. So a link is followed only
  * to where backend_is_block allows it, and no further than the counts say; what comes out is then about right,
  * and core notices that it is no more. */
-enum hak_region_kind {
-    HAK_REGION_SLAB,
-    HAK_REGION_LARGE, /* a large block */
-    HAK_REGION_DIRTY, /* free, and still holds memory */
-    HAK_REGION_CLEAN, /* free, and holds none */
+enum hak_extent_kind {
+    HAK_EXTENT_SLAB,
+    HAK_EXTENT_LARGE, /* a large block */
+    HAK_EXTENT_DIRTY, /* free, and still holds memory */
+    HAK_EXTENT_CLEAN, /* free, and holds none */
 };
 
 /* Neighbouring addresses that the back end has for blocks. */
-struct hak_region {
-    enum hak_region_kind kind;
+struct hak_extent {
+    enum hak_extent_kind kind;
     char *base;
     size_t size; /* bytes */
 
@@ -164,13 +164,13 @@ struct hak_region {
     size_t purged;     /* bytes of pages within it that went back to the operating system */
 };
 
-/* Calls `visit` for every region, in order of address.
+/* Calls `visit` for every extent, in order of address.
  * pre:   all locks are held; `visit` neither allocates nor frees */
-void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context);
+void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context);
 
-/* Adds the numbers of the free blocks of a slab, as region->free counts them, to a set of bits.
- * pre:   all locks are held; a region of kind SLAB; HAK_SLAB_BLOCKS_MOST bits */
-void backend_free_blocks(const struct hak_region *slab, uint64_t *set);
+/* Adds the numbers of the free blocks of a slab, as extent->free counts them, to a set of bits.
+ * pre:   all locks are held; a extent of kind SLAB; HAK_SLAB_BLOCKS_MOST bits */
+void backend_free_blocks(const struct hak_extent *slab, uint64_t *set);
 
 /* Calls `visit` for each block that the shard keeps at hand, others' blocks on their way to them included.
  * pre:   all locks are held

@@ -9,12 +9,12 @@
 #include "core/types.h"
 
 enum hak_rank {
-    HAK_RANK_PURGE = 1,  /* what the purge thread is at, if there is one */
-    HAK_RANK_INSIDE = 2, /* a heap, for the length of a cold path, if there is a purge thread */
-    HAK_RANK_HEAPS = 3,  /* the list of heaps, and which are parked */
-    HAK_RANK_STORE = 4,  /* a front end's store of blocks that threads share */
-    HAK_RANK_SLABS = 5,  /* a back end's slabs of one class, where threads share them */
-    HAK_RANK_RUNS = 6,   /* the back end's memory shared by all threads */
+    HAK_RANK_PURGE = 1,   /* what the purge thread is at, if there is one */
+    HAK_RANK_INSIDE = 2,  /* a heap, for the length of a cold path, if there is a purge thread */
+    HAK_RANK_HEAPS = 3,   /* the list of heaps, and which are parked */
+    HAK_RANK_STORE = 4,   /* a front end's store of blocks that threads share */
+    HAK_RANK_SLABS = 5,   /* a back end's slabs of one class, where threads share them */
+    HAK_RANK_EXTENTS = 6, /* the back end's memory shared by all threads */
 };
 
 /* 0 free, 1 taken, 2 taken and somebody may sleep */

@@ -100,25 +100,25 @@ static bool giving_back_may_help(size_t size)
 static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
 {
     struct hak_heap *heap = hak_heap_mine;
-    struct hak_span span;
+    struct hak_large large;
 
     if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
         return out_of_memory();
     if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL) {
-        span = backend_large_alloc(NULL, size, align);
+        large = backend_large_alloc(NULL, size, align);
     } else {
         hak_heap_enter(heap);
-        span = backend_large_alloc(&heap->shard, size, align);
-        if (unlikely(span.base == NULL) && giving_back_may_help(size)) {
+        large = backend_large_alloc(&heap->shard, size, align);
+        if (unlikely(large.base == NULL) && giving_back_may_help(size)) {
             give_back(heap);
-            span = backend_large_alloc(&heap->shard, size, align);
+            large = backend_large_alloc(&heap->shard, size, align);
         }
         hak_heap_leave(heap);
         hak_purger_want(heap);
     }
-    hak_trace(HAK_EVENT_LARGE, span.base, size);
-    *zeroed = span.zeroed;
-    return span.base ? span.base : out_of_memory();
+    hak_trace(HAK_EVENT_LARGE, large.base, size);
+    *zeroed = large.zeroed;
+    return large.base ? large.base : out_of_memory();
 }
 
 static hak_cold void *large_malloc(size_t size)

@@ -92,25 +92,25 @@ static void start(bool stopped)
 
 /* ── counting ────────────────────────────────────────────────────────────────────────────────── */
 
-static void add_region(const struct hak_region *region, void *context)
+static void add_extent(const struct hak_extent *extent, void *context)
 {
     struct hak_stats *stats = context;
 
-    stats->mapped += region->size;
-    if (region->kind == HAK_REGION_LARGE) {
-        stats->large += region->size;
+    stats->mapped += extent->size;
+    if (extent->kind == HAK_EXTENT_LARGE) {
+        stats->large += extent->size;
         stats->large_blocks++;
-    } else if (region->kind == HAK_REGION_DIRTY) {
-        stats->dirty += region->size;
-    } else if (region->kind == HAK_REGION_CLEAN) {
-        stats->clean += region->size;
+    } else if (extent->kind == HAK_EXTENT_DIRTY) {
+        stats->dirty += extent->size;
+    } else if (extent->kind == HAK_EXTENT_CLEAN) {
+        stats->clean += extent->size;
     } else {
-        struct hak_stats_class *entry = &stats->by_class[hak_class_index(region->cls)];
+        struct hak_stats_class *entry = &stats->by_class[hak_class_index(extent->cls)];
         entry->slabs++;
-        entry->live += region->cut - region->free; /* what is not in the slab, for now */
-        entry->free += region->free;
-        stats->slabs += region->size;
-        stats->purged += region->purged;
+        entry->live += extent->cut - extent->free; /* what is not in the slab, for now */
+        entry->free += extent->free;
+        stats->slabs += extent->size;
+        stats->purged += extent->purged;
     }
 }
 
@@ -177,7 +177,7 @@ static void count(struct hak_stats *stats)
         stats->by_class[i].cached += frontend_held(NULL, hak_class_at(i));
         add_carried(&stats->by_class[i], hak_traffic_carried(hak_class_at(i)));
     }
-    backend_walk(add_region, stats);
+    backend_walk(add_extent, stats);
     stats->heaps = before.heaps;
     stats->parked = before.parked;
     stats->metadata = backend_metadata() + before.heaps * sizeof(struct hak_heap);
@@ -295,7 +295,7 @@ static size_t held_from(const struct walk *walk, const void *address)
     return low;
 }
 
-static void walk_slab(struct walk *walk, const struct hak_region *slab)
+static void walk_slab(struct walk *walk, const struct hak_extent *slab)
 {
     uint64_t free[HAK_SLAB_BLOCKS_MOST / 64];
     size_t size = hak_class_size(slab->cls);
@@ -310,16 +310,16 @@ static void walk_slab(struct walk *walk, const struct hak_region *slab)
             walk->over = !walk->visit(slab->base + i * size, size, false, walk->context);
 }
 
-static void walk_region(const struct hak_region *region, void *context)
+static void walk_extent(const struct hak_extent *extent, void *context)
 {
     struct walk *walk = context;
 
     if (walk->over)
         return;
-    if (region->kind == HAK_REGION_SLAB)
-        walk_slab(walk, region);
-    else if (region->kind == HAK_REGION_LARGE)
-        walk->over = !walk->visit(region->base, region->size, true, walk->context);
+    if (extent->kind == HAK_EXTENT_SLAB)
+        walk_slab(walk, extent);
+    else if (extent->kind == HAK_EXTENT_LARGE)
+        walk->over = !walk->visit(extent->base, extent->size, true, walk->context);
 }
 
 hak_export bool hak_walk(bool (*visit)(void *block, size_t size, bool large, void *context),
@@ -336,7 +336,7 @@ hak_export bool hak_walk(bool (*visit)(void *block, size_t size, bool large, voi
     if (walk.held) {
         list_held(&walk);
         sort(walk.held, walk.count);
-        backend_walk(walk_region, &walk);
+        backend_walk(walk_extent, &walk);
         exact = was_quiet(before, look_around(NULL)) && walk.count < walk.room && !walk.over;
         os_unmap(walk.held, bytes);
     }

@@ -38,7 +38,7 @@ struct hak_chain {
 };
 
 /* A large block. */
-struct hak_span {
+struct hak_large {
     void *base;  /* NULL: out of memory */
     bool zeroed; /* every byte reads as zero */
 };

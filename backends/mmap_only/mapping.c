@@ -22,7 +22,7 @@ enum { MOVED_COST = 2 };
 /* A range that a single call may map: half of what there is. */
 static const size_t GRANULES_MOST = (size_t)1 << (ADDRESS_BITS - 1 - GRANULE_SHIFT);
 
-static struct hak_lock lock = {.rank = HAK_RANK_RUNS};
+static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS};
 
 static struct range *bins[KINDS][BINS];
 static struct range *oldest, *youngest; /* ends of the list of dirty ranges by age */

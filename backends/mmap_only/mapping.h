@@ -19,7 +19,7 @@
  * invariant: neighbouring free ranges are of different kinds
  * invariant: dirty bytes <= that bound whenever no thread is inside a function of this file
  *
- * Every function may be called by any thread; each takes the lock HAK_RANK_RUNS, and the kernel is
+ * Every function may be called by any thread; each takes the lock HAK_RANK_EXTENTS, and the kernel is
  * called without it. Between two threads it is the tag that keeps them apart: a range loses its tags
  * before it is unmapped and gets them after it was mapped. */
 #ifndef HAK_MMAP_ONLY_MAPPING_H

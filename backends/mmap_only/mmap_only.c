@@ -642,18 +642,18 @@ static size_t granules_for(size_t size)
 }
 
 /* Slabs are shared: one that others have emptied is free already. */
-struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
+struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
-    struct hak_span span = {NULL, false};
+    struct hak_large large = {NULL, false};
     struct range *range = mapping_alloc(
-        granules_for(size), align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &span.zeroed);
+        granules_for(size), align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &large.zeroed);
 
     (void)shard;
     if (range) {
         page_map_set_tag(range->first, TAG_LARGE);
-        span.base = granule_address(range->first);
+        large.base = granule_address(range->first);
     }
-    return span;
+    return large;
 }
 
 size_t backend_usable_size(const void *pointer, const char *call)
@@ -1010,31 +1010,31 @@ bool backend_trim(struct hak_shard *shard)
 /* ── walks: all locks are held, so that only what a shard keeps can change ───────────────────── */
 
 struct walk {
-    void (*visit)(const struct hak_region *region, void *context);
+    void (*visit)(const struct hak_extent *extent, void *context);
     void *context;
 };
 
 static void visit_range(const struct range *range, size_t first, unsigned tag,
                         const struct walk *walk)
 {
-    struct hak_region region = {.base = granule_address(first),
+    struct hak_extent extent = {.base = granule_address(first),
                                 .size = (size_t)range->granules << GRANULE_SHIFT};
 
     if (class_of(tag) < HAK_CLASS_END) {
         struct hak_slab_shape shape = shape_of(range);
-        region.kind = HAK_REGION_SLAB;
-        region.cls = class_of(tag);
-        region.capacity = range->capacity;
-        region.cut = range->cut;
-        region.free = range->cut - range->used;
+        extent.kind = HAK_EXTENT_SLAB;
+        extent.cls = class_of(tag);
+        extent.capacity = range->capacity;
+        extent.cut = range->cut;
+        extent.free = range->cut - range->used;
         for (size_t page = 0; range->blank_blocks > 0 && page < hak_pages_cut(&shape); page++)
-            region.purged += is_blank(range, page) * os_page_size();
+            extent.purged += is_blank(range, page) * os_page_size();
     } else if (tag == TAG_FREE) {
-        region.kind = range->dirty ? HAK_REGION_DIRTY : HAK_REGION_CLEAN;
+        extent.kind = range->dirty ? HAK_EXTENT_DIRTY : HAK_EXTENT_CLEAN;
     } else {
-        region.kind = HAK_REGION_LARGE;
+        extent.kind = HAK_EXTENT_LARGE;
     }
-    walk->visit(&region, walk->context);
+    walk->visit(&extent, walk->context);
 }
 
 /* From a granule of a leaf to its end, or as far as the last range reaches. Returns where. */
@@ -1054,7 +1054,7 @@ static size_t walk_leaf(size_t granule, const struct walk *walk)
     return granule;
 }
 
-void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
 {
     struct walk walk = {visit, context};
     size_t done = 0; /* a range may end in another leaf than it begins in */
@@ -1066,9 +1066,9 @@ void backend_walk(void (*visit)(const struct hak_region *region, void *context),
     }
 }
 
-void backend_free_blocks(const struct hak_region *region, uint64_t *set)
+void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
-    const struct range *slab = page_map_range(granule_of(region->base));
+    const struct range *slab = page_map_range(granule_of(extent->base));
     struct hak_slab_shape shape = shape_of(slab);
     const struct hak_block *block = slab->free;
     size_t left = slab->free ? free_in(slab) : 0;

@@ -20,8 +20,8 @@
  *
  * invariant: a tag is TAG_NONE, or the granule is mapped by this back end
  * invariant: a granule of a slab has the class's code as its tag, and no other granule has
- * sync: tags are relaxed atomics, written under HAK_RANK_RUNS or by the thread that has taken the range; a range's
- *       fields belong to whoever has taken it, and to HAK_RANK_RUNS while it is free */
+ * sync: tags are relaxed atomics, written under HAK_RANK_EXTENTS or by the thread that has taken the range; a range's
+ *       fields belong to whoever has taken it, and to HAK_RANK_EXTENTS while it is free */
 #ifndef HAK_MMAP_ONLY_PAGE_MAP_H
 #define HAK_MMAP_ONLY_PAGE_MAP_H
 
@@ -90,7 +90,7 @@ struct range {
 
 struct leaf {
     uint16_t tags[LEAF_GRANULES];
-    uint64_t parts; /* a bit each: mapped; under HAK_RANK_RUNS */
+    uint64_t parts; /* a bit each: mapped; under HAK_RANK_EXTENTS */
     _Alignas(64 << 10) struct range ranges[LEAF_GRANULES]; /* pages are no larger */
 };
 
@@ -101,7 +101,7 @@ struct page_map {
 
 extern struct page_map page_map;
 
-/* Maps what describes all granules from one to another. Under HAK_RANK_RUNS. false: out of memory, and nothing has
+/* Maps what describes all granules from one to another. Under HAK_RANK_EXTENTS. false: out of memory, and nothing has
  * changed. */
 bool page_map_cover(size_t first, size_t last);
 

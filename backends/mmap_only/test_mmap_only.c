@@ -123,34 +123,34 @@ Test(mmap_only, every_granule_of_a_slab_has_its_class)
 
 /* ── what is ours ────────────────────────────────────────────────────────────────────────────── */
 
-enum { REGIONS_MOST = 4096 };
+enum { EXTENTS_MOST = 4096 };
 
-static struct hak_region regions[REGIONS_MOST];
-static size_t region_count;
+static struct hak_extent extents[EXTENTS_MOST];
+static size_t extent_count;
 
-static void note_region(const struct hak_region *region, void *unused)
+static void note_extent(const struct hak_extent *extent, void *unused)
 {
     (void)unused;
-    cr_assert_lt(region_count, REGIONS_MOST);
-    regions[region_count++] = *region;
+    cr_assert_lt(extent_count, EXTENTS_MOST);
+    extents[extent_count++] = *extent;
 }
 
 /* All ranges, each once, in the order of addresses, and nothing beside them is taken for one. */
-static void check_regions(void)
+static void check_extents(void)
 {
     size_t granules = 0;
 
-    region_count = 0;
-    backend_walk(note_region, NULL);
-    for (size_t i = 0; i < region_count; i++) {
-        char *base = regions[i].base, *end = base + regions[i].size;
-        granules += regions[i].size >> GRANULE_SHIFT;
-        cr_assert(backend_owns(base) && backend_owns(base + regions[i].size / 2) &&
+    extent_count = 0;
+    backend_walk(note_extent, NULL);
+    for (size_t i = 0; i < extent_count; i++) {
+        char *base = extents[i].base, *end = base + extents[i].size;
+        granules += extents[i].size >> GRANULE_SHIFT;
+        cr_assert(backend_owns(base) && backend_owns(base + extents[i].size / 2) &&
                   backend_owns(end - 1));
-        if (i + 1 < region_count && (char *)regions[i + 1].base == end)
+        if (i + 1 < extent_count && (char *)extents[i + 1].base == end)
             continue;
         for (size_t away = 0; away < 8 * MIB; away += GRANULE_SIZE)
-            if (i + 1 == region_count || end + away < (char *)regions[i + 1].base)
+            if (i + 1 == extent_count || end + away < (char *)extents[i + 1].base)
                 cr_assert(!backend_owns(end + away), "%zu KiB above a range", away / KIB);
     }
     cr_assert_eq(granules, mapping_figures().mapped);
@@ -161,9 +161,9 @@ Test(mmap_only, what_lies_above_a_free_range_is_not_ours)
     char *block = backend_large_alloc(NULL, DIRTY_MOST / 2 * GRANULE_SIZE, 1).base;
 
     cr_assert_not_null(block);
-    check_regions();
+    check_extents();
     backend_free(shard, block, "test");
-    check_regions();
+    check_extents();
 }
 
 /* A place for so many bytes that has a multiple of 4 GiB in its middle, where nothing is mapped. */
@@ -194,9 +194,9 @@ Test(mmap_only, a_walk_sees_a_range_of_two_leaves_once)
     char *block = backend_large_alloc(NULL, size, 1).base;
     cr_assert_eq(block, place);
     cr_assert_neq((uintptr_t)block >> 32, (uintptr_t)(block + size - 1) >> 32);
-    check_regions();
+    check_extents();
     backend_free(shard, block, "test");
-    check_regions();
+    check_extents();
 }
 
 Test(mmap_only, the_page_map_is_mapped_in_proportion)
@@ -353,9 +353,9 @@ Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
     cr_assert(is_mapped(block));
     cr_assert_geq(mapping_figures().clean, 8 * MIB / GRANULE_SIZE);
     cr_assert_leq(resident_bytes(), before - 7 * MIB);
-    struct hak_span span = backend_large_alloc(NULL, 8 * MIB, 1);
-    cr_assert_eq(span.base, block, "it is the first choice of the next");
-    cr_assert(!span.zeroed || all_zero(block, 8 * MIB));
+    struct hak_large large = backend_large_alloc(NULL, 8 * MIB, 1);
+    cr_assert_eq(large.base, block, "it is the first choice of the next");
+    cr_assert(!large.zeroed || all_zero(block, 8 * MIB));
     backend_free(shard, block, "test");
     faults_refuse_unmapping(false);
     hak_malloc_trim(0);

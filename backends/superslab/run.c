@@ -17,7 +17,7 @@ enum { DIRTY, CLEAN, KINDS };
 /* Bytes purged at one tick, so that no malloc waits long. */
 static const size_t TICK_GRANULES = (size_t)4 << 20 >> GRANULE_SHIFT;
 
-static struct hak_lock lock = {.rank = HAK_RANK_RUNS};
+static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS};
 
 static uint32_t bins[KINDS][BINS];
 static uint64_t bins_filled[KINDS][BINS / 64];

@@ -9,7 +9,7 @@
  * spares, for CONFIG_PURGE_DELAY_MS.
  *            what the kernel refuses to take
  *
- * Every function may be called by any thread; each takes the lock HAK_RANK_RUNS. */
+ * Every function may be called by any thread; each takes the lock HAK_RANK_EXTENTS. */
 #ifndef HAK_SUPERSLAB_RUN_H
 #define HAK_SUPERSLAB_RUN_H
 

@@ -1001,17 +1001,17 @@ static uint32_t large_new(size_t size, size_t align, bool *zeroed)
     return run;
 }
 
-struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
+struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
-    struct hak_span span = {NULL, false};
+    struct hak_large large = {NULL, false};
 
     if (shard)
         collect(shard);
-    uint32_t run = large_new(size, align, &span.zeroed);
+    uint32_t run = large_new(size, align, &large.zeroed);
 
     if (run != NO_RUN)
-        span.base = granule_address(run);
-    return span;
+        large.base = granule_address(run);
+    return large;
 }
 
 size_t backend_usable_size(const void *pointer, const char *call)
@@ -1312,32 +1312,32 @@ static size_t purged_bytes(const struct slab *slab, uint64_t word)
     return slab->blank_pages * os_page_size();
 }
 
-static struct hak_region region_of(const struct slab *run, size_t granules)
+static struct hak_extent extent_of(const struct slab *run, size_t granules)
 {
-    static const enum hak_region_kind KINDS[] =
-        {[RUN_DIRTY] = HAK_REGION_DIRTY, [RUN_CLEAN] = HAK_REGION_CLEAN};
-    struct hak_region region = {.base = slab_base(run), .size = granules << GRANULE_SHIFT};
+    static const enum hak_extent_kind KINDS[] =
+        {[RUN_DIRTY] = HAK_EXTENT_DIRTY, [RUN_CLEAN] = HAK_EXTENT_CLEAN};
+    struct hak_extent extent = {.base = slab_base(run), .size = granules << GRANULE_SHIFT};
     uint32_t tag = tag_of(run);
 
     if (run->state != RUN_USED) {
-        region.kind = KINDS[run->state];
+        extent.kind = KINDS[run->state];
     } else if (class_of(tag) < HAK_CLASS_END) {
         uint64_t word = atomic_load_acquire(&run->remote);
         uint32_t back = run->cut - run->used + remote_blocks(run, word);
-        region.kind = HAK_REGION_SLAB;
-        region.cls = class_of(tag);
-        region.capacity = run->capacity;
-        region.cut = run->cut < run->capacity ? run->cut : run->capacity;
-        region.free = back < region.cut ? back : region.cut;
-        region.purged = purged_bytes(run, word);
+        extent.kind = HAK_EXTENT_SLAB;
+        extent.cls = class_of(tag);
+        extent.capacity = run->capacity;
+        extent.cut = run->cut < run->capacity ? run->cut : run->capacity;
+        extent.free = back < extent.cut ? back : extent.cut;
+        extent.purged = purged_bytes(run, word);
     } else {
         /* one that is just changing hands counts as free */
-        region.kind = tag == TAG_LARGE ? HAK_REGION_LARGE : HAK_REGION_DIRTY;
+        extent.kind = tag == TAG_LARGE ? HAK_EXTENT_LARGE : HAK_EXTENT_DIRTY;
     }
-    return region;
+    return extent;
 }
 
-void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
 {
     size_t left = window_bytes() >> GRANULE_SHIFT;
 
@@ -1345,10 +1345,10 @@ void backend_walk(void (*visit)(const struct hak_region *region, void *context),
         size_t length = SUPERSLAB_GRANULES;
         if (window_committed(granule)) {
             const struct slab *run = &window.slabs[granule];
-            struct hak_region region = region_of(run, length = run->run_granules);
+            struct hak_extent extent = extent_of(run, length = run->run_granules);
             left -= length;
             if (granule > 0) /* which is never given out */
-                visit(&region, context);
+                visit(&extent, context);
         }
         granule += length;
     }
@@ -1365,13 +1365,13 @@ static void add_numbers(const struct slab *slab, struct hak_chain chain, uint64_
     }
 }
 
-void backend_free_blocks(const struct hak_region *region, uint64_t *set)
+void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
-    const struct slab *slab = &window.slabs[granule_of(region->base)];
+    const struct slab *slab = &window.slabs[granule_of(extent->base)];
     uint64_t word = atomic_load_acquire(&slab->remote);
     hak_packed_chain packed = slab->closed.top;
 
-    for (uint32_t i = 0; word & REMOTE_ALL_FREE && i < region->cut; i++)
+    for (uint32_t i = 0; word & REMOTE_ALL_FREE && i < extent->cut; i++)
         hak_set_add(set, i);
     add_numbers(slab, remote_unpack(slab, word), set);
     add_numbers(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);

@@ -129,16 +129,16 @@ void *on_new_thread(void *(*function)(void *), void *argument)
 
 /* ── memory ──────────────────────────────────────────────────────────────────────────────────── */
 
-static void add_resident(const struct hak_region *region, void *sum)
+static void add_resident(const struct hak_extent *extent, void *sum)
 {
     static unsigned char pages[1 << 14];
     size_t most = sizeof(pages) * os_page_size();
     size_t *bytes = sum;
 
-    for (size_t done = 0; done < region->size; done += most) {
-        size_t part = region->size - done < most ? region->size - done : most;
+    for (size_t done = 0; done < extent->size; done += most) {
+        size_t part = extent->size - done < most ? extent->size - done : most;
         size_t resident = 0;
-        require(mincore(region->base + done, part, pages) == 0);
+        require(mincore(extent->base + done, part, pages) == 0);
         for (size_t i = 0; i < part / os_page_size(); i++)
             resident += pages[i] & 1;
         *bytes += resident * os_page_size();
@@ -183,13 +183,13 @@ enum { STRETCHES_MOST = 4096 };
 static struct {
     struct stretch all[STRETCHES_MOST]; /* mappings without the flag */
     size_t count;
-    size_t bytes; /* of regions in them */
+    size_t bytes; /* of extents in them */
 } without;
 
-static void add_common(const struct hak_region *region, void *unused)
+static void add_common(const struct hak_extent *extent, void *unused)
 {
-    uintptr_t first = (uintptr_t)region->base;
-    uintptr_t end = first + region->size;
+    uintptr_t first = (uintptr_t)extent->base;
+    uintptr_t end = first + extent->size;
 
     (void)unused;
     for (size_t i = 0; i < without.count; i++) {

@@ -463,11 +463,11 @@ Test(backend, zeroed_is_true_only_of_zeros)
             backend_free(shard, blocks[at], "test");
             blocks[at] = NULL;
         } else {
-            struct hak_span span = backend_large_alloc(NULL, size, 1);
-            blocks[at] = span.base;
+            struct hak_large large = backend_large_alloc(NULL, size, 1);
+            blocks[at] = large.base;
             cr_assert_not_null(blocks[at]);
-            zeroed += span.zeroed;
-            cr_assert(!span.zeroed || all_zero(blocks[at], size));
+            zeroed += large.zeroed;
+            cr_assert(!large.zeroed || all_zero(blocks[at], size));
         }
         if (blocks[at])
             memset(blocks[at], 0xff, backend_usable_size(blocks[at], "test"));

@@ -70,7 +70,7 @@ Test(lock, who_dies_is_not_locked_out_of_heaps)
 Test(lock, ranks_may_be_taken_in_ascending_order)
 {
     struct hak_lock low = {.rank = HAK_RANK_HEAPS};
-    struct hak_lock high = {.rank = HAK_RANK_RUNS};
+    struct hak_lock high = {.rank = HAK_RANK_EXTENTS};
 
     hak_lock(&low);
     hak_lock(&high);
@@ -82,7 +82,7 @@ Test(lock, taking_a_lower_rank_stops_a_debug_build,
      .signal = CONFIG_ASSERT_LEVEL >= 1 ? SIGABRT : 0)
 {
     struct hak_lock low = {.rank = HAK_RANK_HEAPS};
-    struct hak_lock high = {.rank = HAK_RANK_RUNS};
+    struct hak_lock high = {.rank = HAK_RANK_EXTENTS};
 
     hak_lock(&high);
     hak_lock(&low);

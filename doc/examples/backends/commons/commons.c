@@ -13,8 +13,8 @@ enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
 /* Descriptions of runs are mapped so many bytes at a time, and never unmapped. */
 static const size_t ARENA_BYTES = (size_t)64 << 10;
 
-static struct hak_lock lock = {.rank = HAK_RANK_RUNS}; /* of all that follows */
-static struct commons_leaf *map[COMMONS_ROOTS];        /* read without it */
+static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS}; /* of all that follows */
+static struct commons_leaf *map[COMMONS_ROOTS];           /* read without it */
 static struct commons_run *open[HAK_CLASSES];
 static struct commons_run *spare; /* descriptions that describe nothing */
 static size_t empty_bytes;
@@ -329,7 +329,7 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
 
 /* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
 
-struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
+struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     (void)shard;
     hak_lock(&lock);
@@ -337,7 +337,7 @@ struct hak_span backend_large_alloc(struct hak_shard *shard, size_t size, size_t
     if (run == NULL && reclaim())
         run = run_new(size, align, HAK_CLASS_NONE);
     hak_unlock(&lock);
-    return (struct hak_span){run ? run->base : NULL, true};
+    return (struct hak_large){run ? run->base : NULL, true};
 }
 
 size_t backend_usable_size(const void *pointer, const char *call)
@@ -440,23 +440,23 @@ void backend_fork_child(void)
 
 /* What the map describes of a large block is its first granule. */
 static void visit_run(const struct commons_run *run,
-                      void (*visit)(const struct hak_region *region, void *context), void *context)
+                      void (*visit)(const struct hak_extent *extent, void *context), void *context)
 {
-    struct hak_region region = {.kind = HAK_REGION_LARGE,
+    struct hak_extent extent = {.kind = HAK_EXTENT_LARGE,
                                 .base = run->base,
                                 .size = run->size,
                                 .cls = run->cls};
 
     if (run->cls != HAK_CLASS_NONE) {
-        region.kind = HAK_REGION_SLAB;
-        region.capacity = run->capacity;
-        region.cut = run->cut;
-        region.free = run->cut - run->used;
+        extent.kind = HAK_EXTENT_SLAB;
+        extent.capacity = run->capacity;
+        extent.cut = run->cut;
+        extent.free = run->cut - run->used;
     }
-    visit(&region, context);
+    visit(&extent, context);
 }
 
-void backend_walk(void (*visit)(const struct hak_region *region, void *context), void *context)
+void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
 {
     const struct commons_run *last = NULL;
 
@@ -468,7 +468,7 @@ void backend_walk(void (*visit)(const struct hak_region *region, void *context),
         }
 }
 
-void backend_free_blocks(const struct hak_region *slab, uint64_t *set)
+void backend_free_blocks(const struct hak_extent *slab, uint64_t *set)
 {
     const struct commons_run *run = commons_find(map, COMMONS_ROOTS, slab->base);
 
