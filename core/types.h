@@ -1,16 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The words of this project, as types. The map of everything that follows.
- *
- *   block        what malloc returns; it belongs to one size class, or is large
- *   size class   one of the fixed block sizes (size_class.h)
- *   slab         64 KiB, or a whole number of them, cut into blocks of one class
- *   heap         a thread's state: the front end's cache and the back end's shard, side by side
- *   cache        the front end's part of a heap: blocks ready to hand out
- *   shard        the back end's part of a heap: the slabs that this thread owns
- *   refill/flush a batch of blocks from back end to cache / from cache to back end
- *   local/remote a free by the thread that owns the block's slab / by another
- *   large        a block above the largest size class
- */
+/* The words of this project, as types; core/README.md has the glossary. */
 #ifndef HAK_TYPES_H
 #define HAK_TYPES_H
 
