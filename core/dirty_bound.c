@@ -8,36 +8,39 @@ static const size_t EXTRA_MOST =
         : 0;
 
 /* Whether the program has said how much may wait. */
-static bool is_set(void)
+static bool dirty_bound_is_set(void)
 {
     return hak_dirty_max != (size_t)CONFIG_DIRTY_MAX << 20;
 }
 
-static size_t less_of(size_t a, size_t b)
+static size_t dirty_bound_less_of(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-static size_t more_of(size_t a, size_t b)
+static size_t dirty_bound_more_of(size_t a, size_t b)
 {
     return a > b ? a : b;
 }
 
 size_t hak_dirty_most(const struct hak_dirty_bound *bound, size_t used)
 {
-    size_t used_of_late = more_of(bound->used_most, bound->used_before);
+    size_t used_of_late = dirty_bound_more_of(bound->used_most, bound->used_before);
     size_t room = used_of_late > used ? used_of_late - used : 0;
 
-    if (is_set())
+    if (dirty_bound_is_set())
         return hak_dirty_floor();
-    return more_of(hak_dirty_floor(), less_of(hak_dirty_floor() + bound->extra, room));
+    return dirty_bound_more_of(hak_dirty_floor(),
+                               dirty_bound_less_of(hak_dirty_floor() + bound->extra, room));
 }
 
-static void end_interval(struct hak_dirty_bound *bound, size_t used, size_t dirty, uint32_t now)
+static void dirty_bound_end_interval(struct hak_dirty_bound *bound, size_t used, size_t dirty,
+                                     uint32_t now)
 {
     size_t swing = bound->most - bound->least;
 
-    bound->extra = less_of(bound->extra, more_of(swing, bound->swing_before));
+    bound->extra =
+        dirty_bound_less_of(bound->extra, dirty_bound_more_of(swing, bound->swing_before));
     bound->swing_before = swing;
     bound->given_back /= 2;
     bound->used_before = bound->used_most;
@@ -50,7 +53,7 @@ void hak_dirty_note(struct hak_dirty_bound *bound, size_t used, size_t dirty, ui
 {
     /* Unsigned: a stamp that is a tick ahead of `now` counts as over. */
     if ((uint64_t)(now - bound->began) + 1 > CONFIG_PURGE_DELAY_MS)
-        end_interval(bound, used, dirty, now);
+        dirty_bound_end_interval(bound, used, dirty, now);
     hak_dirty_track(bound, used, dirty);
 }
 
@@ -61,8 +64,8 @@ void hak_dirty_gave_back(struct hak_dirty_bound *bound, size_t granules)
 
 void hak_dirty_took_fresh(struct hak_dirty_bound *bound, size_t granules)
 {
-    size_t missed = less_of(granules, bound->given_back);
+    size_t missed = dirty_bound_less_of(granules, bound->given_back);
 
     bound->given_back -= missed;
-    bound->extra = less_of(bound->extra + missed, EXTRA_MOST);
+    bound->extra = dirty_bound_less_of(bound->extra + missed, EXTRA_MOST);
 }

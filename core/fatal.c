@@ -8,19 +8,19 @@
 #include "core/os.h"
 #include "core/trace.h"
 
-struct line {
+struct fatal_line {
     char text[512];
     size_t length;
 };
 
-static void add(struct line *line, const char *text)
+static void fatal_add(struct fatal_line *line, const char *text)
 {
     /* one byte is kept for the newline */
     while (*text && line->length < sizeof(line->text) - 1)
         line->text[line->length++] = *text++;
 }
 
-static void add_number(struct line *line, uintptr_t number, unsigned base)
+static void fatal_add_number(struct fatal_line *line, uintptr_t number, unsigned base)
 {
     char digits[24];
     size_t at = sizeof(digits) - 1;
@@ -30,14 +30,14 @@ static void add_number(struct line *line, uintptr_t number, unsigned base)
         digits[--at] = "0123456789abcdef"[number % base];
         number /= base;
     } while (number > 0);
-    add(line, &digits[at]);
+    fatal_add(line, &digits[at]);
 }
 
-_Noreturn static void finish(struct line *line)
+_Noreturn static void fatal_finish(struct fatal_line *line)
 {
-    add(line, " (");
-    add(line, hak_identity);
-    add(line, ")");
+    fatal_add(line, " (");
+    fatal_add(line, hak_identity);
+    fatal_add(line, ")");
     line->text[line->length++] = '\n';
     os_write_error(line->text, line->length);
     hak_trace_print();
@@ -47,28 +47,28 @@ _Noreturn static void finish(struct line *line)
 
 void hak_fatal_pointer(const char *call, const void *pointer, const char *what)
 {
-    struct line line;
+    struct fatal_line line;
 
     line.length = 0;
-    add(&line, "hakmem: ");
-    add(&line, call);
-    add(&line, ": invalid pointer 0x");
-    add_number(&line, (uintptr_t)pointer, 16);
-    add(&line, ": ");
-    add(&line, what);
-    finish(&line);
+    fatal_add(&line, "hakmem: ");
+    fatal_add(&line, call);
+    fatal_add(&line, ": invalid pointer 0x");
+    fatal_add_number(&line, (uintptr_t)pointer, 16);
+    fatal_add(&line, ": ");
+    fatal_add(&line, what);
+    fatal_finish(&line);
 }
 
 void hak_fatal_check(const char *condition, const char *file, int line_number)
 {
-    struct line line;
+    struct fatal_line line;
 
     line.length = 0;
-    add(&line, "hakmem: internal error: ");
-    add(&line, condition);
-    add(&line, " does not hold at ");
-    add(&line, file);
-    add(&line, ":");
-    add_number(&line, (uintptr_t)line_number, 10);
-    finish(&line);
+    fatal_add(&line, "hakmem: internal error: ");
+    fatal_add(&line, condition);
+    fatal_add(&line, " does not hold at ");
+    fatal_add(&line, file);
+    fatal_add(&line, ":");
+    fatal_add_number(&line, (uintptr_t)line_number, 10);
+    fatal_finish(&line);
 }

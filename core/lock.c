@@ -14,7 +14,7 @@ enum { SPINS = 100 };
 static _Thread_local uint32_t held_ranks;
 
 /* `nested`: of a rank that is held already. */
-static void note_taken(const struct hak_lock *lock, unsigned nested)
+static void lock_note_taken(const struct hak_lock *lock, unsigned nested)
 {
     if (CONFIG_ASSERT_LEVEL < 1)
         return;
@@ -22,13 +22,13 @@ static void note_taken(const struct hak_lock *lock, unsigned nested)
     held_ranks |= 1u << lock->rank;
 }
 
-static void note_released(const struct hak_lock *lock)
+static void lock_note_released(const struct hak_lock *lock)
 {
     if (CONFIG_ASSERT_LEVEL >= 1)
         held_ranks &= ~(1u << lock->rank);
 }
 
-static bool take_free(struct hak_lock *lock)
+static bool lock_try(struct hak_lock *lock)
 {
     uint32_t expected = FREE;
 
@@ -39,7 +39,7 @@ static bool take_free(struct hak_lock *lock)
 static void hak_cold lock_contended(struct hak_lock *lock)
 {
     for (int spin = 0; spin < SPINS; spin++)
-        if (atomic_load_relaxed(&lock->state) == FREE && take_free(lock))
+        if (atomic_load_relaxed(&lock->state) == FREE && lock_try(lock))
             return;
     while (atomic_exchange_acquire(&lock->state, CONTENDED) != FREE)
         kernel_futex_wait(&lock->state, CONTENDED, NULL);
@@ -52,7 +52,7 @@ static uintptr_t forker, dying;
 enum { FORKING = 1, DYING = 2 };
 static uint32_t exceptions;
 
-static bool is_me(const uintptr_t *thread)
+static bool lock_is_me(const uintptr_t *thread)
 {
     uintptr_t it = atomic_load_relaxed(thread);
 
@@ -70,7 +70,7 @@ void hak_lock_forking(bool forking)
 
 bool hak_lock_is_forking(void)
 {
-    return unlikely(atomic_load_relaxed(&exceptions) != 0) && is_me(&forker);
+    return unlikely(atomic_load_relaxed(&exceptions) != 0) && lock_is_me(&forker);
 }
 
 void hak_lock_dying(void)
@@ -79,51 +79,51 @@ void hak_lock_dying(void)
     __atomic_fetch_or(&exceptions, DYING, __ATOMIC_RELAXED);
 }
 
-static hak_cold bool is_exceptional(const struct hak_lock *lock)
+static hak_cold bool lock_is_exceptional(const struct hak_lock *lock)
 {
-    return is_me(&forker) || (lock->rank <= HAK_RANK_INSIDE && is_me(&dying));
+    return lock_is_me(&forker) || (lock->rank <= HAK_RANK_INSIDE && lock_is_me(&dying));
 }
 
 /* Whether the calling thread may pass the lock as if it were not there. */
-static inline bool is_passed(const struct hak_lock *lock)
+static inline bool lock_is_passed(const struct hak_lock *lock)
 {
-    return unlikely(atomic_load_relaxed(&exceptions) != 0) && is_exceptional(lock);
+    return unlikely(atomic_load_relaxed(&exceptions) != 0) && lock_is_exceptional(lock);
 }
 
-static void take(struct hak_lock *lock, unsigned nested)
+static void lock_take(struct hak_lock *lock, unsigned nested)
 {
-    if (is_passed(lock))
+    if (lock_is_passed(lock))
         return;
-    if (unlikely(!take_free(lock)))
+    if (unlikely(!lock_try(lock)))
         lock_contended(lock);
-    note_taken(lock, nested);
+    lock_note_taken(lock, nested);
 }
 
 void hak_lock(struct hak_lock *lock)
 {
-    take(lock, 0);
+    lock_take(lock, 0);
 }
 
 void hak_lock_nested(struct hak_lock *lock)
 {
-    take(lock, 1);
+    lock_take(lock, 1);
 }
 
 bool hak_lock_try(struct hak_lock *lock)
 {
-    if (is_passed(lock))
+    if (lock_is_passed(lock))
         return true;
-    if (!take_free(lock))
+    if (!lock_try(lock))
         return false;
-    note_taken(lock, 0);
+    lock_note_taken(lock, 0);
     return true;
 }
 
 void hak_unlock(struct hak_lock *lock)
 {
-    if (is_passed(lock))
+    if (lock_is_passed(lock))
         return;
-    note_released(lock);
+    lock_note_released(lock);
     if (unlikely(__atomic_exchange_n(&lock->state, FREE, __ATOMIC_RELEASE) == CONTENDED))
         kernel_futex_wake(&lock->state, 1);
 }

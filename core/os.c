@@ -35,7 +35,7 @@ size_t os_page_size(void)
 }
 
 /* NULL for failure */
-static void *map(void *at, size_t size, int flags)
+static void *os_map_with(void *at, size_t size, int flags)
 {
     long base = kernel_mmap(at, size, PROT_READ | PROT_WRITE, flags);
 
@@ -44,12 +44,12 @@ static void *map(void *at, size_t size, int flags)
 
 void *os_map(size_t size)
 {
-    return map(NULL, size, ANONYMOUS);
+    return os_map_with(NULL, size, ANONYMOUS);
 }
 
 /* More is mapped than wanted, and what lies before and behind goes back. Nobody else can have got into
  * the range meanwhile. */
-static void *map_and_cut(size_t size, size_t align)
+static void *os_map_and_cut(size_t size, size_t align)
 {
     if (size + align < size)
         return NULL;
@@ -70,7 +70,7 @@ void *os_map_aligned(size_t size, size_t align)
     if (base == NULL || ((uintptr_t)base & (align - 1)) == 0)
         return base;
     os_unmap(base, size);
-    return map_and_cut(size, align);
+    return os_map_and_cut(size, align);
 }
 
 enum os_placed os_map_at(void *base, size_t size)
@@ -86,7 +86,7 @@ enum os_placed os_map_at(void *base, size_t size)
 }
 
 /* The address of a stack variable carries the kernel's randomness. */
-static uintptr_t place_far(unsigned attempt)
+static uintptr_t os_place_far(unsigned attempt)
 {
     static const unsigned char HEIGHTS[] = {45, 43, 41, 38, 36, 34, 32};
     uintptr_t random = (uintptr_t)&random >> 4;
@@ -98,7 +98,7 @@ static uintptr_t place_far(unsigned attempt)
     return height + (random * PLACES_APART & (height / 4 - 1));
 }
 
-static uintptr_t place_near(void)
+static uintptr_t os_place_near(void)
 {
     const uintptr_t below = (uintptr_t)1 << 36;
     void *mapping = os_map(os_page_size());
@@ -112,8 +112,8 @@ static uintptr_t place_near(void)
 uintptr_t os_place(unsigned attempt)
 {
     if (OS_PLACES_FAR)
-        return place_far(attempt);
-    return attempt == 0 ? place_near() : 0;
+        return os_place_far(attempt);
+    return attempt == 0 ? os_place_near() : 0;
 }
 
 bool os_can_map(size_t size)
@@ -136,7 +136,7 @@ bool os_protect(void *base, size_t size, enum os_access access)
 
 bool os_map_over(void *base, size_t size)
 {
-    return map(base, size, ANONYMOUS | MAP_FIXED) != NULL;
+    return os_map_with(base, size, ANONYMOUS | MAP_FIXED) != NULL;
 }
 
 bool os_unmap(void *base, size_t size)
@@ -144,7 +144,7 @@ bool os_unmap(void *base, size_t size)
     return kernel_munmap(base, size) == 0;
 }
 
-static bool advise(void *base, size_t size, int advice)
+static bool os_advise(void *base, size_t size, int advice)
 {
     return kernel_madvise(base, size, advice) == 0;
 }
@@ -152,7 +152,7 @@ static bool advise(void *base, size_t size, int advice)
 bool os_purge(void *base, size_t size)
 {
     hak_trace(HAK_EVENT_PURGE, base, size);
-    return advise(base, size, MADV_DONTNEED);
+    return os_advise(base, size, MADV_DONTNEED);
 }
 
 /* -1 until probed */
@@ -178,7 +178,7 @@ bool os_purge_zeroes(void)
 
 /* Advice that a kernel short of memory refuses for the moment is given again: without it, where the system makes huge
  * pages for all, one would hold memory that no block has ever used. */
-static void advise_huge_pages(void *base, size_t size, int advice)
+static void os_advise_until_taken(void *base, size_t size, int advice)
 {
     enum { TRIES = 3 };
 
@@ -188,28 +188,28 @@ static void advise_huge_pages(void *base, size_t size, int advice)
 
 void os_no_huge_pages(void *base, size_t size)
 {
-    advise_huge_pages(base, size, MADV_NOHUGEPAGE);
+    os_advise_until_taken(base, size, MADV_NOHUGEPAGE);
 }
 
 void os_advise_huge_pages(void *base, size_t size)
 {
-    advise_huge_pages(base, size,
-                      enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    os_advise_until_taken(base, size,
+                          enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 void os_leave_out_of_dumps(void *base, size_t size)
 {
-    advise(base, size, MADV_DONTDUMP);
+    os_advise(base, size, MADV_DONTDUMP);
 }
 
 void os_take_into_dumps(void *base, size_t size)
 {
-    advise(base, size, MADV_DODUMP);
+    os_advise(base, size, MADV_DODUMP);
 }
 
 bool os_collapse(void *base, size_t size)
 {
-    bool done = advise(base, size, MADV_HUGEPAGE) && advise(base, size, OS_COLLAPSE);
+    bool done = os_advise(base, size, MADV_HUGEPAGE) && os_advise(base, size, OS_COLLAPSE);
 
     os_no_huge_pages(base, size);
     return done;
@@ -218,7 +218,7 @@ bool os_collapse(void *base, size_t size)
 /* The kernel splits a huge page of which only a part is said to be cold. */
 void os_split_huge_page(void *page)
 {
-    advise(page, os_page_size(), OS_COLD);
+    os_advise(page, os_page_size(), OS_COLD);
 }
 
 size_t os_resident_pages(void *base, size_t size)
@@ -236,7 +236,7 @@ size_t os_resident_pages(void *base, size_t size)
 
 /* Kernels before 6.17 cannot move a range of several mappings, and say so only when they have unmapped
  * the target. Growing such a range to more than fits fails with EFAULT before anything is done. */
-static bool is_one_mapping(void *base, size_t size)
+static bool os_is_one_mapping(void *base, size_t size)
 {
     const size_t impossible = (size_t)1 << 46;
 
@@ -249,17 +249,17 @@ static bool is_one_mapping(void *base, size_t size)
 }
 
 /* The length of the longest part of the range, from its start on, that is one mapping. */
-static size_t first_mapping(void *base, size_t size)
+static size_t os_first_mapping(void *base, size_t size)
 {
     size_t page = os_page_size();
     size_t least = page, beyond = size + page; /* so long it is; so long it is not */
 
-    if (is_one_mapping(base, size))
+    if (os_is_one_mapping(base, size))
         return size;
     while (beyond - least > page) {
         size_t middle = least + (beyond - least) / 2 / page * page;
 
-        if (is_one_mapping(base, middle))
+        if (os_is_one_mapping(base, middle))
             least = middle;
         else
             beyond = middle;
@@ -268,24 +268,24 @@ static size_t first_mapping(void *base, size_t size)
 }
 
 /* Whether the range consists of at most `most` mappings. */
-static bool are_few_mappings(void *base, size_t size, unsigned most)
+static bool os_are_few_mappings(void *base, size_t size, unsigned most)
 {
     size_t done = 0;
 
     for (unsigned i = 0; i < most && done < size; i++)
-        done += first_mapping((char *)base + done, size - done);
+        done += os_first_mapping((char *)base + done, size - done);
     return done == size;
 }
 
 unsigned os_move(void *from, void *to, size_t size, unsigned most)
 {
-    bool few = are_few_mappings(from, size, most);
+    bool few = os_are_few_mappings(from, size, most);
     unsigned count = 0;
     size_t done = 0;
 
     while (few && done < size) {
         char *source = (char *)from + done, *target = (char *)to + done;
-        size_t part = first_mapping(source, size - done);
+        size_t part = os_first_mapping(source, size - done);
 
         if (kernel_is_error(kernel_mremap(source, part, part,
                                           MREMAP_MAYMOVE | MREMAP_FIXED | OS_DONTUNMAP, target))) {
@@ -307,7 +307,7 @@ bool os_grow(void *base, size_t size, size_t new_size)
 
 enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size)
 {
-    if (!is_one_mapping(from, size))
+    if (!os_is_one_mapping(from, size))
         return OS_REFUSED;
     long moved = kernel_mremap(from, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
     if (!kernel_is_error(moved))
@@ -316,7 +316,7 @@ enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size)
 }
 
 /* The number that a file holds; `otherwise` where it cannot be read. */
-static size_t number_in(const char *path, size_t otherwise)
+static size_t os_number_in(const char *path, size_t otherwise)
 {
     long file = kernel_open(path);
     char text[24];
@@ -332,16 +332,16 @@ static size_t number_in(const char *path, size_t otherwise)
 
 size_t os_mappings_limit(void)
 {
-    return number_in("/proc/sys/vm/max_map_count", 65530);
+    return os_number_in("/proc/sys/vm/max_map_count", 65530);
 }
 
 bool os_charges_committed(void)
 {
-    return number_in("/proc/sys/vm/overcommit_memory", 0) == 2;
+    return os_number_in("/proc/sys/vm/overcommit_memory", 0) == 2;
 }
 
 /* A number in the base given; *at is left behind it. */
-static uintptr_t number_at(const char **at, unsigned base)
+static uintptr_t os_number_at(const char **at, unsigned base)
 {
     uintptr_t number = 0;
 
@@ -360,7 +360,7 @@ static uintptr_t number_at(const char **at, unsigned base)
 }
 
 /* Takes one line of smaps: of a mapping's first line the addresses, of AnonHugePages the kilobytes. */
-static size_t huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t), bool *is_ours)
+static size_t os_huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t), bool *is_ours)
 {
     static const char NAME[] = "AnonHugePages:";
     const char *at = line;
@@ -371,12 +371,12 @@ static size_t huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t),
     if (same == sizeof(NAME) - 1) {
         for (at += same; *at == ' ';)
             at++;
-        return *is_ours ? number_at(&at, 10) << 10 : 0;
+        return *is_ours ? os_number_at(&at, 10) << 10 : 0;
     }
-    uintptr_t from = number_at(&at, 16);
+    uintptr_t from = os_number_at(&at, 16);
     if (at > line && *at == '-') {
         at++;
-        *is_ours = ours(from, number_at(&at, 16));
+        *is_ours = ours(from, os_number_at(&at, 16));
     }
     return 0;
 }
@@ -399,7 +399,7 @@ size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
                 continue;
             }
             line[length] = '\0';
-            bytes += huge_of_line(line, ours, &is_ours);
+            bytes += os_huge_of_line(line, ours, &is_ours);
             length = 0;
         }
     if (file >= 0)

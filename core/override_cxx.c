@@ -50,63 +50,63 @@ _Noreturn extern void _ZNSt3__117__throw_bad_allocEv(void) __attribute__((weak))
  * the shared library can (override_shared.c). */
 extern void *hak_late_symbol(const char *name) __attribute__((weak, visibility("hidden")));
 
-static void *late_symbol(const char *name)
+static void *cxx_late_symbol(const char *name)
 {
     return hak_late_symbol ? hak_late_symbol(name) : NULL;
 }
 
-_Noreturn static void throw_bad_alloc(void)
+_Noreturn static void cxx_throw_bad_alloc(void)
 {
     if (_ZSt17__throw_bad_allocv)
         _ZSt17__throw_bad_allocv();
     if (_ZNSt3__117__throw_bad_allocEv)
         _ZNSt3__117__throw_bad_allocEv();
-    void (*late)(void) = (void (*)(void))late_symbol("_ZSt17__throw_bad_allocv");
+    void (*late)(void) = (void (*)(void))cxx_late_symbol("_ZSt17__throw_bad_allocv");
     if (late == NULL)
-        late = (void (*)(void))late_symbol("_ZNSt3__117__throw_bad_allocEv");
+        late = (void (*)(void))cxx_late_symbol("_ZNSt3__117__throw_bad_allocEv");
     if (late)
         late();
     hak_fatal_pointer("operator new()", NULL,
                       "out of memory, and no C++ runtime to throw bad_alloc");
 }
 
-static new_handler handler_now(void)
+static new_handler cxx_handler_now(void)
 {
     new_handler (*get)(void) = _ZSt15get_new_handlerv;
 
     if (get == NULL)
-        get = (new_handler(*)(void))late_symbol("_ZSt15get_new_handlerv");
+        get = (new_handler(*)(void))cxx_late_symbol("_ZSt15get_new_handlerv");
     return get ? get() : NULL;
 }
 
 /* Out of memory: asks the new-handler, which frees some, throws, or ends the process; throws bad_alloc if there is none.
  * C++ [new.delete.single]. */
-static hak_cold void ask_handler(void)
+static hak_cold void cxx_ask_handler(void)
 {
-    new_handler handler = handler_now();
+    new_handler handler = cxx_handler_now();
 
     if (handler == NULL)
-        throw_bad_alloc();
+        cxx_throw_bad_alloc();
     handler();
 }
 
 /* A program's own malloc may have nothing for 0 bytes. */
-static hak_cold void *new_miss(size_t size)
+static hak_cold void *cxx_new_miss(size_t size)
 {
     for (;;) {
         void *block = malloc(size ? size : 1);
         if (block)
             return block;
-        ask_handler();
+        cxx_ask_handler();
     }
 }
 
-static hak_cold void *new_array_miss(size_t size)
+static hak_cold void *cxx_new_array_miss(size_t size)
 {
-    return shortcut.new_array ? new_miss(size) : _Znwm(size);
+    return shortcut.new_array ? cxx_new_miss(size) : _Znwm(size);
 }
 
-static inline void *hit_or(size_t size, size_t below, void *(*miss)(size_t size))
+static inline void *cxx_hit_or(size_t size, size_t below, void *(*miss)(size_t size))
 {
     if (likely(size < below)) {
         void *block = frontend_alloc(&hak_heap_mine->cache, hak_class_of(size));
@@ -117,18 +117,18 @@ static inline void *hit_or(size_t size, size_t below, void *(*miss)(size_t size)
     return miss(size);
 }
 
-static void *new_own(size_t size)
+static void *cxx_new_own(size_t size)
 {
-    return hit_or(size, shortcut.new, new_miss);
+    return cxx_hit_or(size, shortcut.new, cxx_new_miss);
 }
 
-static void *new_array(size_t size)
+static void *cxx_new_array(size_t size)
 {
-    return hit_or(size, shortcut.new_array, new_array_miss);
+    return cxx_hit_or(size, shortcut.new_array, cxx_new_array_miss);
 }
 
 /* A program's own aligned_alloc may be as strict as C11 was: the size is a multiple of the alignment. */
-static void *new_aligned(size_t size, size_t align)
+static void *cxx_new_aligned(size_t size, size_t align)
 {
     if (align < sizeof(void *))
         align = sizeof(void *);
@@ -137,13 +137,13 @@ static void *new_aligned(size_t size, size_t align)
         void *block = rounded >= size ? aligned_alloc(align, rounded) : NULL;
         if (likely(block != NULL))
             return block;
-        ask_handler();
+        cxx_ask_handler();
     }
 }
 
 /* ── delete ──────────────────────────────────────────────────────────────────────────────────── */
 
-static hak_cold void delete_miss(void *block, hak_class cls)
+static hak_cold void cxx_delete_miss(void *block, hak_class cls)
 {
     if (likely(shortcut.delete > 0))
         hak_free_miss(block, cls);
@@ -151,7 +151,7 @@ static hak_cold void delete_miss(void *block, hak_class cls)
         free(block);
 }
 
-static hak_cold void delete_derived_miss(void *block, hak_class cls)
+static hak_cold void cxx_delete_derived_miss(void *block, hak_class cls)
 {
     if (likely(shortcut.delete_derived > 0))
         hak_free_miss(block, cls);
@@ -159,7 +159,7 @@ static hak_cold void delete_derived_miss(void *block, hak_class cls)
         _ZdlPv(block);
 }
 
-static hak_cold void delete_array_sized_miss(void *block, hak_class cls)
+static hak_cold void cxx_delete_array_sized_miss(void *block, hak_class cls)
 {
     if (likely(shortcut.delete_array_sized > 0))
         hak_free_miss(block, cls);
@@ -167,8 +167,8 @@ static hak_cold void delete_array_sized_miss(void *block, hak_class cls)
         _ZdaPv(block);
 }
 
-static inline void freed_or(void *block, const hak_class *below,
-                            void (*miss)(void *block, hak_class cls))
+static inline void cxx_freed_or(void *block, const hak_class *below,
+                                void (*miss)(void *block, hak_class cls))
 {
     struct hak_heap *heap = hak_heap_mine;
     hak_class cls = backend_lookup(&heap->shard, block);
@@ -182,49 +182,50 @@ static inline void freed_or(void *block, const hak_class *below,
     miss(block, cls);
 }
 
-static void delete_own(void *block)
+static void cxx_delete_own(void *block)
 {
-    freed_or(block, &shortcut.delete, delete_miss);
+    cxx_freed_or(block, &shortcut.delete, cxx_delete_miss);
 }
 
-static void delete_derived(void *block)
+static void cxx_delete_derived(void *block)
 {
-    freed_or(block, &shortcut.delete_derived, delete_derived_miss);
+    cxx_freed_or(block, &shortcut.delete_derived, cxx_delete_derived_miss);
 }
 
-static void delete_array_sized(void *block)
+static void cxx_delete_array_sized(void *block)
 {
-    freed_or(block, &shortcut.delete_array_sized, delete_array_sized_miss);
+    cxx_freed_or(block, &shortcut.delete_array_sized, cxx_delete_array_sized_miss);
 }
 
 /* ── the names ───────────────────────────────────────────────────────────────────────────────── */
 
 #define SAME_AS(function) __attribute__((weak, alias(#function), visibility("default")))
 
-void *_Znwm(size_t size) SAME_AS(new_own);
-void *_Znam(size_t size) SAME_AS(new_array);
-void *_ZnwmSt11align_val_t(size_t size, size_t align) SAME_AS(new_aligned);
+void *_Znwm(size_t size) SAME_AS(cxx_new_own);
+void *_Znam(size_t size) SAME_AS(cxx_new_array);
+void *_ZnwmSt11align_val_t(size_t size, size_t align) SAME_AS(cxx_new_aligned);
 
 /* An alias that takes fewer arguments than it is given ignores the size. */
-void _ZdlPv(void *block) SAME_AS(delete_own);
-void _ZdaPv(void *block) SAME_AS(delete_derived);
-void _ZdlPvm(void *block) SAME_AS(delete_derived);
-void _ZdaPvm(void *block) SAME_AS(delete_array_sized);
+void _ZdlPv(void *block) SAME_AS(cxx_delete_own);
+void _ZdaPv(void *block) SAME_AS(cxx_delete_derived);
+void _ZdlPvm(void *block) SAME_AS(cxx_delete_derived);
+void _ZdaPvm(void *block) SAME_AS(cxx_delete_array_sized);
 
 /* Pinned, as the compiler knows of two names of one file that they are one function. */
 #define LEADS_TO(name, function) (hak_pin(&(name)) == (__typeof__(&(name)))(function))
 
 /* In a program whose executable is not position-independent and takes the address of one of these functions, that
  * is the address of a stub of its own: there is no shortcut then, and all else is as it should be. */
-__attribute__((constructor)) static void take_shortcuts(void)
+__attribute__((constructor)) static void cxx_take_shortcuts(void)
 {
     bool allocates = LEADS_TO(malloc, hak_malloc);
     bool frees = LEADS_TO(free, hak_free);
-    bool deletes = frees && LEADS_TO(_ZdlPv, delete_own);
+    bool deletes = frees && LEADS_TO(_ZdlPv, cxx_delete_own);
 
     shortcut.new = allocates ? HAK_SMALL_MAX + 1 : 0;
-    shortcut.new_array = allocates && LEADS_TO(_Znwm, new_own) ? HAK_SMALL_MAX + 1 : 0;
+    shortcut.new_array = allocates && LEADS_TO(_Znwm, cxx_new_own) ? HAK_SMALL_MAX + 1 : 0;
     shortcut.delete = frees ? HAK_CLASS_END : 0;
     shortcut.delete_derived = deletes ? HAK_CLASS_END : 0;
-    shortcut.delete_array_sized = deletes && LEADS_TO(_ZdaPv, delete_derived) ? HAK_CLASS_END : 0;
+    shortcut.delete_array_sized =
+        deletes && LEADS_TO(_ZdaPv, cxx_delete_derived) ? HAK_CLASS_END : 0;
 }

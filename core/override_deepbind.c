@@ -65,7 +65,7 @@ enum { FAMILY_SIZE = sizeof(FAMILY) / sizeof(*FAMILY), ENTRIES_MOST = 2 * FAMILY
 /* ── libc's symbol table ─────────────────────────────────────────────────────────────────────── */
 
 /* A libc as it is loaded. symbols == NULL: not found. */
-struct libc {
+struct deepbind_libc {
     uintptr_t base;
     elf_symbol *symbols;
     const char *names;
@@ -73,7 +73,7 @@ struct libc {
     enum os_access access; /* of the memory that the symbols lie in */
 };
 
-static enum os_access access_to(const struct dl_phdr_info *object, uintptr_t address)
+static enum os_access deepbind_access_to(const struct dl_phdr_info *object, uintptr_t address)
 {
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const elf_segment *segment = &object->dlpi_phdr[i];
@@ -84,7 +84,7 @@ static enum os_access access_to(const struct dl_phdr_info *object, uintptr_t add
     return OS_READ;
 }
 
-static const elf_dynamic *dynamic_of(const struct dl_phdr_info *object)
+static const elf_dynamic *deepbind_dynamic_of(const struct dl_phdr_info *object)
 {
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const elf_segment *segment = &object->dlpi_phdr[i];
@@ -94,10 +94,10 @@ static const elf_dynamic *dynamic_of(const struct dl_phdr_info *object)
     return NULL;
 }
 
-static int find_libc(struct dl_phdr_info *object, size_t size, void *found)
+static int deepbind_find_libc(struct dl_phdr_info *object, size_t size, void *found)
 {
     static const char NAME[] = "/libc.so.6";
-    struct libc *libc = found;
+    struct deepbind_libc *libc = found;
     size_t length = strlen(object->dlpi_name);
 
     (void)size;
@@ -105,7 +105,8 @@ static int find_libc(struct dl_phdr_info *object, size_t size, void *found)
         strcmp(object->dlpi_name + length - (sizeof(NAME) - 1), NAME) != 0)
         return 0;
     libc->base = object->dlpi_addr;
-    for (const elf_dynamic *entry = dynamic_of(object); entry && entry->d_tag != DT_NULL; entry++) {
+    for (const elf_dynamic *entry = deepbind_dynamic_of(object); entry && entry->d_tag != DT_NULL;
+         entry++) {
         /* The dynamic linker has made addresses of them where it could write. */
         uintptr_t address = entry->d_un.d_ptr;
         if (address < libc->base)
@@ -117,11 +118,11 @@ static int find_libc(struct dl_phdr_info *object, size_t size, void *found)
         else if (entry->d_tag == DT_GNU_HASH)
             libc->hash = (const uint32_t *)address;
     }
-    libc->access = access_to(object, (uintptr_t)libc->symbols);
+    libc->access = deepbind_access_to(object, (uintptr_t)libc->symbols);
     return 1;
 }
 
-static uint32_t hash_of(const char *name)
+static uint32_t deepbind_hash_of(const char *name)
 {
     uint32_t hash = 5381;
 
@@ -133,12 +134,13 @@ static uint32_t hash_of(const char *name)
 /* The entries of a name, one for each version of it, into out[0 .. most-1]; returns how many. The hash table is a header
  * of four words, a filter, the first symbol of each bucket, and the hash of each symbol from `first` on, whose lowest bit
  * ends the bucket. */
-static size_t find_entries(const struct libc *libc, const char *name, elf_symbol **out, size_t most)
+static size_t deepbind_find_entries(const struct deepbind_libc *libc, const char *name,
+                                    elf_symbol **out, size_t most)
 {
     uint32_t buckets = libc->hash[0], first = libc->hash[1], filter = libc->hash[2];
     const uint32_t *bucket = libc->hash + 4 + filter * (sizeof(uintptr_t) / sizeof(uint32_t));
     const uint32_t *chain = bucket + buckets;
-    uint32_t hash = hash_of(name);
+    uint32_t hash = deepbind_hash_of(name);
     size_t found = 0;
 
     for (uint32_t at = bucket[hash % buckets]; at >= first && found < most; at++) {
@@ -155,28 +157,28 @@ static size_t find_entries(const struct libc *libc, const char *name, elf_symbol
 
 /* ── where its entries lead ──────────────────────────────────────────────────────────────────── */
 
-struct change {
+struct deepbind_change {
     elf_symbol *entry;
     uintptr_t value;
 };
 
 /* All that is to be changed, into out[0 .. ENTRIES_MOST-1]; returns how many entries. */
-static size_t plan(const struct libc *libc, struct change *out)
+static size_t deepbind_plan(const struct deepbind_libc *libc, struct deepbind_change *out)
 {
     size_t planned = 0;
 
     for (size_t i = 0; i < FAMILY_SIZE; i++) {
         uintptr_t function = (uintptr_t)dlsym(RTLD_DEFAULT, FAMILY[i]);
         elf_symbol *entries[2];
-        size_t found = function ? find_entries(libc, FAMILY[i], entries, 2) : 0;
+        size_t found = function ? deepbind_find_entries(libc, FAMILY[i], entries, 2) : 0;
         for (size_t j = 0; j < found; j++)
-            out[planned++] = (struct change){entries[j], function - libc->base};
+            out[planned++] = (struct deepbind_change){entries[j], function - libc->base};
     }
     return planned;
 }
 
 /* Other threads look names up meanwhile: a page stays readable, and a value changes at once. */
-static bool change_one(const struct change *change, enum os_access access)
+static bool deepbind_change_one(const struct deepbind_change *change, enum os_access access)
 {
     size_t page = os_page_size();
     uintptr_t from = (uintptr_t)&change->entry->st_value & ~(page - 1);
@@ -189,22 +191,22 @@ static bool change_one(const struct change *change, enum os_access access)
 }
 
 /* false: the table is not as it should be, or may not be written to. */
-static bool share_malloc(void)
+static bool deepbind_share_malloc(void)
 {
-    struct libc libc = {0};
-    struct change changes[ENTRIES_MOST];
+    struct deepbind_libc libc = {0};
+    struct deepbind_change changes[ENTRIES_MOST];
     bool stops = !hak_lock_is_forking();
     size_t planned, done = 0;
 
-    dl_iterate_phdr(find_libc, &libc);
+    dl_iterate_phdr(deepbind_find_libc, &libc);
     if (libc.symbols == NULL || libc.names == NULL || libc.hash == NULL)
         return false;
     hak_foreign_prepare();
-    planned = plan(&libc, changes);
+    planned = deepbind_plan(&libc, changes);
     /* One thread at a time, and no fork; in a handler of fork, this thread holds all locks already. */
     if (stops)
         hak_heap_stop();
-    while (done < planned && change_one(&changes[done], libc.access))
+    while (done < planned && deepbind_change_one(&changes[done], libc.access))
         done++;
     if (stops)
         hak_heap_resume();
@@ -212,12 +214,12 @@ static bool share_malloc(void)
 }
 
 /* The mode to open a plug-in with. */
-static hak_cold int shared_mode(int mode)
+static hak_cold int deepbind_shared_mode(int mode)
 {
     static bool shared; /* atomic */
 
     if (!atomic_load_relaxed(&shared)) {
-        if (!share_malloc())
+        if (!deepbind_share_malloc())
             return mode & ~GLIBC_DEEPBIND;
         atomic_store_relaxed(&shared, true);
     }
@@ -226,13 +228,13 @@ static hak_cold int shared_mode(int mode)
 
 /* ── dlopen and dlmopen ──────────────────────────────────────────────────────────────────────── */
 
-static void *first_dlopen(const char *file, int mode);
-static void *first_dlmopen(long name_space, const char *file, int mode);
+static void *deepbind_first_dlopen(const char *file, int mode);
+static void *deepbind_first_dlmopen(long name_space, const char *file, int mode);
 
-static void *(*next_dlopen)(const char *file, int mode) = first_dlopen;
-static void *(*next_dlmopen)(long name_space, const char *file, int mode) = first_dlmopen;
+static void *(*next_dlopen)(const char *file, int mode) = deepbind_first_dlopen;
+static void *(*next_dlmopen)(long name_space, const char *file, int mode) = deepbind_first_dlmopen;
 
-static hak_cold void *first_dlopen(const char *file, int mode)
+static hak_cold void *deepbind_first_dlopen(const char *file, int mode)
 {
     void *(*next)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
 
@@ -242,7 +244,7 @@ static hak_cold void *first_dlopen(const char *file, int mode)
     hak_tail_call return next(file, mode);
 }
 
-static hak_cold void *first_dlmopen(long name_space, const char *file, int mode)
+static hak_cold void *deepbind_first_dlmopen(long name_space, const char *file, int mode)
 {
     void *(*next)(long, const char *, int) =
         (void *(*)(long, const char *, int))dlsym(RTLD_NEXT, "dlmopen");
@@ -256,7 +258,7 @@ static hak_cold void *first_dlmopen(long name_space, const char *file, int mode)
 hak_export void *dlopen(const char *file, int mode)
 {
     if (unlikely(mode & GLIBC_DEEPBIND))
-        mode = shared_mode(mode);
+        mode = deepbind_shared_mode(mode);
     hak_tail_call return next_dlopen(file, mode);
 }
 
@@ -264,6 +266,6 @@ hak_export void *dlopen(const char *file, int mode)
 hak_export void *dlmopen(long name_space, const char *file, int mode)
 {
     if (unlikely(mode & GLIBC_DEEPBIND) && name_space == GLIBC_LM_ID_BASE)
-        mode = shared_mode(mode);
+        mode = deepbind_shared_mode(mode);
     hak_tail_call return next_dlmopen(name_space, file, mode);
 }

@@ -26,7 +26,7 @@ extern __typeof__(dlsym) dlsym __attribute__((weak));
 
 /* The function behind ours; NULL: there is none. It is looked for once, by the first call, which nobody waits for: a
  * constructor's. Later, another thread might hold the dynamic linker's lock and wait for this one. */
-static register_atfork *libcs(void)
+static register_atfork *override_fork_behind(void)
 {
     static register_atfork *found; /* atomic */
     register_atfork *known = atomic_load_relaxed(&found);
@@ -42,7 +42,7 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
                       void *object)
 {
     hak_heap_handle_forks();
-    register_atfork *behind = libcs();
+    register_atfork *behind = override_fork_behind();
     return behind ? behind(prepare, parent, child, object)
                   : 0; /* a static program that does not fork */
 }
@@ -51,7 +51,7 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
-    register_atfork *behind = libcs();
+    register_atfork *behind = override_fork_behind();
 
     return behind ? behind(prepare, parent, child, NULL) : pthread_atfork(prepare, parent, child);
 }

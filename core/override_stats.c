@@ -101,12 +101,12 @@ hak_replaceable void glibc_malloc_stats(void)
     hak_stats_print(STDERR_FILENO);
 }
 
-static void write_to_stream(const char *text, size_t length, void *stream)
+static void override_stats_write_to_stream(const char *text, size_t length, void *stream)
 {
     fwrite(text, 1, length, stream);
 }
 
-static void add_attribute(struct hak_text *text, const char *before, uint64_t number)
+static void override_stats_add_attribute(struct hak_text *text, const char *before, uint64_t number)
 {
     hak_text_add(text, before);
     hak_text_number(text, number, 0);
@@ -116,7 +116,7 @@ static void add_attribute(struct hak_text *text, const char *before, uint64_t nu
  * after everything was counted. */
 hak_replaceable int glibc_malloc_info(int options, FILE *stream)
 {
-    struct hak_text text = {.write = write_to_stream, .context = stream};
+    struct hak_text text = {.write = override_stats_write_to_stream, .context = stream};
     struct hak_stats stats;
 
     if (options != 0)
@@ -128,21 +128,23 @@ hak_replaceable int glibc_malloc_info(int options, FILE *stream)
         uint64_t blocks = entry->cached + entry->kept + entry->free;
         if (blocks == 0)
             continue;
-        add_attribute(&text, "<size from=\"", i > 0 ? stats.by_class[i - 1].size + 1 : 1);
-        add_attribute(&text, "\" to=\"", entry->size);
-        add_attribute(&text, "\" total=\"", blocks * entry->size);
-        add_attribute(&text, "\" count=\"", blocks);
+        override_stats_add_attribute(&text, "<size from=\"",
+                                     i > 0 ? stats.by_class[i - 1].size + 1 : 1);
+        override_stats_add_attribute(&text, "\" to=\"", entry->size);
+        override_stats_add_attribute(&text, "\" total=\"", blocks * entry->size);
+        override_stats_add_attribute(&text, "\" count=\"", blocks);
         hak_text_add(&text, "\"/>\n");
     }
     hak_text_add(&text, "</sizes>\n");
-    add_attribute(&text, "<total type=\"fast\" count=\"0\" size=\"", stats.cached);
-    add_attribute(&text, "\"/>\n<total type=\"rest\" count=\"0\" size=\"", stats.kept + stats.free);
+    override_stats_add_attribute(&text, "<total type=\"fast\" count=\"0\" size=\"", stats.cached);
+    override_stats_add_attribute(&text, "\"/>\n<total type=\"rest\" count=\"0\" size=\"",
+                                 stats.kept + stats.free);
     hak_text_add(&text, "\"/>\n</heap>\n");
-    add_attribute(&text, "<total type=\"mmap\" count=\"", stats.large_blocks);
-    add_attribute(&text, "\" size=\"", stats.large);
-    add_attribute(&text, "\"/>\n<system type=\"current\" size=\"", stats.mapped);
-    add_attribute(&text, "\"/>\n<live size=\"", stats.live);
-    add_attribute(&text, "\" exact=\"", stats.exact);
+    override_stats_add_attribute(&text, "<total type=\"mmap\" count=\"", stats.large_blocks);
+    override_stats_add_attribute(&text, "\" size=\"", stats.large);
+    override_stats_add_attribute(&text, "\"/>\n<system type=\"current\" size=\"", stats.mapped);
+    override_stats_add_attribute(&text, "\"/>\n<live size=\"", stats.live);
+    override_stats_add_attribute(&text, "\" exact=\"", stats.exact);
     hak_text_add(&text, "\"/>\n</malloc>\n");
     hak_text_end(&text);
     return 0;

@@ -34,8 +34,8 @@ void hak_block_set_clear(const struct hak_slab_shape *slab, struct hak_block_set
 }
 
 /* Whether every block that overlaps the page is free. */
-static bool is_free_page(const struct hak_slab_shape *slab, const struct hak_block_set *free,
-                         size_t page)
+static bool page_set_is_free(const struct hak_slab_shape *slab, const struct hak_block_set *free,
+                             size_t page)
 {
     size_t bytes = os_page_size();
     size_t end = ((page + 1) * bytes - 1) / slab->block_size;
@@ -55,7 +55,7 @@ struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
     hak_assert(end <= HAK_SLAB_PAGES_MOST);
     hak_words_clear(pages.words, sizeof(pages.words) / sizeof(*pages.words));
     for (size_t page = 0; page < end; page++)
-        if (is_free_page(slab, free, page))
+        if (page_set_is_free(slab, free, page))
             hak_set_add(pages.words, page);
     return pages;
 }

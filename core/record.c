@@ -52,7 +52,7 @@ static const uint64_t PART = (uint64_t)1 << 30; /* bytes of a file, blocks or no
 /* What a thread writes to. Zero after fork. Owned by its thread; the shared one by whoever holds its lock.
  *
  * invariant: end == NULL, or chunk + 1 <= at, and [at, end + ROOM) lies in the chunk, which is mapped and has blocks */
-struct log {
+struct record_log {
     uint8_t *at; /* where the next event goes */
     uint8_t *
         end; /* the next stop; NULL: no chunk, or an event is being written, or a realloc is under way */
@@ -73,19 +73,19 @@ struct log {
     uint32_t part;
     uint32_t current; /* shared: whose event was the last */
     bool shared;
-    struct log *free; /* the next one that no thread has */
+    struct record_log *free; /* the next one that no thread has */
     struct hak_record_coder coder;
 };
 
-struct large {
+struct record_large {
     uint64_t address;
     uint64_t size;
 };
 
-enum state { UNKNOWN, RECORDING, OFF };
+enum record_state { UNKNOWN, RECORDING, OFF };
 
 /* What a process records. Zero after fork. */
-static struct process {
+static struct record_process {
     uint32_t lock; /* of all below, and of the shared log */
     uint32_t state;
     uint32_t holder; /* 1 + the thread that has the lock */
@@ -95,18 +95,18 @@ static struct process {
     uint32_t threads; /* numbers given out */
     uint64_t start_ns;
     uint64_t next_touch; /* ticks */
-    struct log *free;
-    struct log shared;
-    struct large large[BUCKETS][BUCKET];
+    struct record_log *free;
+    struct record_log shared;
+    struct record_large large[BUCKETS][BUCKET];
 } * process;
 
 /* In the library that is preloaded to record any malloc: of the two, that one does. */
 extern const char hak_record_is_preloaded[] __attribute__((weak, visibility("default")));
 
 /* Nobody's: no room, so that each event takes the slow path. Never written. */
-static struct log none;
+static struct record_log none;
 
-static __thread struct log *mine __attribute__((tls_model("initial-exec"))) = &none;
+static __thread struct record_log *mine __attribute__((tls_model("initial-exec"))) = &none;
 static __thread uint32_t my_number __attribute__((tls_model("initial-exec"))); /* 1 + thread */
 static __thread uint32_t my_process __attribute__((tls_model("initial-exec")));
 static __thread char *my_window
@@ -135,12 +135,12 @@ static struct stat first_stderr;
  * As raw calls: nobody's own version of them is called, and errno stays. */
 
 /* Whether what a call returned is a negative error number. */
-static inline bool failed(long result)
+static inline bool record_failed(long result)
 {
     return result < 0 && result >= -4095;
 }
 
-static uint64_t clock_of(clockid_t clock)
+static uint64_t record_clock_of(clockid_t clock)
 {
     struct timespec now = {0, 0};
 
@@ -148,27 +148,27 @@ static uint64_t clock_of(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void *map_wiped(size_t size)
+static void *record_map_wiped(size_t size)
 {
     long base = hak_syscall(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (failed(base))
+    if (record_failed(base))
         return NULL;
-    if (failed(hak_syscall(SYS_madvise, base, (long)size, OS_WIPE_ON_FORK, 0, 0, 0))) {
+    if (record_failed(hak_syscall(SYS_madvise, base, (long)size, OS_WIPE_ON_FORK, 0, 0, 0))) {
         hak_syscall(SYS_munmap, base, (long)size, 0, 0, 0, 0); /* Linux before 4.14 */
         return NULL;
     }
     return (void *)base;
 }
 
-static void to_stderr(const char *text, size_t length, void *unused)
+static void record_to_stderr(const char *text, size_t length, void *unused)
 {
     (void)unused;
     hak_syscall(SYS_write, STDERR_FILENO, (long)text, (long)length, 0, 0, 0);
 }
 
-static bool is_same_stderr(void)
+static bool record_is_same_stderr(void)
 {
     struct stat now;
     int saved = errno;
@@ -179,7 +179,7 @@ static bool is_same_stderr(void)
     return same;
 }
 
-static void add_error(struct hak_text *text, int error)
+static void record_add_error(struct hak_text *text, int error)
 {
     static const struct {
         int error;
@@ -208,11 +208,11 @@ static void add_error(struct hak_text *text, int error)
 }
 
 /* Once in a process, and never to what a program has opened in stderr's place. */
-static hak_cold void say(const char *what, long error)
+static hak_cold void record_say(const char *what, long error)
 {
-    struct hak_text text = {.write = to_stderr};
+    struct hak_text text = {.write = record_to_stderr};
 
-    if (is_said || !is_same_stderr())
+    if (is_said || !record_is_same_stderr())
         return;
     is_said = true;
     hak_text_add(&text, "hakmem: record: ");
@@ -221,13 +221,13 @@ static hak_cold void say(const char *what, long error)
     hak_text_add(&text, what);
     if (error) {
         hak_text_add(&text, ": ");
-        add_error(&text, (int)-error);
+        record_add_error(&text, (int)-error);
     }
     hak_text_add(&text, "\n");
     hak_text_end(&text);
 }
 
-static void lock(uint32_t holder)
+static void record_lock(uint32_t holder)
 {
     while (__atomic_exchange_n(&process->lock, 1, __ATOMIC_ACQUIRE))
         hak_syscall(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
@@ -235,7 +235,7 @@ static void lock(uint32_t holder)
 }
 
 /* For what is not worth waiting for, or is asked by a handler that has interrupted the holder. */
-static bool lock_at_once(uint32_t holder)
+static bool record_try_lock(uint32_t holder)
 {
     if (__atomic_exchange_n(&process->lock, 1, __ATOMIC_ACQUIRE))
         return false;
@@ -243,7 +243,7 @@ static bool lock_at_once(uint32_t holder)
     return true;
 }
 
-static void unlock(void)
+static void record_unlock(void)
 {
     __atomic_store_n(&process->holder, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&process->lock, 0, __ATOMIC_RELEASE);
@@ -251,14 +251,14 @@ static void unlock(void)
 
 /* ── Files ───────────────────────────────────────────────────────────────────────────────────────── */
 
-struct path {
+struct record_path {
     char text[sizeof folder + 64];
     size_t length;
 };
 
-static void path_write(const char *text, size_t length, void *context)
+static void record_path_write(const char *text, size_t length, void *context)
 {
-    struct path *path = context;
+    struct record_path *path = context;
 
     if (path->length + length < sizeof path->text) {
         memcpy(path->text + path->length, text, length);
@@ -268,9 +268,9 @@ static void path_write(const char *text, size_t length, void *context)
 }
 
 /* FOLDER/PROCESS-IMAGE-THREAD[-PART].trace; `shared` in the thread's place. */
-static void name_file(struct path *path, const struct log *log)
+static void record_name_file(struct record_path *path, const struct record_log *log)
 {
-    struct hak_text text = {.write = path_write, .context = path};
+    struct hak_text text = {.write = record_path_write, .context = path};
 
     path->length = 0;
     hak_text_add(&text, folder);
@@ -292,7 +292,7 @@ static void name_file(struct path *path, const struct log *log)
 }
 
 /* As large as it may become: beyond the limit the kernel would send SIGXFSZ. */
-static long make_large(long file, uint64_t *size)
+static long record_size_file(long file, uint64_t *size)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
     long error = -EFBIG;
@@ -302,7 +302,7 @@ static long make_large(long file, uint64_t *size)
         if (limit.rlim_cur != RLIM_INFINITY && want > limit.rlim_cur)
             continue;
         error = hak_syscall(SYS_ftruncate, file, (long)want, 0, 0, 0, 0);
-        if (!failed(error)) {
+        if (!record_failed(error)) {
             *size = want;
             return 0;
         }
@@ -311,34 +311,34 @@ static long make_large(long file, uint64_t *size)
 }
 
 /* Gets blocks for the file up to an offset. A negative error number where there are none. */
-static long fill(struct log *log, uint64_t to)
+static long record_fill(struct record_log *log, uint64_t to)
 {
-    struct path path;
+    struct record_path path;
     uint64_t from = log->filled;
-    char *start = log->window + (from - log->window_offset);
+    char *record_start = log->window + (from - log->window_offset);
     long error =
-        hak_syscall(SYS_madvise, (long)start, (long)(to - from), OS_POPULATE_WRITE, 0, 0, 0);
+        hak_syscall(SYS_madvise, (long)record_start, (long)(to - from), OS_POPULATE_WRITE, 0, 0, 0);
 
     if (error == -EINVAL) { /* Linux before 5.14 */
-        name_file(&path, log);
+        record_name_file(&path, log);
         long file = hak_syscall(SYS_openat, AT_FDCWD, (long)path.text, O_RDWR | O_CLOEXEC, 0, 0, 0);
-        if (failed(file))
+        if (record_failed(file))
             return file;
         error = hak_syscall(SYS_fallocate, file, 0, (long)from, (long)(to - from), 0, 0);
         hak_syscall(SYS_close, file, 0, 0, 0, 0, 0);
     }
-    if (failed(error))
+    if (record_failed(error))
         return error == -EFAULT ? -ENOSPC : error;
     log->filled = to;
     return 0;
 }
 
-static long move_window(struct log *log)
+static long record_move_window(struct record_log *log)
 {
     long moved =
         hak_syscall(SYS_mremap, (long)log->window, WINDOW, 2 * WINDOW, MREMAP_MAYMOVE, 0, 0);
 
-    if (failed(moved))
+    if (record_failed(moved))
         return moved;
     hak_syscall(SYS_munmap, moved, WINDOW, 0, 0, 0, 0);
     log->window = (char *)moved + WINDOW;
@@ -348,7 +348,7 @@ static long move_window(struct log *log)
     return 0;
 }
 
-static void write_header(struct log *log, uint32_t flags)
+static void record_write_header(struct record_log *log, uint32_t flags)
 {
     struct hak_record_chunk *chunk = (void *)log->window;
     struct hak_record_thread thread = {
@@ -370,7 +370,7 @@ static void write_header(struct log *log, uint32_t flags)
         .size = sizeof *chunk + sizeof thread,
         .used = sizeof thread,
         .thread = log->thread,
-        .begin_ns = clock_of(CLOCK_MONOTONIC),
+        .begin_ns = record_clock_of(CLOCK_MONOTONIC),
     };
     memcpy(chunk + 1, &thread, sizeof thread);
     chunk->magic = HAK_RECORD_MAGIC;
@@ -378,29 +378,29 @@ static void write_header(struct log *log, uint32_t flags)
 }
 
 /* Makes and maps a file, with its header. A negative error number otherwise, and then there is none. */
-static long make_file(struct log *log)
+static long record_make_file(struct record_log *log)
 {
-    struct path path;
+    struct record_path path;
     long base = -ENAMETOOLONG;
 
-    name_file(&path, log);
+    record_name_file(&path, log);
     long file = hak_syscall(SYS_openat, AT_FDCWD, (long)path.text,
                             O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, 0, 0);
-    if (failed(file))
+    if (record_failed(file))
         return file;
-    long error = make_large(file, &log->size);
-    if (!failed(error)) {
+    long error = record_size_file(file, &log->size);
+    if (!record_failed(error)) {
         base = hak_syscall(SYS_mmap, 0, WINDOW, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        error = failed(base) ? base : 0;
+        error = record_failed(base) ? base : 0;
     }
     hak_syscall(SYS_close, file, 0, 0, 0, 0, 0);
-    if (!failed(error)) {
+    if (!record_failed(error)) {
         log->window = (char *)base;
         log->window_offset = log->filled = 0;
-        error = fill(log, HAK_RECORD_FIRST);
+        error = record_fill(log, HAK_RECORD_FIRST);
     }
-    if (failed(error)) {
-        if (!failed(base))
+    if (record_failed(error)) {
+        if (!record_failed(base))
             hak_syscall(SYS_munmap, base, WINDOW, 0, 0, 0, 0);
         hak_syscall(SYS_unlinkat, AT_FDCWD, (long)path.text, 0, 0, 0, 0);
         return error;
@@ -409,45 +409,45 @@ static long make_file(struct log *log)
     log->number = 1;
     if (!log->shared)
         my_window = log->window;
-    write_header(log, 0);
+    record_write_header(log, 0);
     return 0;
 }
 
 /* Cuts off what was never written. Another root, or lost rights, leave a file without blocks there. */
-static void cut_file(struct log *log, uint64_t size)
+static void record_cut_file(struct record_log *log, uint64_t size)
 {
-    struct path path;
+    struct record_path path;
 
-    name_file(&path, log);
-    if (!failed(hak_syscall(SYS_truncate, (long)path.text, (long)size, 0, 0, 0, 0)))
+    record_name_file(&path, log);
+    if (!record_failed(hak_syscall(SYS_truncate, (long)path.text, (long)size, 0, 0, 0, 0)))
         log->size = size;
 }
 
 /* ── Chunks ──────────────────────────────────────────────────────────────────────────────────────── */
 
-static uint64_t chunk_offset(const struct log *log)
+static uint64_t record_chunk_offset(const struct record_log *log)
 {
     return log->window_offset + (uint64_t)((char *)log->chunk - log->window);
 }
 
 /* Where the piece of a file ends that a chunk may lie in. */
-static uint64_t piece_end(uint64_t offset)
+static uint64_t record_piece_end(uint64_t offset)
 {
     return offset < HAK_RECORD_FIRST ? HAK_RECORD_FIRST
                                      : (offset / HAK_RECORD_CHUNK + 1) * HAK_RECORD_CHUNK;
 }
 
-static void close_chunk(struct log *log, uint16_t flags)
+static void record_close_chunk(struct record_log *log, uint16_t flags)
 {
     struct hak_record_chunk *chunk = log->chunk;
-    uint64_t offset = chunk_offset(log), piece = piece_end(offset);
+    uint64_t offset = record_chunk_offset(log), piece = record_piece_end(offset);
     uint64_t size = (sizeof *chunk + chunk->used + 31) / 32 * 32;
 
     log->at = log->end = NULL;
     log->chunk = NULL;
     if (offset + size + LEAST_CHUNK > piece)
         size = piece - offset;
-    chunk->end_ns = clock_of(CLOCK_MONOTONIC);
+    chunk->end_ns = record_clock_of(CLOCK_MONOTONIC);
     chunk->end_ticks = hak_processor_ticks();
     chunk->events = (uint32_t)(log->events - log->chunk_events);
     chunk->flags = flags;
@@ -457,22 +457,22 @@ static void close_chunk(struct log *log, uint16_t flags)
 }
 
 /* Writes a header at log->next. */
-static long begin_chunk(struct log *log)
+static long record_begin_chunk(struct record_log *log)
 {
-    uint64_t piece = piece_end(log->next), base = log->coder.last;
+    uint64_t piece = record_piece_end(log->next), base = log->coder.last;
     long error = 0;
 
     if (piece > log->size) {
         hak_syscall(SYS_munmap, (long)log->window, WINDOW, 0, 0, 0, 0);
         log->part++;
-        error = make_file(log);
+        error = record_make_file(log);
         piece = HAK_RECORD_FIRST;
     }
-    if (!failed(error) && log->next >= log->window_offset + WINDOW)
-        error = move_window(log);
-    if (!failed(error) && piece > log->filled)
-        error = fill(log, piece);
-    if (failed(error))
+    if (!record_failed(error) && log->next >= log->window_offset + WINDOW)
+        error = record_move_window(log);
+    if (!record_failed(error) && piece > log->filled)
+        error = record_fill(log, piece);
+    if (record_failed(error))
         return error;
 
     struct hak_record_chunk *chunk = (void *)(log->window + (log->next - log->window_offset));
@@ -482,7 +482,7 @@ static long begin_chunk(struct log *log)
         .thread = log->thread,
         .number = log->number++,
         .base = base,
-        .begin_ns = clock_of(CLOCK_MONOTONIC),
+        .begin_ns = record_clock_of(CLOCK_MONOTONIC),
         .begin_ticks = hak_processor_ticks(),
     };
     hak_record_begin(&log->coder, base);
@@ -499,7 +499,7 @@ static long begin_chunk(struct log *log)
 /* The counter of the address is another thread's: takes it over. While a block is the caller's, nobody else has an
  * event at its address, so that turns order the events of one address; those of others that share the counter take
  * turns in any order. */
-static hak_cold uint8_t *take_turn(uint64_t *counter, uint8_t *at)
+static hak_cold uint8_t *record_take_turn(uint64_t *counter, uint8_t *at)
 {
     uint64_t seen = __atomic_load_n(counter, __ATOMIC_RELAXED), mine_now;
 
@@ -510,7 +510,7 @@ static hak_cold uint8_t *take_turn(uint64_t *counter, uint8_t *at)
     return hak_record_put_number(at, HAK_RECORD_TURN, mine_now >> TURN_SHIFT);
 }
 
-static inline uint8_t *note_turn(uint8_t *at, uint64_t address)
+static inline uint8_t *record_note_turn(uint8_t *at, uint64_t address)
 {
     uint64_t *all = __atomic_load_n(&counters, __ATOMIC_RELAXED);
 
@@ -518,11 +518,11 @@ static inline uint8_t *note_turn(uint8_t *at, uint64_t address)
         return at;
     uint64_t *counter = &all[hak_record_counter(address)];
     uint32_t last = (uint32_t)__atomic_load_n(counter, __ATOMIC_RELAXED) & ((1u << TURN_SHIFT) - 1);
-    return likely(last == my_number) ? at : take_turn(counter, at);
+    return likely(last == my_number) ? at : record_take_turn(counter, at);
 }
 
 /* One event is written: for a reader after kill -9 it is there from now on. */
-static inline void advance(struct log *log, uint8_t *at)
+static inline void record_advance(struct record_log *log, uint8_t *at)
 {
     log->at = at;
     log->events++;
@@ -531,59 +531,59 @@ static inline void advance(struct log *log, uint8_t *at)
 }
 
 /* Notes the time if some has passed, and what was lost. */
-static void look_at_clock(struct log *log)
+static void record_look_at_clock(struct record_log *log)
 {
     uint64_t now = hak_processor_ticks();
 
     if (log->lost) {
-        advance(log, hak_record_put_number(log->at, HAK_RECORD_LOST, log->lost));
+        record_advance(log, hak_record_put_number(log->at, HAK_RECORD_LOST, log->lost));
         log->lost = 0;
     }
     if (now - log->ticks >= LEAST_GAP && (int64_t)(now - log->ticks) > 0) {
         uint64_t gap = (now - log->ticks) >> HAK_RECORD_TICK_SHIFT;
-        advance(log, hak_record_put_number(log->at, HAK_RECORD_GAP, gap));
+        record_advance(log, hak_record_put_number(log->at, HAK_RECORD_GAP, gap));
         log->ticks += gap << HAK_RECORD_TICK_SHIFT;
     }
 }
 
-static uint8_t *next_stop(const struct log *log)
+static uint8_t *record_next_stop(const struct record_log *log)
 {
     return log->at + STOP < log->chunk_end ? log->at + STOP : log->chunk_end;
 }
 
 /* ── Threads and processes ───────────────────────────────────────────────────────────────────────── */
 
-static hak_cold void stop(const char *what, long error)
+static hak_cold void record_stop(const char *what, long error)
 {
     __atomic_store_n(&process->state, OFF, __ATOMIC_RELAXED);
-    say(what, error);
+    record_say(what, error);
 }
 
-static void drop_log(struct log *log)
+static void record_drop_log(struct record_log *log)
 {
     hak_syscall(SYS_munmap, (long)log->window, WINDOW, 0, 0, 0, 0);
     my_window = NULL;
-    memset(log, 0, offsetof(struct log, coder));
-    lock(my_number);
+    memset(log, 0, offsetof(struct record_log, coder));
+    record_lock(my_number);
     log->free = process->free;
     process->free = log;
-    unlock();
+    record_unlock();
 }
 
-static void end_log(struct log *log)
+static void record_end_log(struct record_log *log)
 {
     mine = &none; /* what comes now goes to the file of all others */
     log->end = NULL;
     if (log->chunk) {
-        look_at_clock(log);
-        close_chunk(log, HAK_RECORD_LAST);
+        record_look_at_clock(log);
+        record_close_chunk(log, HAK_RECORD_LAST);
     }
-    cut_file(log, log->next);
-    drop_log(log);
+    record_cut_file(log, log->next);
+    record_drop_log(log);
 }
 
 /* The thread ends. Other destructors may still free: the last round but one is early enough. */
-static void thread_ends(void *rounds)
+static void record_thread_ends(void *rounds)
 {
     int was = inside;
 
@@ -591,20 +591,20 @@ static void thread_ends(void *rounds)
     if ((uintptr_t)rounds > 1)
         pthread_setspecific(key, (void *)((uintptr_t)rounds - 1));
     else if (process && my_process == process->id && mine != &none)
-        end_log(mine);
+        record_end_log(mine);
     inside = was;
 }
 
 bool hak_record_read(const char *name)
 {
-    struct path path = {.length = 0};
-    struct hak_text text = {.write = path_write, .context = &path};
+    struct record_path path = {.length = 0};
+    struct hak_text text = {.write = record_path_write, .context = &path};
 
     if (has_folder || name == NULL || *name == '\0' || getauxval(AT_SECURE) != 0)
         return has_folder;
     if (*name != '/') {
         long length = hak_syscall(SYS_getcwd, (long)folder, sizeof folder, 0, 0, 0, 0);
-        if (failed(length))
+        if (record_failed(length))
             return false;
         hak_text_add(&text, folder);
         hak_text_add(&text, "/");
@@ -619,23 +619,23 @@ bool hak_record_read(const char *name)
 }
 
 /* Says who this process is, by making the file of all threads that have none: its name is free. */
-static long claim(void)
+static long record_claim(void)
 {
     long error;
 
     process->id = (uint32_t)hak_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
-    process->start_ns = clock_of(CLOCK_REALTIME);
+    process->start_ns = record_clock_of(CLOCK_REALTIME);
     process->shared.shared = true;
     process->shared.thread = UINT32_MAX;
     hak_syscall(SYS_mkdirat, AT_FDCWD, (long)folder, 0777, 0, 0, 0);
     do
-        error = make_file(&process->shared);
+        error = record_make_file(&process->shared);
     while (error == -EEXIST && ++process->image < 1 << 20);
     return error;
 }
 
 /* With the lock held, in a process that has not recorded yet. */
-static void start(void)
+static void record_start(void)
 {
     static uint32_t before;
 
@@ -650,23 +650,23 @@ static void start(void)
         errno = saved;
     }
     process->parent = before;
-    long error = claim();
+    long error = record_claim();
     before = process->id;
-    if (failed(error))
-        stop("nothing is recorded", error);
+    if (record_failed(error))
+        record_stop("nothing is recorded", error);
     else
         process->state = RECORDING;
     if (!has_key)
-        has_key = pthread_key_create(&key, thread_ends) == 0;
+        has_key = pthread_key_create(&key, record_thread_ends) == 0;
 }
 
 /* Whether events are to be written. */
-static bool is_recording(void)
+static bool record_is_recording(void)
 {
     if (unlikely(process == NULL)) {
-        struct process *fresh =
-            environ ? map_wiped(sizeof *fresh) : NULL; /* libc is not there yet */
-        struct process *expected = NULL;
+        struct record_process *fresh =
+            environ ? record_map_wiped(sizeof *fresh) : NULL; /* libc is not there yet */
+        struct record_process *expected = NULL;
         if (fresh == NULL)
             return false;
         if (!__atomic_compare_exchange_n(&process, &expected, fresh, false, __ATOMIC_ACQ_REL,
@@ -674,19 +674,19 @@ static bool is_recording(void)
             hak_syscall(SYS_munmap, (long)fresh, sizeof *fresh, 0, 0, 0, 0);
     }
     if (unlikely(__atomic_load_n(&process->state, __ATOMIC_ACQUIRE) == UNKNOWN)) {
-        lock(0);
+        record_lock(0);
         if (process->state == UNKNOWN)
-            start();
-        unlock();
+            record_start();
+        record_unlock();
     }
     return __atomic_load_n(&process->state, __ATOMIC_ACQUIRE) == RECORDING;
 }
 
 /* A file for the calling thread, which has none in this process. */
-static void open_log(void)
+static void record_open_log(void)
 {
-    lock(my_number);
-    struct log *log = process->free;
+    record_lock(my_number);
+    struct record_log *log = process->free;
     if (log)
         process->free = log->free;
     my_number = ++process->threads;
@@ -694,26 +694,26 @@ static void open_log(void)
     if (my_number == 1)
         counters = NULL; /* a forked child's, which was its parent's */
     else if (counters == NULL &&
-             (counters = map_wiped(HAK_RECORD_COUNTERS * sizeof *counters)) == NULL)
+             (counters = record_map_wiped(HAK_RECORD_COUNTERS * sizeof *counters)) == NULL)
         process->state = OFF;
-    unlock();
+    record_unlock();
     if (my_window)
         hak_syscall(SYS_munmap, (long)my_window, WINDOW, 0, 0, 0, 0); /* the parent's */
     my_window = NULL;
-    if (log == NULL && (log = map_wiped(sizeof *log)) == NULL)
+    if (log == NULL && (log = record_map_wiped(sizeof *log)) == NULL)
         return;
     log->free = NULL;
     log->thread = my_number - 1;
-    long error = make_file(log);
-    if (failed(error)) {
+    long error = record_make_file(log);
+    if (record_failed(error)) {
         if (error == -ENOSPC || error == -EDQUOT)
-            stop("the recording ends here, the program goes on", error);
+            record_stop("the recording ends here, the program goes on", error);
         else
-            say("threads that start now share a file", error);
-        lock(my_number);
+            record_say("threads that start now share a file", error);
+        record_lock(my_number);
         log->free = process->free;
         process->free = log;
-        unlock();
+        record_unlock();
         return;
     }
     mine = log;
@@ -728,7 +728,7 @@ static void open_log(void)
 
 /* ── Large blocks ────────────────────────────────────────────────────────────────────────────────── */
 
-static uint32_t hash_page(uint64_t address)
+static uint32_t record_hash_page(uint64_t address)
 {
     return (uint32_t)((address >> 12) * 0x9e3779b97f4a7c15u >> 54);
 }
@@ -737,7 +737,8 @@ _Static_assert(sizeof large_filter == 1 << (64 - 54) && BUCKETS <= 1 << (64 - 54
 
 /* Counts the pages of a block that are in memory, or swapped, in runs. The last run takes what is too much for
  * its own number. 0: nobody tells. */
-static unsigned touched_pages(const struct large *large, uint32_t runs[2 * HAK_RECORD_RUNS])
+static unsigned record_touched_pages(const struct record_large *large,
+                                     uint32_t runs[2 * HAK_RECORD_RUNS])
 {
     uint64_t entries[256], page = getauxval(AT_PAGESZ), from = large->address / page;
     uint64_t pages = (large->address + large->size + page - 1) / page - from;
@@ -746,7 +747,7 @@ static unsigned touched_pages(const struct large *large, uint32_t runs[2 * HAK_R
     long file = hak_syscall(SYS_openat, AT_FDCWD, (long)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC,
                             0, 0, 0);
 
-    if (failed(file))
+    if (record_failed(file))
         return 0;
     for (uint64_t done = 0; done < pages;) {
         uint64_t want = pages - done < 256 ? pages - done : 256;
@@ -774,52 +775,52 @@ static unsigned touched_pages(const struct large *large, uint32_t runs[2 * HAK_R
     return count;
 }
 
-static void enter_large(uint64_t address, uint64_t size)
+static void record_enter_large(uint64_t address, uint64_t size)
 {
-    if (!lock_at_once(my_number))
+    if (!record_try_lock(my_number))
         return;
-    struct large *bucket = process->large[hash_page(address) % BUCKETS];
+    struct record_large *bucket = process->large[record_hash_page(address) % BUCKETS];
     for (int i = 0; i < BUCKET; i++)
         if (bucket[i].address == 0 || bucket[i].address == address) {
-            bucket[i] = (struct large){address, size};
-            __atomic_store_n(&large_filter[hash_page(address)], 1, __ATOMIC_RELAXED);
+            bucket[i] = (struct record_large){address, size};
+            __atomic_store_n(&large_filter[record_hash_page(address)], 1, __ATOMIC_RELAXED);
             break;
         }
-    unlock();
+    record_unlock();
 }
 
 /* Takes a block out of the table. Its address is 0 if it was not there, or nobody can look now. */
-static struct large leave_large(uint64_t address)
+static struct record_large record_leave_large(uint64_t address)
 {
-    struct large found = {0, 0};
+    struct record_large found = {0, 0};
 
-    if (!lock_at_once(my_number))
+    if (!record_try_lock(my_number))
         return found;
-    struct large *bucket = process->large[hash_page(address) % BUCKETS];
+    struct record_large *bucket = process->large[record_hash_page(address) % BUCKETS];
     for (int i = 0; i < BUCKET; i++)
         if (bucket[i].address == address) {
             found = bucket[i];
             bucket[i].address = 0;
         }
-    unlock();
+    record_unlock();
     return found;
 }
 
 /* ── Events ──────────────────────────────────────────────────────────────────────────────────────── */
 
-struct event {
+struct record_event {
     enum hak_record_operation operation;
     unsigned align, count; /* of ALIGNED; of TOUCHED */
     uint64_t address, size;
     const uint32_t *runs;
 };
 
-static void write_event(struct log *log, const struct event *event)
+static void record_write_event(struct record_log *log, const struct record_event *event)
 {
     uint8_t *at = log->at;
 
     if (event->address && event->operation != HAK_RECORD_TOUCHED)
-        at = note_turn(at, event->address);
+        at = record_note_turn(at, event->address);
     switch (event->operation) {
     case HAK_RECORD_MALLOC:
         at = hak_record_put_malloc(&log->coder, at, event->address, event->size);
@@ -855,79 +856,79 @@ static void write_event(struct log *log, const struct event *event)
     default:
         return;
     }
-    advance(log, at);
+    record_advance(log, at);
 }
 
 /* Room for an event and what goes before it. false: there is none, and there will be none. */
-static bool make_room(struct log *log)
+static bool record_make_room(struct record_log *log)
 {
     long error = 0;
 
     if (log->chunk && log->at >= log->stop) {
-        look_at_clock(log);
+        record_look_at_clock(log);
         if (log->at >= log->chunk_end)
-            close_chunk(log, 0);
+            record_close_chunk(log, 0);
         else
-            log->stop = next_stop(log);
+            log->stop = record_next_stop(log);
     }
     if (log->chunk == NULL) {
-        if (failed(error = begin_chunk(log))) {
-            stop("the recording ends here, the program goes on", error);
+        if (record_failed(error = record_begin_chunk(log))) {
+            record_stop("the recording ends here, the program goes on", error);
             return false;
         }
-        log->stop = next_stop(log);
+        log->stop = record_next_stop(log);
     }
     return true;
 }
 
-static void write_shared(const struct event *event)
+static void record_write_shared(const struct record_event *event)
 {
-    struct log *log = &process->shared;
+    struct record_log *log = &process->shared;
 
     if (__atomic_load_n(&process->holder, __ATOMIC_RELAXED) == my_number) {
         __atomic_add_fetch(&log->lost, 1,
                            __ATOMIC_RELAXED); /* a handler has interrupted ourselves */
         return;
     }
-    lock(my_number);
-    if (process->state == RECORDING && make_room(log)) {
+    record_lock(my_number);
+    if (process->state == RECORDING && record_make_room(log)) {
         if (log->current != my_number - 1) {
             log->current = my_number - 1;
-            advance(log, hak_record_put_number(log->at, HAK_RECORD_SWITCH, log->current));
+            record_advance(log, hak_record_put_number(log->at, HAK_RECORD_SWITCH, log->current));
         }
-        write_event(log, event);
+        record_write_event(log, event);
         my_shared++;
         my_shared_last = log->coder.last;
     }
-    unlock();
+    record_unlock();
 }
 
-static void look_at_pages(const struct large *large)
+static void record_look_at_pages(const struct record_large *large)
 {
     uint32_t runs[2 * HAK_RECORD_RUNS];
     uint64_t begin = hak_processor_ticks();
 
     if (large->address == 0 || begin < __atomic_load_n(&process->next_touch, __ATOMIC_RELAXED))
         return;
-    unsigned count = touched_pages(large, runs);
+    unsigned count = record_touched_pages(large, runs);
     uint64_t end = hak_processor_ticks();
     __atomic_store_n(&process->next_touch, end + TOUCH_SHARE * (end - begin), __ATOMIC_RELAXED);
     if (count) {
-        const struct event event = {.operation = HAK_RECORD_TOUCHED,
-                                    .address = large->address,
-                                    .count = count,
-                                    .runs = runs};
-        struct log *log = mine;
+        const struct record_event event = {.operation = HAK_RECORD_TOUCHED,
+                                           .address = large->address,
+                                           .count = count,
+                                           .runs = runs};
+        struct record_log *log = mine;
         if (log == &none) {
-            write_shared(&event);
-        } else if (make_room(log)) {
-            write_event(log, &event);
+            record_write_shared(&event);
+        } else if (record_make_room(log)) {
+            record_write_event(log, &event);
         }
     }
 }
 
 /* Counts what cannot be written, as a handler has interrupted the recorder itself. */
-static void lose(struct log *log)
+static void record_lose(struct record_log *log)
 {
     if (log == &none && process)
         log = &process->shared;
@@ -936,20 +937,20 @@ static void lose(struct log *log)
 }
 
 /* Whether the calling thread's own log is being written to. */
-static bool is_busy(const struct log *log)
+static bool record_is_busy(const struct record_log *log)
 {
     return log->chunk && log->end == NULL && my_frame == NULL;
 }
 
-static void note_large(const struct event *event)
+static void record_note_large(const struct record_event *event)
 {
     switch (event->operation) {
     case HAK_RECORD_FREE:
     case HAK_RECORD_GIVE:
-        if (large_filter[hash_page(event->address)]) {
-            struct large large = leave_large(event->address);
+        if (large_filter[record_hash_page(event->address)]) {
+            struct record_large large = record_leave_large(event->address);
             if (event->operation == HAK_RECORD_FREE)
-                look_at_pages(&large);
+                record_look_at_pages(&large);
         }
         break;
     case HAK_RECORD_REFUSED:
@@ -957,17 +958,17 @@ static void note_large(const struct event *event)
         break;
     default:
         if (event->size >= LARGE)
-            enter_large(event->address, event->size);
+            record_enter_large(event->address, event->size);
     }
 }
 
-static void __attribute__((noinline)) slow(const struct event *event)
+static void __attribute__((noinline)) record_slow(const struct record_event *event)
 {
-    struct log *log = mine;
+    struct record_log *log = mine;
 
-    if (inside != OUTSIDE || is_busy(log)) {
+    if (inside != OUTSIDE || record_is_busy(log)) {
         if (inside != IN_LIBC)
-            lose(log);
+            record_lose(log);
         return;
     }
     if (my_frame) {
@@ -977,24 +978,24 @@ static void __attribute__((noinline)) slow(const struct event *event)
         my_frame = NULL;
     }
     inside = INSIDE;
-    if (!is_recording()) {
+    if (!record_is_recording()) {
         if (log->chunk)
-            close_chunk(log, HAK_RECORD_LAST);
+            record_close_chunk(log, HAK_RECORD_LAST);
         inside = OUTSIDE;
         return;
     }
     if (my_process != process->id) {
         mine = &none;
-        open_log();
+        record_open_log();
         log = mine;
     }
     if (process->state == RECORDING) {
-        note_large(event);
+        record_note_large(event);
         if (log == &none) {
-            write_shared(event);
-        } else if (make_room(log)) {
+            record_write_shared(event);
+        } else if (record_make_room(log)) {
             log->end = NULL;
-            write_event(log, event);
+            record_write_event(log, event);
             log->end = log->stop;
         }
     }
@@ -1003,59 +1004,61 @@ static void __attribute__((noinline)) slow(const struct event *event)
 
 void hak_record_write_malloc(const void *block, size_t size)
 {
-    struct log *log = mine;
+    struct record_log *log = mine;
     uint8_t *at = log->at, *end = log->end;
 
     if (unlikely(at >= end || block == NULL || size >= LARGE)) {
-        slow(&(struct event){.operation = block ? HAK_RECORD_MALLOC : HAK_RECORD_REFUSED,
-                             .address = (uintptr_t)block,
-                             .size = size});
+        record_slow(
+            &(struct record_event){.operation = block ? HAK_RECORD_MALLOC : HAK_RECORD_REFUSED,
+                                   .address = (uintptr_t)block,
+                                   .size = size});
         return;
     }
     log->end = NULL;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    at = note_turn(at, (uintptr_t)block);
-    advance(log, hak_record_put_malloc(&log->coder, at, (uintptr_t)block, size));
+    at = record_note_turn(at, (uintptr_t)block);
+    record_advance(log, hak_record_put_malloc(&log->coder, at, (uintptr_t)block, size));
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     log->end = end;
 }
 
 void hak_record_write_free(const void *block)
 {
-    struct log *log = mine;
+    struct record_log *log = mine;
     uint8_t *at = log->at, *end = log->end;
 
     if (unlikely(block == NULL))
         return;
-    if (unlikely(at >= end || large_filter[hash_page((uintptr_t)block)])) {
-        slow(&(struct event){.operation = HAK_RECORD_FREE, .address = (uintptr_t)block});
+    if (unlikely(at >= end || large_filter[record_hash_page((uintptr_t)block)])) {
+        record_slow(
+            &(struct record_event){.operation = HAK_RECORD_FREE, .address = (uintptr_t)block});
         return;
     }
     log->end = NULL;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    at = note_turn(at, (uintptr_t)block);
-    advance(log, hak_record_put_free(&log->coder, at, (uintptr_t)block));
+    at = record_note_turn(at, (uintptr_t)block);
+    record_advance(log, hak_record_put_free(&log->coder, at, (uintptr_t)block));
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     log->end = end;
 }
 
-static void write_block(enum hak_record_operation operation, const void *block, size_t size,
-                        size_t align)
+static void record_write_block(enum hak_record_operation operation, const void *block, size_t size,
+                               size_t align)
 {
-    slow(&(struct event){.operation = block ? operation : HAK_RECORD_REFUSED,
-                         .address = (uintptr_t)block,
-                         .size = size,
-                         .align = align > 1 ? (unsigned)__builtin_ctzll(align) : 0});
+    record_slow(&(struct record_event){.operation = block ? operation : HAK_RECORD_REFUSED,
+                                       .address = (uintptr_t)block,
+                                       .size = size,
+                                       .align = align > 1 ? (unsigned)__builtin_ctzll(align) : 0});
 }
 
 void hak_record_write_calloc(const void *block, size_t size)
 {
-    write_block(HAK_RECORD_CALLOC, block, size, 1);
+    record_write_block(HAK_RECORD_CALLOC, block, size, 1);
 }
 
 void hak_record_write_aligned(const void *block, size_t size, size_t align)
 {
-    write_block(HAK_RECORD_ALIGNED, block, size, align);
+    record_write_block(HAK_RECORD_ALIGNED, block, size, align);
 }
 
 uint64_t hak_record_count(void)
@@ -1069,12 +1072,12 @@ void hak_record_write_once(int operation, const void *block, size_t size, size_t
     uint64_t last = mine == &none ? my_shared_last : mine->coder.last;
 
     if (block == NULL || before == hak_record_count() || last != ((uintptr_t)block & ~(uintptr_t)7))
-        write_block((enum hak_record_operation)operation, block, size, align);
+        record_write_block((enum hak_record_operation)operation, block, size, align);
 }
 
 const void *hak_record_before(const void *frame)
 {
-    if (inside != OUTSIDE || my_frame || is_busy(mine))
+    if (inside != OUTSIDE || my_frame || record_is_busy(mine))
         return NULL;
     my_frame = frame;
     if (mine->chunk)
@@ -1100,13 +1103,14 @@ const void *hak_record_write_gone(const void *block)
 const void *hak_record_write_give(const void *block)
 {
     if (block)
-        slow(&(struct event){.operation = HAK_RECORD_GIVE, .address = (uintptr_t)block});
+        record_slow(
+            &(struct record_event){.operation = HAK_RECORD_GIVE, .address = (uintptr_t)block});
     return hak_record_before(__builtin_frame_address(0));
 }
 
 void hak_record_write_take(const void *frame, const void *given, const void *block, size_t size)
 {
-    struct event event = {.address = (uintptr_t)block, .size = size};
+    struct record_event event = {.address = (uintptr_t)block, .size = size};
 
     hak_record_after(frame);
     if (block == NULL && given == NULL)
@@ -1114,12 +1118,12 @@ void hak_record_write_take(const void *frame, const void *given, const void *blo
     else if (block == NULL && size == 0)
         return; /* it was freed */
     else if (block == NULL)
-        event = (struct event){.operation = HAK_RECORD_RETRACT,
-                               .address = (uintptr_t)given,
-                               .size = size};
+        event = (struct record_event){.operation = HAK_RECORD_RETRACT,
+                                      .address = (uintptr_t)given,
+                                      .size = size};
     else
         event.operation = block == given ? HAK_RECORD_KEEP : HAK_RECORD_TAKE;
-    slow(&event);
+    record_slow(&event);
 }
 
 /* ── The end of the process ──────────────────────────────────────────────────────────────────────── */
@@ -1134,20 +1138,20 @@ __attribute__((destructor)) static void process_ends(void)
     if (my_process == process->id) {
         for (unsigned i = 0; i < BUCKETS * BUCKET; i++) {
             process->next_touch = 0;
-            look_at_pages(&process->large[i / BUCKET][i % BUCKET]);
+            record_look_at_pages(&process->large[i / BUCKET][i % BUCKET]);
         }
     }
-    struct log *log = mine;
+    struct record_log *log = mine;
     if (log != &none && log->chunk) {
         log->end = NULL;
-        look_at_clock(log);
-        close_chunk(log, HAK_RECORD_LAST);
-        cut_file(log, log->filled);
+        record_look_at_clock(log);
+        record_close_chunk(log, HAK_RECORD_LAST);
+        record_cut_file(log, log->filled);
     }
-    lock(my_number);
+    record_lock(my_number);
     if (process->shared.chunk)
-        close_chunk(&process->shared, HAK_RECORD_LAST);
-    cut_file(&process->shared, process->shared.filled);
-    unlock();
+        record_close_chunk(&process->shared, HAK_RECORD_LAST);
+    record_cut_file(&process->shared, process->shared.filled);
+    record_unlock();
     inside = OUTSIDE;
 }

@@ -8,7 +8,7 @@
 #include "core/os.h"
 #include "core/text.h"
 
-struct member {
+struct stats_text_member {
     const char *name;
     size_t offset;
 };
@@ -18,7 +18,7 @@ struct member {
 #name, offsetof(struct of, name)                                                           \
     }
 
-static const struct member totals[] = {
+static const struct stats_text_member totals[] = {
     MEMBER(hak_stats, mapped), MEMBER(hak_stats, slabs),       MEMBER(hak_stats, live),
     MEMBER(hak_stats, cached), MEMBER(hak_stats, kept),        MEMBER(hak_stats, free),
     MEMBER(hak_stats, uncut),  MEMBER(hak_stats, large),       MEMBER(hak_stats, dirty),
@@ -27,7 +27,7 @@ static const struct member totals[] = {
     MEMBER(hak_stats, heaps),  MEMBER(hak_stats, parked),      MEMBER(hak_stats, classes),
 };
 
-static const struct member of_class[] = {
+static const struct stats_text_member of_class[] = {
     MEMBER(hak_stats_class, size),    MEMBER(hak_stats_class, slabs),
     MEMBER(hak_stats_class, live),    MEMBER(hak_stats_class, cached),
     MEMBER(hak_stats_class, kept),    MEMBER(hak_stats_class, free),
@@ -37,24 +37,24 @@ static const struct member of_class[] = {
 
 enum { TOTALS = sizeof(totals) / sizeof(*totals), OF_CLASS = sizeof(of_class) / sizeof(*of_class) };
 
-static uint64_t value(const void *object, const struct member *member)
+static uint64_t stats_text_value(const void *object, const struct stats_text_member *member)
 {
     return *(const uint64_t *)(const void *)((const char *)object + member->offset);
 }
 
-static bool is_used(const struct hak_stats_class *entry)
+static bool stats_text_is_used(const struct hak_stats_class *entry)
 {
     return entry->slabs > 0 || entry->refills > 0 || entry->flushes > 0;
 }
 
-static void json_members(struct hak_text *text, const void *object, const struct member *members,
-                         int count)
+static void stats_text_json(struct hak_text *text, const void *object,
+                            const struct stats_text_member *members, int count)
 {
     for (int i = 0; i < count; i++) {
         hak_text_add(text, i > 0 ? ", \"" : "\"");
         hak_text_add(text, members[i].name);
         hak_text_add(text, "\": ");
-        hak_text_number(text, value(object, &members[i]), 0);
+        hak_text_number(text, stats_text_value(object, &members[i]), 0);
     }
 }
 
@@ -67,36 +67,36 @@ hak_export void hak_stats_json(void (*write)(const char *text, size_t length, vo
 
     hak_stats_get(&stats, sizeof(stats));
     hak_text_add(&text, stats.exact ? "{\"exact\": true, " : "{\"exact\": false, ");
-    json_members(&text, &stats, totals, TOTALS);
+    stats_text_json(&text, &stats, totals, TOTALS);
     hak_text_add(&text, ", \"by_class\": [");
     for (unsigned i = 0; i < stats.classes; i++) {
-        if (!is_used(&stats.by_class[i]))
+        if (!stats_text_is_used(&stats.by_class[i]))
             continue;
         hak_text_add(&text, between);
         between = ",";
         hak_text_add(&text, "\n  {");
-        json_members(&text, &stats.by_class[i], of_class, OF_CLASS);
+        stats_text_json(&text, &stats.by_class[i], of_class, OF_CLASS);
         hak_text_add(&text, "}");
     }
     hak_text_add(&text, "]}\n");
     hak_text_end(&text);
 }
 
-static void write_to_file(const char *text, size_t length, void *context)
+static void stats_text_write_to_file(const char *text, size_t length, void *context)
 {
     os_write(*(int *)context, text, length);
 }
 
 hak_export void hak_stats_print(int file)
 {
-    struct hak_text text = {.write = write_to_file, .context = &file};
+    struct hak_text text = {.write = stats_text_write_to_file, .context = &file};
     struct hak_stats stats;
 
     hak_stats_get(&stats, sizeof(stats));
     hak_text_add(&text, hak_config());
     hak_text_add(&text, stats.exact ? "\n" : "\nother threads were allocating: about\n");
     for (int i = 0; i < TOTALS; i++) {
-        hak_text_number(&text, value(&stats, &totals[i]), 20);
+        hak_text_number(&text, stats_text_value(&stats, &totals[i]), 20);
         hak_text_add(&text, "  ");
         hak_text_add(&text, totals[i].name);
         hak_text_add(&text, "\n");
@@ -108,9 +108,9 @@ hak_export void hak_stats_print(int file)
     }
     hak_text_add(&text, "\n");
     for (unsigned c = 0; c < stats.classes; c++) {
-        for (int i = 0; is_used(&stats.by_class[c]) && i < OF_CLASS; i++)
-            hak_text_number(&text, value(&stats.by_class[c], &of_class[i]), 12);
-        if (is_used(&stats.by_class[c]))
+        for (int i = 0; stats_text_is_used(&stats.by_class[c]) && i < OF_CLASS; i++)
+            hak_text_number(&text, stats_text_value(&stats.by_class[c], &of_class[i]), 12);
+        if (stats_text_is_used(&stats.by_class[c]))
             hak_text_add(&text, "\n");
     }
     hak_text_end(&text);

@@ -3,14 +3,14 @@
 
 #include <elf.h>
 
-struct tables {
+struct vdso_tables {
     const Elf64_Sym *symbols;
     const char *names;
     const uint32_t *hash;     /* of SysV; newer kernels leave it out */
     const uint32_t *gnu_hash; /* older ones this */
 };
 
-static bool is_same(const char *a, const char *b)
+static bool vdso_is_same(const char *a, const char *b)
 {
     while (*a && *a == *b)
         a++, b++;
@@ -18,7 +18,7 @@ static bool is_same(const char *a, const char *b)
 }
 
 /* The table of symbols does not say how long it is; both kinds of hash table do. */
-static uint32_t symbols_count(const struct tables *tables)
+static uint32_t vdso_symbols_count(const struct vdso_tables *tables)
 {
     if (tables->hash)
         return tables->hash[1]; /* number of chains: one a symbol */
@@ -38,9 +38,9 @@ static uint32_t symbols_count(const struct tables *tables)
     return last + 1;
 }
 
-static struct tables tables_of(const Elf64_Dyn *entry, uintptr_t base)
+static struct vdso_tables vdso_tables_of(const Elf64_Dyn *entry, uintptr_t base)
 {
-    struct tables tables = {NULL, NULL, NULL, NULL};
+    struct vdso_tables tables = {NULL, NULL, NULL, NULL};
 
     for (; entry->d_tag != DT_NULL; entry++) {
         const void *at = (const void *)(base + entry->d_un.d_ptr);
@@ -76,14 +76,14 @@ void *vdso_function(const void *image, const char *name)
         }
     if (dynamic == NULL || !loaded)
         return NULL;
-    struct tables tables = tables_of(dynamic, base);
+    struct vdso_tables tables = vdso_tables_of(dynamic, base);
     if (!tables.symbols || !tables.names || (!tables.hash && !tables.gnu_hash))
         return NULL;
-    for (uint32_t i = 0, count = symbols_count(&tables); i < count; i++) {
+    for (uint32_t i = 0, count = vdso_symbols_count(&tables); i < count; i++) {
         const Elf64_Sym *symbol = &tables.symbols[i];
         unsigned kind = ELF64_ST_TYPE(symbol->st_info);
         if (symbol->st_shndx != SHN_UNDEF && (kind == STT_FUNC || kind == STT_NOTYPE) &&
-            is_same(tables.names + symbol->st_name, name))
+            vdso_is_same(tables.names + symbol->st_name, name))
             return (void *)(base + symbol->st_value);
     }
     return NULL;

@@ -121,7 +121,7 @@ static hak_cold void resolve(void)
     is_resolving = false;
     if (next.malloc == NULL || next.free == NULL) {
         static const char said[] = "hakmem: record: no malloc behind libhakmem-record.so\n";
-        to_stderr(said, sizeof said - 1, NULL);
+        record_to_stderr(said, sizeof said - 1, NULL);
         abort();
     }
 }
@@ -147,7 +147,7 @@ __attribute__((constructor(101))) static void begin(void)
         return;
     static const char said[] =
         "hakmem: record: HAKMEM_RECORD names no folder: nothing is recorded\n";
-    to_stderr(said, sizeof said - 1, NULL);
+    record_to_stderr(said, sizeof said - 1, NULL);
 }
 
 /* ── C ───────────────────────────────────────────────────────────────────────────────────────── */
@@ -280,7 +280,7 @@ static hak_cold void *missing(const char *name, void **place)
 
     (void)is_ready();
     if ((*place = find(name)) == NULL) {
-        to_stderr(said, sizeof said - 1, NULL);
+        record_to_stderr(said, sizeof said - 1, NULL);
         abort();
     }
     return *place;
