@@ -10,17 +10,21 @@
  *             of them, on the ordinary fast path; asking for more and cutting off the rest is slower
  *             and leaves pieces behind
  */
-#include "bench_latency.h"
+#include "bench_run.h"
 
 enum { SMALLEST = 16, SIZE_DOUBLINGS = 8 };
 
-BENCH_NOINLINE uint64_t timed_loop(uint64_t **slots, uint64_t alive, unsigned doublings,
-                                   uint64_t operations, uint64_t random);
+/* The arguments, in the order of the table. */
+enum { OPERATIONS, ALIVE, DOUBLINGS, SEED };
 
-BENCH_INLINE uint64_t loop(uint64_t **slots, uint64_t alive, unsigned doublings,
-                           uint64_t operations, uint64_t random, struct bench_samples *samples)
+BENCH_NOINLINE void timed_loop(const struct bench_argument *argument, struct bench_result *result);
+
+BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t operations,
+                           struct bench_samples *samples)
 {
-    uint64_t checksum = 0;
+    uint64_t **slots = bench_slots, alive = argument[ALIVE].value;
+    uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
+    unsigned doublings = (unsigned)argument[DOUBLINGS].value;
 
     for (uint64_t i = 0; i < operations; i++) {
         uint64_t choice = bench_random(&random), start;
@@ -45,44 +49,32 @@ BENCH_INLINE uint64_t loop(uint64_t **slots, uint64_t alive, unsigned doublings,
     return checksum;
 }
 
-uint64_t timed_loop(uint64_t **slots, uint64_t alive, unsigned doublings, uint64_t operations,
-                    uint64_t random)
+void timed_loop(const struct bench_argument *argument, struct bench_result *result)
 {
-    return loop(slots, alive, doublings, operations, random, NULL);
+    result->checksum = loop(argument, argument[OPERATIONS].value, NULL);
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    loop(argument, operations, samples);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"operations", "blocks replaced", 3000000, 1, UINT64_C(1) << 40},
         {"alive", "blocks alive at once", 512, 1, UINT64_C(1) << 32},
         {"doublings", "the largest alignment is below 16 << doublings bytes", 9, 1, 20},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
         BENCH_LATENCY_OPTION,
     };
-    static struct bench_samples samples;
-    uint64_t **slots;
-    uint64_t alive, random, start, elapsed, checksum;
-    unsigned doublings;
 
-    bench_arguments(argc, argv, "aligned", argument, 5);
-    alive = argument[1].value;
-    doublings = (unsigned)argument[2].value;
-    random = bench_random_state(argument[3].value);
-    slots = bench_table(alive, sizeof(*slots));
-    start = bench_nanoseconds();
-    checksum = timed_loop(slots, alive, doublings, argument[0].value, random);
-    elapsed = bench_nanoseconds() - start;
-
-    bench_samples_begin(&samples);
-    loop(slots, alive, doublings, argument[4].value, random, &samples);
-    bench_samples_end(&samples);
-
-    bench_report_begin("aligned", argument[0].value, elapsed, checksum, argument, 5);
-    bench_report_latency(&samples);
-    bench_report_end("aligned");
-    for (uint64_t i = 0; i < alive; i++)
-        free(slots[i]);
-    free(slots);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "aligned",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = bench_make_slots,
+                                              .run = timed_loop,
+                                              .sample = sample,
+                                              .finish = bench_free_slots});
 }

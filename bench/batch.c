@@ -12,13 +12,18 @@
  *             every block twice. Reverse order suits lists; random order costs whoever links
  *             blocks through their own memory cache misses, arrays of pointers less
  */
-#include "bench.h"
+#include "bench_run.h"
 
+/* The arguments, in the order of the table. */
+enum { BLOCKS, ROUNDS, SIZE, ORDER };
 enum { AS_ALLOCATED, IN_REVERSE, AT_RANDOM };
 
 BENCH_NOINLINE uint64_t timed_loop(uint64_t **blocks, size_t count, uint64_t rounds, size_t size);
 BENCH_NOINLINE uint64_t timed_loop_ordered(uint64_t **blocks, size_t count, uint64_t rounds,
-                                           size_t size, const uint32_t *order);
+                                           size_t size);
+
+static uint64_t **table;
+static uint32_t *order; /* NULL: as allocated */
 
 static inline void allocate(uint64_t **blocks, size_t count, size_t size, uint64_t round)
 {
@@ -47,15 +52,15 @@ uint64_t timed_loop(uint64_t **blocks, size_t count, uint64_t rounds, size_t siz
     return checksum;
 }
 
-uint64_t timed_loop_ordered(uint64_t **blocks, size_t count, uint64_t rounds, size_t size,
-                            const uint32_t *order)
+uint64_t timed_loop_ordered(uint64_t **blocks, size_t count, uint64_t rounds, size_t size)
 {
+    const uint32_t *place = order;
     uint64_t checksum = 0;
 
     for (uint64_t round = 0; round < rounds; round++) {
         allocate(blocks, count, size, round);
         for (size_t i = 0; i < count; i++) {
-            uint64_t *block = blocks[order[i]];
+            uint64_t *block = blocks[place[i]];
 
             checksum += *block;
             free(block);
@@ -67,47 +72,59 @@ uint64_t timed_loop_ordered(uint64_t **blocks, size_t count, uint64_t rounds, si
 /* The places 0 … count-1 from the last to the first, or shuffled. */
 static uint32_t *make_order(size_t count, uint64_t kind)
 {
-    uint32_t *order = bench_table(count, sizeof(*order));
+    uint32_t *made = bench_table(count, sizeof(*made));
     uint64_t random = bench_random_state(count);
 
     for (size_t i = 0; i < count; i++)
-        order[i] = (uint32_t)(count - 1 - i);
+        made[i] = (uint32_t)(count - 1 - i);
     for (size_t left = kind == AT_RANDOM ? count : 0; left > 1; left--) {
         size_t chosen = bench_below(bench_random(&random), left);
-        uint32_t other = order[left - 1];
+        uint32_t other = made[left - 1];
 
-        order[left - 1] = order[chosen];
-        order[chosen] = other;
+        made[left - 1] = made[chosen];
+        made[chosen] = other;
     }
-    return order;
+    return made;
+}
+
+static void prepare(const struct bench_argument *argument)
+{
+    table = bench_table(argument[BLOCKS].value, sizeof(*table));
+    if (argument[ORDER].value != AS_ALLOCATED)
+        order = make_order(argument[BLOCKS].value, argument[ORDER].value);
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t blocks = argument[BLOCKS].value, rounds = argument[ROUNDS].value;
+    size_t size = argument[SIZE].value;
+
+    result->operations = blocks * rounds;
+    result->checksum = order ? timed_loop_ordered(table, blocks, rounds, size)
+                             : timed_loop(table, blocks, rounds, size);
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    (void)argument;
+    free(order);
+    free(table);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"blocks", "blocks in a batch", 1000, 1, UINT64_C(1) << 32},
         {"rounds", "batches, one after the other", 20000, 1, UINT64_C(1) << 40},
         {"size", "bytes in a block", 64, sizeof(uint64_t), UINT64_C(1) << 40},
         {"order", "of the frees: 0 as allocated, 1 in reverse, 2 at random", AS_ALLOCATED,
          AS_ALLOCATED, AT_RANDOM},
     };
-    uint64_t blocks, rounds, size, start, elapsed, checksum;
-    uint32_t *order = NULL;
-    uint64_t **table;
 
-    bench_arguments(argc, argv, "batch", argument, 4);
-    blocks = argument[0].value;
-    rounds = argument[1].value;
-    size = argument[2].value;
-    table = bench_table(blocks, sizeof(*table));
-    if (argument[3].value != AS_ALLOCATED)
-        order = make_order(blocks, argument[3].value);
-    start = bench_nanoseconds();
-    checksum = order ? timed_loop_ordered(table, blocks, rounds, size, order)
-                     : timed_loop(table, blocks, rounds, size);
-    elapsed = bench_nanoseconds() - start;
-    bench_report("batch", blocks * rounds, elapsed, checksum, argument, 4);
-    free(order);
-    free(table);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "batch",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .finish = finish});
 }

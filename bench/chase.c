@@ -9,19 +9,24 @@
  * wins:       whoever packs blocks tightly and has huge pages for them, as then the processor finds nearly
  *             every page at once; small pages cost a walk through the page tables for each block
  */
-#include "bench.h"
+#include "bench_run.h"
 
 #include <time.h>
 
 enum { SMALLEST = 64, LARGEST = 128, FLEETING = 100000, PAUSE_NS = 1000000 };
+
+/* The arguments, in the order of the table. */
+enum { STEPS, BLOCKS, PAUSE, SEED };
 
 struct node {
     struct node *next;
     uint64_t word;
 };
 
+static struct node **nodes;
+
 /* One cycle through all nodes (Sattolo). */
-static void link_at_random(struct node **nodes, uint64_t count, uint64_t random)
+static void link_at_random(uint64_t count, uint64_t random)
 {
     for (uint64_t i = count - 1; i > 0; i--) {
         uint64_t other = bench_below(bench_random(&random), i);
@@ -50,48 +55,57 @@ static void go_on(uint64_t milliseconds)
     }
 }
 
-BENCH_NOINLINE uint64_t timed_walk(const struct node *node, uint64_t steps);
+BENCH_NOINLINE void timed_walk(const struct bench_argument *argument, struct bench_result *result);
 
-uint64_t timed_walk(const struct node *node, uint64_t steps)
+void timed_walk(const struct bench_argument *argument, struct bench_result *result)
 {
-    uint64_t checksum = 0;
+    const struct node *node = nodes[0];
+    uint64_t steps = argument[STEPS].value, checksum = 0;
 
     for (uint64_t i = 0; i < steps; i++) {
         checksum = checksum * 31 + node->word;
         node = node->next;
     }
-    return checksum;
+    result->checksum = checksum;
+}
+
+static void prepare(const struct bench_argument *argument)
+{
+    uint64_t count = argument[BLOCKS].value, random = bench_random_state(argument[SEED].value);
+
+    nodes = bench_table(count, sizeof(*nodes));
+    for (uint64_t i = 0; i < count; i++) {
+        size_t size = SMALLEST + bench_below(bench_random(&random), LARGEST - SMALLEST);
+
+        nodes[i] = malloc(size);
+        if (!nodes[i])
+            bench_out_of_memory(size);
+        nodes[i]->word = i;
+    }
+    link_at_random(count, random);
+    go_on(argument[PAUSE].value);
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    for (uint64_t i = 0; i < argument[BLOCKS].value; i++)
+        free(nodes[i]);
+    free(nodes);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"steps", "links followed", 10000000, 1, UINT64_C(1) << 40},
         {"blocks", "alive, of 64 to 127 bytes", 3000000, 2, UINT64_C(1) << 32},
         {"pause", "milliseconds of other calls before the walk", 2000, 0, 100000},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
     };
-    struct node **nodes;
-    uint64_t count, random, start, elapsed, checksum;
 
-    bench_arguments(argc, argv, "chase", argument, 4);
-    count = argument[1].value;
-    random = bench_random_state(argument[3].value);
-    nodes = bench_table(count, sizeof(*nodes));
-    for (uint64_t i = 0; i < count; i++) {
-        size_t size = SMALLEST + bench_below(bench_random(&random), LARGEST - SMALLEST);
-        if (!(nodes[i] = malloc(size)))
-            bench_out_of_memory(size);
-        nodes[i]->word = i;
-    }
-    link_at_random(nodes, count, random);
-    go_on(argument[2].value);
-    start = bench_nanoseconds();
-    checksum = timed_walk(nodes[0], argument[0].value);
-    elapsed = bench_nanoseconds() - start;
-    bench_report("chase", argument[0].value, elapsed, checksum, argument, 4);
-    for (uint64_t i = 0; i < count; i++)
-        free(nodes[i]);
-    free(nodes);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "chase",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = timed_walk,
+                                              .finish = finish});
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from lab import libraries  # noqa: E402
-from lab.callgrind import CountFailed, Load, count  # noqa: E402
+from lab.callgrind import CountFailed, count, loads  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "bench" / "counts"
@@ -25,14 +25,10 @@ HEAD = """\
 """
 
 
-def loads():
-    """What is counted, by name. Batches are small, so that refill and flush have their share."""
-    found = {"random": Load("random", "random_mixed", (50000, 1024, 12345), (150000, 1024, 12345), 100000)}
-    for size in SIZES:
-        found[f"pair/{size}"] = Load("pair", "pair", (size, 10000), (size, 110000), 100000)
-        found[f"batch16/{size}"] = Load("batch16", "batch", (16, 1000, size), (16, 7000, size), 96000)
-        found[f"batch1000/{size}"] = Load("batch1000", "batch", (1000, 20, size), (1000, 120, size), 100000)
-    return dict(sorted(found.items()))
+def counted():
+    """What is counted, by the name that it has in a file. Only one load has sizes of its own."""
+    return dict(sorted((load.name if load.name == "random" else f"{load.name}/{size}", load)
+                       for size in SIZES for load in loads(size).values()))
 
 
 def compiler_of(library):
@@ -47,7 +43,7 @@ def major(compiler):
 
 def measure(library, programs):
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        running = {name: pool.submit(count, load, library, programs) for name, load in loads().items()}
+        running = {name: pool.submit(count, load, library, programs) for name, load in counted().items()}
         return {name: round(one.result().net, 2) for name, one in running.items()}
 
 

@@ -14,6 +14,7 @@
  *             returns a block that another thread has freed to where it came from; keeping it in the
  *             freeing thread's cache shares its line for ever
  */
+#include "bench_run.h"
 #include "bench_threads.h"
 
 struct worker {
@@ -25,14 +26,14 @@ struct worker {
 static struct {
     uint64_t rounds, writes;
     size_t size;
-} run;
+} shared;
 
 static uint64_t *new_block(void)
 {
-    uint64_t *block = malloc(run.size);
+    uint64_t *block = malloc(shared.size);
 
     if (!block)
-        bench_out_of_memory(run.size);
+        bench_out_of_memory(shared.size);
     return block;
 }
 
@@ -44,11 +45,11 @@ static void work(void *argument)
     if (worker->given)
         checksum = *worker->given;
     free(worker->given);
-    for (uint64_t round = 0; round < run.rounds; round++) {
+    for (uint64_t round = 0; round < shared.rounds; round++) {
         volatile uint64_t *block = new_block();
 
         *block = worker->seed + round;
-        for (uint64_t i = 0; i < run.writes; i++)
+        for (uint64_t i = 0; i < shared.writes; i++)
             *block = *block + i;
         checksum += *block;
         free((void *)block);
@@ -56,35 +57,57 @@ static void work(void *argument)
     worker->checksum = checksum;
 }
 
+enum { THREADS, ROUNDS, WRITES, SIZE, PASSIVE };
+
+static struct worker *workers;
+
+static void prepare(const struct bench_argument *argument)
+{
+    uint64_t threads = argument[THREADS].value;
+
+    shared.rounds = argument[ROUNDS].value;
+    shared.writes = argument[WRITES].value;
+    shared.size = argument[SIZE].value;
+    workers = bench_table(threads, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++) {
+        workers[i].seed = bench_random_state(i);
+        if (argument[PASSIVE].value) {
+            workers[i].given = new_block();
+            *workers[i].given = i;
+        }
+    }
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t threads = argument[THREADS].value;
+
+    result->operations = threads * shared.rounds;
+    result->nanoseconds = bench_run_threads(threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        result->checksum += workers[i].checksum;
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    (void)argument;
+    free(workers);
+}
+
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"threads", "threads at once", 2, 1, BENCH_THREADS_MOST},
         {"rounds", "blocks that each uses, one after the other", 100000, 1, UINT64_C(1) << 40},
         {"writes", "to each of them", 200, 1, UINT64_C(1) << 40},
         {"size", "bytes in a block", 8, sizeof(uint64_t), UINT64_C(1) << 31},
         {"passive", "1: each thread begins by freeing a block of the main thread's", 0, 0, 1},
     };
-    struct worker *workers;
-    uint64_t threads, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "false_sharing", argument, 5);
-    threads = argument[0].value;
-    run.rounds = argument[1].value;
-    run.writes = argument[2].value;
-    run.size = argument[3].value;
-    workers = bench_table(threads, sizeof(*workers));
-    for (uint64_t i = 0; i < threads; i++) {
-        workers[i].seed = bench_random_state(i);
-        if (argument[4].value) {
-            workers[i].given = new_block();
-            *workers[i].given = i;
-        }
-    }
-    elapsed = bench_run_threads(threads, work, workers, sizeof(*workers));
-    for (uint64_t i = 0; i < threads; i++)
-        checksum += workers[i].checksum;
-    bench_report("false_sharing", threads * run.rounds, elapsed, checksum, argument, 5);
-    free(workers);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "false_sharing",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .finish = finish});
 }

@@ -17,6 +17,7 @@
  *             without being asked. Time: whoever returns none, as the first touch of a page is dear
  */
 #include "bench_memory.h"
+#include "bench_run.h"
 
 enum { PHASES = 4, KEPT_OF = 10 };
 
@@ -93,48 +94,75 @@ static void pause_and_tick(uint64_t milliseconds)
     }
 }
 
-int main(int argc, char **argv)
-{
-    struct bench_argument argument[] = {
-        {"blocks", "blocks alive in phases 1 and 3", 400000, KEPT_OF, UINT32_MAX},
-        {"pause", "milliseconds before phase 5, 0 for none", 0, 0, 1000000},
-        {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
-    };
-    struct bench_memory resident = {0}, dirty = {0};
-    uint64_t elapsed = 0, phase_time[PHASES];
-    struct table table = {0};
+enum { BLOCKS, PAUSE, SEED };
 
-    bench_arguments(argc, argv, "fragmentation", argument, 3);
-    table.count = argument[0].value;
+static struct table table;
+static struct bench_memory resident, dirty;
+static uint64_t phase_time[PHASES];
+
+static void prepare(const struct bench_argument *argument)
+{
+    table.count = argument[BLOCKS].value;
     table.dropped = table.count - table.count / KEPT_OF;
-    table.random = bench_random_state(argument[2].value);
+    table.random = bench_random_state(argument[SEED].value);
     table.slots = bench_table(table.count, sizeof(*table.slots));
     table.order = bench_table(table.count, sizeof(*table.order));
     shuffle(&table);
+}
 
+static void look_at_memory(uint64_t elapsed)
+{
+    bench_memory_add(&resident, elapsed, bench_resident_kib());
+    bench_memory_add(&dirty, elapsed, bench_private_dirty_kib());
+}
+
+/* The time is that of the phases alone, without the looks at memory. */
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
     for (int phase = 0; phase < PHASES; phase++) {
         uint64_t start = bench_nanoseconds();
 
         run_phase(&table, phase);
         phase_time[phase] = bench_nanoseconds() - start;
-        elapsed += phase_time[phase];
-        bench_memory_add(&resident, elapsed, bench_resident_kib());
-        bench_memory_add(&dirty, elapsed, bench_private_dirty_kib());
+        result->nanoseconds += phase_time[phase];
+        look_at_memory(result->nanoseconds);
     }
-    if (argument[1].value) {
-        pause_and_tick(argument[1].value);
-        bench_memory_add(&resident, elapsed + argument[1].value * 1000000, bench_resident_kib());
-        bench_memory_add(&dirty, elapsed + argument[1].value * 1000000, bench_private_dirty_kib());
+    if (argument[PAUSE].value) {
+        pause_and_tick(argument[PAUSE].value);
+        look_at_memory(result->nanoseconds + argument[PAUSE].value * 1000000);
     }
+    result->operations = table.count + table.dropped;
+    result->checksum = table.checksum;
+}
 
-    bench_report_begin("fragmentation", table.count + table.dropped, elapsed, table.checksum,
-                       argument, 3);
+static void report(void)
+{
     for (int phase = 0; phase < PHASES; phase++)
         printf(" %s_seconds=%.6f", phase_name[phase], (double)phase_time[phase] / 1e9);
     bench_report_memory("rss", &resident);
     bench_report_memory("dirty", &dirty);
-    bench_report_end("fragmentation");
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    (void)argument;
     free(table.order);
     free(table.slots);
-    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench_argument argument[] = {
+        {"blocks", "blocks alive in phases 1 and 3", 400000, KEPT_OF, UINT32_MAX},
+        {"pause", "milliseconds before phase 5, 0 for none", 0, 0, 1000000},
+        {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
+    };
+
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "fragmentation",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .report = report,
+                                              .finish = finish});
 }

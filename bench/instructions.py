@@ -13,26 +13,15 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from lab import libraries  # noqa: E402
-from lab.callgrind import CountFailed, Load, count  # noqa: E402
+from lab.callgrind import CountFailed, count, loads  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 OK, TOO_MANY, FAILED = 0, 1, 2
 JEMALLOC = "/usr/lib/*/libjemalloc.so.2"
 
 
-def loads(size):
-    """The loops of the table, by name."""
-    return {
-        "pair": Load("pair", "pair", (size, 10000), (size, 110000), 100000),
-        "batch16": Load("batch16", "batch", (16, 1000, size), (16, 7000, size), 96000),
-        "batch1000": Load("batch1000", "batch", (1000, 20, size), (1000, 120, size), 100000),
-        "random": Load("random", "random_mixed", (50000, 1024, 12345), (150000, 1024, 12345),
-                       100000),
-    }
-
-
 def arguments():
-    names = list(loads(64))
+    names = list(loads())
     parser = argparse.ArgumentParser(
         prog="instructions.py",
         description="Instructions for one malloc and one free, net of the loop, counted with "

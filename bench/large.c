@@ -10,17 +10,20 @@
  *             pages touched whoever gives them back late enough to use them again. Both cost resident
  *             memory: whoever returns every block at once is the slowest and the smallest
  */
-#include "bench_latency.h"
+#include "bench_run.h"
 
 enum { SMALLEST = 1 << 20, DOUBLINGS = 6 };
 
-BENCH_NOINLINE uint64_t timed_loop(uint64_t **slots, uint64_t alive, size_t stride,
-                                   uint64_t operations, uint64_t random);
+/* The arguments, in the order of the table. */
+enum { OPERATIONS, ALIVE, STRIDE, SEED };
 
-BENCH_INLINE uint64_t loop(uint64_t **slots, uint64_t alive, size_t stride, uint64_t operations,
-                           uint64_t random, struct bench_samples *samples)
+BENCH_NOINLINE void timed_loop(const struct bench_argument *argument, struct bench_result *result);
+
+BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t operations,
+                           struct bench_samples *samples)
 {
-    uint64_t checksum = 0;
+    uint64_t **slots = bench_slots, alive = argument[ALIVE].value, stride = argument[STRIDE].value;
+    uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
 
     for (uint64_t i = 0; i < operations; i++) {
         uint64_t choice = bench_random(&random), start;
@@ -41,15 +44,20 @@ BENCH_INLINE uint64_t loop(uint64_t **slots, uint64_t alive, size_t stride, uint
     return checksum;
 }
 
-uint64_t timed_loop(uint64_t **slots, uint64_t alive, size_t stride, uint64_t operations,
-                    uint64_t random)
+void timed_loop(const struct bench_argument *argument, struct bench_result *result)
 {
-    return loop(slots, alive, stride, operations, random, NULL);
+    result->checksum = loop(argument, argument[OPERATIONS].value, NULL);
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    loop(argument, operations, samples);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"operations", "blocks replaced", 200, 1, UINT64_C(1) << 40},
         {"alive", "blocks alive at once", 4, 1, UINT64_C(1) << 16},
         {"stride", "bytes from one word written to the next", BENCH_PAGE, sizeof(uint64_t),
@@ -58,28 +66,12 @@ int main(int argc, char **argv)
         /* These take so long that the usual number of them would take minutes. */
         {"--latency", "operations to time one by one afterwards", 0, 0, 1000},
     };
-    static struct bench_samples samples;
-    uint64_t **slots;
-    uint64_t alive, stride, random, start, elapsed, checksum;
 
-    bench_arguments(argc, argv, "large", argument, 5);
-    alive = argument[1].value;
-    stride = argument[2].value;
-    random = bench_random_state(argument[3].value);
-    slots = bench_table(alive, sizeof(*slots));
-    start = bench_nanoseconds();
-    checksum = timed_loop(slots, alive, stride, argument[0].value, random);
-    elapsed = bench_nanoseconds() - start;
-
-    bench_samples_begin(&samples);
-    loop(slots, alive, stride, argument[4].value, random, &samples);
-    bench_samples_end(&samples);
-
-    bench_report_begin("large", argument[0].value, elapsed, checksum, argument, 5);
-    bench_report_latency(&samples);
-    bench_report_end("large");
-    for (uint64_t i = 0; i < alive; i++)
-        free(slots[i]);
-    free(slots);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "large",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = bench_make_slots,
+                                              .run = timed_loop,
+                                              .sample = sample,
+                                              .finish = bench_free_slots});
 }

@@ -16,7 +16,7 @@
  * wins:       whoever shares nothing between threads on the hit path, takes over the memory of
  *             ended threads cheaply, and brings a block home (or keeps it) without a lock for each
  */
-#include "bench.h"
+#include "bench_run.h"
 
 #include <pthread.h>
 
@@ -34,12 +34,12 @@ static struct {
     pthread_attr_t detached;
     uint64_t running; /* under lock */
     uint64_t replacements, blocks, smallest, sizes;
-} run = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+} shared = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
 
 static uint64_t *new_block(uint64_t *random)
 {
     uint64_t choice = bench_random(random);
-    size_t size = run.smallest + bench_below(choice, run.sizes);
+    size_t size = shared.smallest + bench_below(choice, shared.sizes);
     uint64_t *block = malloc(size);
 
     if (!block)
@@ -53,7 +53,7 @@ static void *generation(void *argument);
 static void start_thread(struct chain *chain)
 {
     pthread_t thread;
-    int error = pthread_create(&thread, &run.detached, generation, chain);
+    int error = pthread_create(&thread, &shared.detached, generation, chain);
 
     if (error) {
         fprintf(stderr, "larson: a thread cannot be started: %s\n", strerror(error));
@@ -66,8 +66,8 @@ static void *generation(void *argument)
     struct chain *chain = argument;
     uint64_t random = chain->random, checksum = 0;
 
-    for (uint64_t i = 0; i < run.replacements; i++) {
-        uint64_t **slot = &chain->blocks[bench_below(bench_random(&random), run.blocks)];
+    for (uint64_t i = 0; i < shared.replacements; i++) {
+        uint64_t **slot = &chain->blocks[bench_below(bench_random(&random), shared.blocks)];
 
         checksum += **slot;
         free(*slot);
@@ -79,25 +79,59 @@ static void *generation(void *argument)
         start_thread(chain);
         return NULL;
     }
-    pthread_mutex_lock(&run.lock);
-    if (!--run.running)
-        pthread_cond_signal(&run.ended);
-    pthread_mutex_unlock(&run.lock);
+    pthread_mutex_lock(&shared.lock);
+    if (!--shared.running)
+        pthread_cond_signal(&shared.ended);
+    pthread_mutex_unlock(&shared.lock);
     return NULL;
 }
 
 static void fill(struct chain *chain, uint64_t generations, uint64_t seed)
 {
-    chain->blocks = bench_table(run.blocks, sizeof(*chain->blocks));
+    chain->blocks = bench_table(shared.blocks, sizeof(*chain->blocks));
     chain->random = bench_random_state(seed);
     chain->generations_left = generations;
-    for (uint64_t i = 0; i < run.blocks; i++)
+    for (uint64_t i = 0; i < shared.blocks; i++)
         chain->blocks[i] = new_block(&chain->random);
+}
+
+enum { THREADS, GENERATIONS, REPLACEMENTS, BLOCKS, LEAST, MOST, SEED };
+
+static struct chain *chains;
+
+static void prepare(const struct bench_argument *argument)
+{
+    bench_check_range("larson", &argument[LEAST], &argument[MOST]);
+    shared.running = argument[THREADS].value;
+    shared.replacements = argument[REPLACEMENTS].value;
+    shared.blocks = argument[BLOCKS].value;
+    shared.smallest = argument[LEAST].value;
+    shared.sizes = argument[MOST].value - argument[LEAST].value + 1;
+    pthread_attr_init(&shared.detached);
+    pthread_attr_setdetachstate(&shared.detached, PTHREAD_CREATE_DETACHED);
+    chains = bench_table(argument[THREADS].value, sizeof(*chains));
+    for (uint64_t i = 0; i < argument[THREADS].value; i++)
+        fill(&chains[i], argument[GENERATIONS].value, argument[SEED].value + i);
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t threads = argument[THREADS].value;
+
+    for (uint64_t i = 0; i < threads; i++)
+        start_thread(&chains[i]);
+    pthread_mutex_lock(&shared.lock);
+    while (shared.running)
+        pthread_cond_wait(&shared.ended, &shared.lock);
+    pthread_mutex_unlock(&shared.lock);
+    result->operations = threads * argument[GENERATIONS].value * shared.replacements;
+    for (uint64_t i = 0; i < threads; i++)
+        result->checksum += chains[i].checksum;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"threads", "chains of threads that run at once", 4, 1, 10000},
         {"generations", "threads in a chain, one after the other", 300, 1, UINT64_C(1) << 32},
         {"replacements", "blocks that one thread replaces", 50000, 1, UINT64_C(1) << 40},
@@ -106,35 +140,10 @@ int main(int argc, char **argv)
         {"largest", "bytes", 1000, sizeof(uint64_t), UINT64_C(1) << 31},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
     };
-    struct chain *chains;
-    uint64_t threads, start, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "larson", argument, 7);
-    bench_check_range("larson", &argument[4], &argument[5]);
-    threads = run.running = argument[0].value;
-    run.replacements = argument[2].value;
-    run.blocks = argument[3].value;
-    run.smallest = argument[4].value;
-    run.sizes = argument[5].value - argument[4].value + 1;
-    pthread_attr_init(&run.detached);
-    pthread_attr_setdetachstate(&run.detached, PTHREAD_CREATE_DETACHED);
-
-    chains = bench_table(threads, sizeof(*chains));
-    for (uint64_t i = 0; i < threads; i++)
-        fill(&chains[i], argument[1].value, argument[6].value + i);
-
-    start = bench_nanoseconds();
-    for (uint64_t i = 0; i < threads; i++)
-        start_thread(&chains[i]);
-    pthread_mutex_lock(&run.lock);
-    while (run.running)
-        pthread_cond_wait(&run.ended, &run.lock);
-    pthread_mutex_unlock(&run.lock);
-    elapsed = bench_nanoseconds() - start;
-
-    for (uint64_t i = 0; i < threads; i++)
-        checksum += chains[i].checksum;
-    bench_report("larson", threads * argument[1].value * run.replacements, elapsed, checksum,
-                 argument, 7);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "larson",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run});
 }

@@ -12,20 +12,20 @@
  *             belongs to the thread; one lock for all large blocks, and unmapping or purging what is
  *             wanted again at once, lose by a factor
  */
-#include "bench_latency.h"
+#include "bench_run.h"
 #include "bench_threads.h"
 
 struct worker {
     _Alignas(BENCH_CACHE_LINE) uint64_t **slots;
     uint64_t random, checksum;
-    uint64_t samples_wanted;
     struct bench_samples *samples; /* NULL in the timed part */
 };
 
 /* Constant while the threads run. */
 static struct {
     uint64_t replacements, alive, smallest, sizes;
-} run;
+    uint64_t sampled; /* operations of each thread that are timed one by one */
+} shared;
 
 BENCH_INLINE uint64_t loop(struct worker *worker, uint64_t replacements,
                            struct bench_samples *samples)
@@ -34,8 +34,8 @@ BENCH_INLINE uint64_t loop(struct worker *worker, uint64_t replacements,
 
     for (uint64_t i = 0; i < replacements; i++) {
         uint64_t choice = bench_random(&random), start;
-        uint64_t **slot = &worker->slots[bench_below(choice << 32, run.alive)];
-        size_t size = run.smallest + bench_below(choice, run.sizes);
+        uint64_t **slot = &worker->slots[bench_below(choice << 32, shared.alive)];
+        size_t size = shared.smallest + bench_below(choice, shared.sizes);
 
         if (*slot)
             checksum += **slot;
@@ -56,19 +56,59 @@ static void work(void *argument)
 {
     struct worker *worker = argument;
 
-    worker->checksum += loop(worker, run.replacements, NULL);
+    worker->checksum += loop(worker, shared.replacements, NULL);
 }
 
 static void work_sampled(void *argument)
 {
     struct worker *worker = argument;
 
-    loop(worker, worker->samples_wanted, worker->samples);
+    loop(worker, shared.sampled, worker->samples);
+}
+
+enum { THREADS, REPLACEMENTS, ALIVE, LEAST, MOST, SEED };
+
+static struct worker *workers;
+
+static void prepare(const struct bench_argument *argument)
+{
+    bench_check_range("mid_large_mt", &argument[LEAST], &argument[MOST]);
+    shared.replacements = argument[REPLACEMENTS].value;
+    shared.alive = argument[ALIVE].value;
+    shared.smallest = argument[LEAST].value;
+    shared.sizes = argument[MOST].value - argument[LEAST].value + 1;
+    workers = bench_aligned_table(BENCH_CACHE_LINE, argument[THREADS].value, sizeof(*workers));
+    for (uint64_t i = 0; i < argument[THREADS].value; i++) {
+        workers[i].slots = bench_table(shared.alive, sizeof(*workers[i].slots));
+        workers[i].random = bench_random_state(argument[SEED].value + i);
+        workers[i].samples = bench_table(1, sizeof(*workers[i].samples));
+    }
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t threads = argument[THREADS].value;
+
+    result->operations = threads * shared.replacements;
+    result->nanoseconds = bench_run_threads(threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        result->checksum += workers[i].checksum;
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    uint64_t threads = argument[THREADS].value;
+
+    shared.sampled = (operations + threads - 1) / threads;
+    bench_run_threads(threads, work_sampled, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        bench_samples_add(samples, workers[i].samples);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"threads", "threads at once", 4, 1, BENCH_THREADS_MOST},
         {"replacements", "blocks that each replaces", 100000, 1, UINT64_C(1) << 40},
         {"alive", "blocks alive in a thread", 64, 1, UINT64_C(1) << 32},
@@ -77,38 +117,11 @@ int main(int argc, char **argv)
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
         BENCH_LATENCY_OPTION,
     };
-    static struct bench_samples samples;
-    struct worker *workers;
-    uint64_t threads, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "mid_large_mt", argument, 7);
-    bench_check_range("mid_large_mt", &argument[3], &argument[4]);
-    threads = argument[0].value;
-    run.replacements = argument[1].value;
-    run.alive = argument[2].value;
-    run.smallest = argument[3].value;
-    run.sizes = argument[4].value - argument[3].value + 1;
-    workers = bench_aligned_table(BENCH_CACHE_LINE, threads, sizeof(*workers));
-    for (uint64_t i = 0; i < threads; i++) {
-        workers[i].slots = bench_table(run.alive, sizeof(*workers[i].slots));
-        workers[i].random = bench_random_state(argument[5].value + i);
-        workers[i].samples_wanted = (argument[6].value + threads - 1) / threads;
-        workers[i].samples = bench_table(1, sizeof(*workers[i].samples));
-    }
-
-    elapsed = bench_run_threads(threads, work, workers, sizeof(*workers));
-    if (argument[6].value) {
-        bench_samples_begin(&samples);
-        bench_run_threads(threads, work_sampled, workers, sizeof(*workers));
-        bench_samples_end(&samples);
-    }
-
-    for (uint64_t i = 0; i < threads; i++) {
-        checksum += workers[i].checksum;
-        bench_samples_add(&samples, workers[i].samples);
-    }
-    bench_report_begin("mid_large_mt", threads * run.replacements, elapsed, checksum, argument, 7);
-    bench_report_latency(&samples);
-    bench_report_end("mid_large_mt");
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "mid_large_mt",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .sample = sample});
 }

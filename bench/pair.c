@@ -8,13 +8,17 @@
  *             load; a LIFO list and an array of slots do equally well, a FIFO or anything that
  *             touches the slab's metadata does worse
  */
-#include "bench.h"
+#include "bench_run.h"
 
-BENCH_NOINLINE uint64_t timed_loop(size_t size, uint64_t iterations);
+/* The arguments, in the order of the table. */
+enum { SIZE, ITERATIONS };
 
-uint64_t timed_loop(size_t size, uint64_t iterations)
+BENCH_NOINLINE void timed_loop(const struct bench_argument *argument, struct bench_result *result);
+
+void timed_loop(const struct bench_argument *argument, struct bench_result *result)
 {
-    uint64_t checksum = 0;
+    size_t size = argument[SIZE].value;
+    uint64_t iterations = argument[ITERATIONS].value, checksum = 0;
 
     for (uint64_t i = 0; i < iterations; i++) {
         unsigned char *block = malloc(size);
@@ -26,20 +30,17 @@ uint64_t timed_loop(size_t size, uint64_t iterations)
         checksum += *block;
         free(block);
     }
-    return checksum;
+    result->operations = iterations;
+    result->checksum = checksum;
 }
-
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"size", "bytes in a block", 64, 1, UINT64_C(1) << 40},
         {"iterations", "pairs of malloc and free", 20000000, 1, UINT64_C(1) << 40},
     };
-    uint64_t start, checksum;
 
-    bench_arguments(argc, argv, "pair", argument, 2);
-    start = bench_nanoseconds();
-    checksum = timed_loop(argument[0].value, argument[1].value);
-    bench_report("pair", argument[1].value, bench_nanoseconds() - start, checksum, argument, 2);
-    return 0;
+    return bench_run(
+        argc, argv,
+        &(struct bench_workload){.name = "pair", BENCH_ARGUMENTS(argument), .run = timed_loop});
 }

@@ -15,6 +15,7 @@
  *             and a cache that keeps what it is sent grows on one side and starves on the other.
  *             With several consumers, whoever lets them bring blocks home without meeting each other
  */
+#include "bench_run.h"
 #include "bench_threads.h"
 
 #include <sched.h>
@@ -36,7 +37,7 @@ static struct {
     struct ring *rings; /* of producer p and consumer c: rings[p * consumers + c] */
     uint64_t mask, blocks, producers, consumers;
     size_t size;
-} run;
+} shared;
 
 struct worker {
     uint64_t index;
@@ -47,7 +48,7 @@ struct worker {
  * need this very one. */
 static void wait_for_room(struct ring *ring, uint64_t end)
 {
-    uint64_t slots = run.mask + 1;
+    uint64_t slots = shared.mask + 1;
 
     for (unsigned spins = 0;
          end > slots && atomic_load_explicit(&ring->taken, memory_order_acquire) < end - slots;
@@ -59,27 +60,27 @@ static void wait_for_room(struct ring *ring, uint64_t end)
 /* Blocks are numbered through all producers. */
 static void produce(uint64_t producer)
 {
-    struct ring *rings = &run.rings[producer * run.consumers];
-    uint64_t next = run.blocks * producer / run.producers;
-    uint64_t last = run.blocks * (producer + 1) / run.producers;
+    struct ring *rings = &shared.rings[producer * shared.consumers];
+    uint64_t next = shared.blocks * producer / shared.producers;
+    uint64_t last = shared.blocks * (producer + 1) / shared.producers;
 
     for (uint64_t turn = 0; next < last; turn++) {
-        struct ring *ring = &rings[turn % run.consumers];
+        struct ring *ring = &rings[turn % shared.consumers];
         uint64_t index = atomic_load_explicit(&ring->given, memory_order_relaxed);
         uint64_t end = index + (last - next < PUBLISH ? last - next : PUBLISH);
 
         wait_for_room(ring, end);
         for (; index < end; index++) {
-            uint64_t *block = malloc(run.size);
+            uint64_t *block = malloc(shared.size);
 
             if (!block)
-                bench_out_of_memory(run.size);
+                bench_out_of_memory(shared.size);
             *block = next++;
-            ring->slots[index & run.mask] = block;
+            ring->slots[index & shared.mask] = block;
         }
         atomic_store_explicit(&ring->given, index, memory_order_release);
     }
-    for (uint64_t i = 0; i < run.consumers; i++)
+    for (uint64_t i = 0; i < shared.consumers; i++)
         atomic_store_explicit(&rings[i].last, true, memory_order_release);
 }
 
@@ -96,7 +97,7 @@ static bool drain(struct ring *ring, uint64_t *checksum, uint64_t *freed)
 
         *freed += end - next;
         for (; next < end; next++) {
-            uint64_t *block = ring->slots[next & run.mask];
+            uint64_t *block = ring->slots[next & shared.mask];
 
             *checksum += *block * (*block | 1);
             free(block);
@@ -114,8 +115,8 @@ static uint64_t consume(uint64_t consumer)
         uint64_t freed = 0;
 
         open = 0;
-        for (uint64_t i = 0; i < run.producers; i++)
-            open += drain(&run.rings[i * run.consumers + consumer], &checksum, &freed);
+        for (uint64_t i = 0; i < shared.producers; i++)
+            open += drain(&shared.rings[i * shared.consumers + consumer], &checksum, &freed);
         if (freed)
             spins = 0;
         else if (spins > SPINS)
@@ -128,51 +129,71 @@ static void work(void *argument)
 {
     struct worker *worker = argument;
 
-    if (worker->index < run.producers)
+    if (worker->index < shared.producers)
         produce(worker->index);
     else
-        worker->checksum = consume(worker->index - run.producers);
+        worker->checksum = consume(worker->index - shared.producers);
+}
+
+enum { BLOCKS, SIZE, SLOTS, PRODUCERS, CONSUMERS };
+
+static struct worker *workers;
+
+static void prepare(const struct bench_argument *argument)
+{
+    uint64_t slots = argument[SLOTS].value;
+
+    if (slots & (slots - 1)) {
+        fprintf(stderr, "producer_consumer: slots is %" PRIu64 ", must be a power of two\n", slots);
+        exit(BENCH_USAGE);
+    }
+    shared.blocks = argument[BLOCKS].value;
+    shared.size = argument[SIZE].value;
+    shared.mask = slots - 1;
+    shared.producers = argument[PRODUCERS].value;
+    shared.consumers = argument[CONSUMERS].value;
+    shared.rings = bench_aligned_table(BENCH_CACHE_LINE, shared.producers * shared.consumers,
+                                       sizeof(*shared.rings));
+    for (uint64_t i = 0; i < shared.producers * shared.consumers; i++)
+        shared.rings[i].slots = bench_table(slots, sizeof(*shared.rings[i].slots));
+    workers = bench_table(shared.producers + shared.consumers, sizeof(*workers));
+    for (uint64_t i = 0; i < shared.producers + shared.consumers; i++)
+        workers[i].index = i;
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t threads = shared.producers + shared.consumers;
+
+    (void)argument;
+    result->nanoseconds = bench_run_threads(threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < threads; i++)
+        result->checksum += workers[i].checksum;
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    (void)argument;
+    for (uint64_t i = 0; i < shared.producers * shared.consumers; i++)
+        free(shared.rings[i].slots);
+    free(shared.rings);
+    free(workers);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"blocks", "blocks sent from thread to thread", 10000000, 1, UINT64_C(1) << 40},
         {"size", "bytes in a block", 64, sizeof(uint64_t), UINT64_C(1) << 40},
         {"slots", "slots of a ring, a power of two", 1024, 2 * PUBLISH, UINT64_C(1) << 30},
         {"producers", "threads that allocate", 1, 1, THREADS_MOST},
         {"consumers", "threads that free", 1, 1, THREADS_MOST},
     };
-    struct worker *workers;
-    uint64_t slots, threads, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "producer_consumer", argument, 5);
-    slots = argument[2].value;
-    if (slots & (slots - 1)) {
-        fprintf(stderr, "producer_consumer: slots is %" PRIu64 ", must be a power of two\n", slots);
-        return BENCH_USAGE;
-    }
-    run.blocks = argument[0].value;
-    run.size = argument[1].value;
-    run.mask = slots - 1;
-    run.producers = argument[3].value;
-    run.consumers = argument[4].value;
-    run.rings =
-        bench_aligned_table(BENCH_CACHE_LINE, run.producers * run.consumers, sizeof(*run.rings));
-    for (uint64_t i = 0; i < run.producers * run.consumers; i++)
-        run.rings[i].slots = bench_table(slots, sizeof(*run.rings[i].slots));
-    threads = run.producers + run.consumers;
-    workers = bench_table(threads, sizeof(*workers));
-    for (uint64_t i = 0; i < threads; i++)
-        workers[i].index = i;
-
-    elapsed = bench_run_threads(threads, work, workers, sizeof(*workers));
-    for (uint64_t i = 0; i < threads; i++)
-        checksum += workers[i].checksum;
-    bench_report("producer_consumer", run.blocks, elapsed, checksum, argument, 5);
-    for (uint64_t i = 0; i < run.producers * run.consumers; i++)
-        free(run.rings[i].slots);
-    free(run.rings);
-    free(workers);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "producer_consumer",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .finish = finish});
 }

@@ -10,7 +10,7 @@
  * wins:       whoever does nothing while the new size fits the block (size classes wide enough, whole
  *             pages), and moves large blocks by page tables instead of by bytes
  */
-#include "bench_latency.h"
+#include "bench_run.h"
 
 enum { SMALLEST = 16 };
 
@@ -19,15 +19,21 @@ struct array {
     size_t size; /* bytes */
 };
 
-BENCH_NOINLINE uint64_t timed_loop(struct array *arrays, uint64_t count, uint64_t percent,
-                                   size_t largest, uint64_t steps, uint64_t random);
+/* The arguments, in the order of the table. */
+enum { STEPS, ARRAYS, PERCENT, GREATEST, SEED };
 
-BENCH_INLINE uint64_t loop(struct array *arrays, uint64_t count, uint64_t percent, size_t largest,
-                           uint64_t steps, uint64_t random, struct bench_samples *samples)
+static struct array *arrays;
+
+BENCH_NOINLINE void timed_loop(const struct bench_argument *argument, struct bench_result *result);
+
+BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t operations,
+                           struct bench_samples *samples)
 {
-    uint64_t checksum = 0;
+    uint64_t count = argument[ARRAYS].value, percent = argument[PERCENT].value;
+    size_t largest = argument[GREATEST].value;
+    uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
 
-    for (uint64_t i = 0; i < steps; i++) {
+    for (uint64_t i = 0; i < operations; i++) {
         uint64_t choice = bench_random(&random), start;
         struct array *array = &arrays[bench_below(choice, count)];
         size_t before = array->size / sizeof(choice);
@@ -54,15 +60,32 @@ BENCH_INLINE uint64_t loop(struct array *arrays, uint64_t count, uint64_t percen
     return checksum;
 }
 
-uint64_t timed_loop(struct array *arrays, uint64_t count, uint64_t percent, size_t largest,
-                    uint64_t steps, uint64_t random)
+void timed_loop(const struct bench_argument *argument, struct bench_result *result)
 {
-    return loop(arrays, count, percent, largest, steps, random, NULL);
+    result->checksum = loop(argument, argument[STEPS].value, NULL);
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    loop(argument, operations, samples);
+}
+
+static void prepare(const struct bench_argument *argument)
+{
+    arrays = bench_table(argument[ARRAYS].value, sizeof(*arrays));
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    for (uint64_t i = 0; i < argument[ARRAYS].value; i++)
+        free(arrays[i].words);
+    free(arrays);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"steps", "calls of realloc", 200000, 1, UINT64_C(1) << 40},
         {"arrays", "arrays that grow by turns", 16, 1, UINT64_C(1) << 24},
         {"percent", "growth of a step, and 16 bytes", 25, 0, 1000},
@@ -70,29 +93,12 @@ int main(int argc, char **argv)
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
         BENCH_LATENCY_OPTION,
     };
-    static struct bench_samples samples;
-    struct array *arrays;
-    uint64_t count, percent, largest, random, start, elapsed, checksum;
 
-    bench_arguments(argc, argv, "realloc_growth", argument, 6);
-    count = argument[1].value;
-    percent = argument[2].value;
-    largest = argument[3].value;
-    random = bench_random_state(argument[4].value);
-    arrays = bench_table(count, sizeof(*arrays));
-    start = bench_nanoseconds();
-    checksum = timed_loop(arrays, count, percent, largest, argument[0].value, random);
-    elapsed = bench_nanoseconds() - start;
-
-    bench_samples_begin(&samples);
-    loop(arrays, count, percent, largest, argument[5].value, random, &samples);
-    bench_samples_end(&samples);
-
-    bench_report_begin("realloc_growth", argument[0].value, elapsed, checksum, argument, 6);
-    bench_report_latency(&samples);
-    bench_report_end("realloc_growth");
-    for (uint64_t i = 0; i < count; i++)
-        free(arrays[i].words);
-    free(arrays);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "realloc_growth",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = timed_loop,
+                                              .sample = sample,
+                                              .finish = finish});
 }

@@ -16,8 +16,8 @@
  *             requests: whoever does no large piece of work at once. Memory: whoever follows the
  *             load down; long-lived blocks strewn over all slabs are what prevents it
  */
-#include "bench_latency.h"
 #include "bench_memory.h"
+#include "bench_run.h"
 #include "bench_threads.h"
 
 enum { KEPT = 32, SHORT_LIVED = 16 };
@@ -44,7 +44,7 @@ static struct {
     uint64_t threads, sessions, requests, epochs, start;
     pthread_barrier_t epoch;
     struct bench_memory memory;
-} run;
+} shared;
 
 static uint64_t *new_block(size_t size, uint64_t content)
 {
@@ -121,9 +121,9 @@ static void serve_request(struct share *share, uint64_t open)
 /* The number of open sessions rises from a fifth to all of them and falls again, twice. */
 static uint64_t open_sessions(uint64_t epoch)
 {
-    uint64_t half = run.epochs / 4 ? run.epochs / 4 : 1, at = epoch % (2 * half);
+    uint64_t half = shared.epochs / 4 ? shared.epochs / 4 : 1, at = epoch % (2 * half);
     uint64_t height = at < half ? at : 2 * half - at;
-    uint64_t open = run.sessions / 5 + (run.sessions - run.sessions / 5) * height / half;
+    uint64_t open = shared.sessions / 5 + (shared.sessions - shared.sessions / 5) * height / half;
 
     return open ? open : 1;
 }
@@ -131,9 +131,10 @@ static uint64_t open_sessions(uint64_t epoch)
 static void serve_epoch(struct share *share, uint64_t epoch, struct bench_samples *samples)
 {
     uint64_t open = open_sessions(epoch);
-    uint64_t requests = run.requests * (epoch + 1) / run.epochs - run.requests * epoch / run.epochs;
+    uint64_t requests =
+        shared.requests * (epoch + 1) / shared.epochs - shared.requests * epoch / shared.epochs;
 
-    for (uint64_t i = open; i < run.sessions; i++)
+    for (uint64_t i = open; i < shared.sessions; i++)
         close_session(share, &share->sessions[i]);
     for (uint64_t i = 0; i < requests; i++) {
         uint64_t start = bench_sample_start(samples);
@@ -147,17 +148,66 @@ static void work(void *argument)
 {
     struct worker *worker = argument;
 
-    for (uint64_t epoch = 0; epoch < run.epochs; epoch++) {
-        serve_epoch(&run.shares[(worker->index + epoch) % run.threads], epoch, worker->samples);
-        pthread_barrier_wait(&run.epoch);
+    for (uint64_t epoch = 0; epoch < shared.epochs; epoch++) {
+        serve_epoch(&shared.shares[(worker->index + epoch) % shared.threads], epoch,
+                    worker->samples);
+        pthread_barrier_wait(&shared.epoch);
         if (worker->index == 0 && !worker->samples)
-            bench_memory_add(&run.memory, bench_nanoseconds() - run.start, bench_resident_kib());
+            bench_memory_add(&shared.memory, bench_nanoseconds() - shared.start,
+                             bench_resident_kib());
     }
+}
+
+enum { THREADS, SESSIONS, REQUESTS, EPOCHS, SEED };
+
+static struct worker *workers;
+
+static void prepare(const struct bench_argument *argument)
+{
+    shared.threads = argument[THREADS].value;
+    shared.sessions = argument[SESSIONS].value;
+    shared.requests = argument[REQUESTS].value;
+    shared.epochs = argument[EPOCHS].value;
+    shared.shares = bench_aligned_table(BENCH_CACHE_LINE, shared.threads, sizeof(*shared.shares));
+    workers = bench_table(shared.threads, sizeof(*workers));
+    for (uint64_t i = 0; i < shared.threads; i++) {
+        workers[i].index = i;
+        shared.shares[i].random = bench_random_state(argument[SEED].value + i);
+        shared.shares[i].sessions = bench_table(shared.sessions, sizeof(struct session));
+    }
+    pthread_barrier_init(&shared.epoch, NULL, (unsigned)shared.threads);
+}
+
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    (void)argument;
+    result->operations = shared.threads * shared.requests;
+    shared.start = bench_nanoseconds();
+    result->nanoseconds = bench_run_threads(shared.threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < shared.threads; i++)
+        result->checksum += shared.shares[i].checksum;
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    (void)argument;
+    shared.requests = (operations + shared.threads - 1) / shared.threads;
+    for (uint64_t i = 0; i < shared.threads; i++)
+        workers[i].samples = bench_table(1, sizeof(*workers[i].samples));
+    bench_run_threads(shared.threads, work, workers, sizeof(*workers));
+    for (uint64_t i = 0; i < shared.threads; i++)
+        bench_samples_add(samples, workers[i].samples);
+}
+
+static void report(void)
+{
+    bench_report_memory("rss", &shared.memory);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"threads", "threads at once, and shares of sessions", 2, 1, BENCH_THREADS_MOST},
         {"sessions", "sessions of a share", 5000, 1, UINT64_C(1) << 32},
         {"requests", "requests for a share", 300000, 1, UINT64_C(1) << 40},
@@ -165,46 +215,12 @@ int main(int argc, char **argv)
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
         BENCH_LATENCY_OPTION,
     };
-    static struct bench_samples samples;
-    struct worker *workers;
-    uint64_t elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "server", argument, 6);
-    run.threads = argument[0].value;
-    run.sessions = argument[1].value;
-    run.requests = argument[2].value;
-    run.epochs = argument[3].value;
-    run.shares = bench_aligned_table(BENCH_CACHE_LINE, run.threads, sizeof(*run.shares));
-    workers = bench_table(run.threads, sizeof(*workers));
-    for (uint64_t i = 0; i < run.threads; i++) {
-        workers[i].index = i;
-        run.shares[i].random = bench_random_state(argument[4].value + i);
-        run.shares[i].sessions = bench_table(run.sessions, sizeof(struct session));
-    }
-    pthread_barrier_init(&run.epoch, NULL, (unsigned)run.threads);
-
-    run.start = bench_nanoseconds();
-    elapsed = bench_run_threads(run.threads, work, workers, sizeof(*workers));
-    for (uint64_t i = 0; i < run.threads; i++)
-        checksum += run.shares[i].checksum;
-
-    if (argument[5].value) {
-        uint64_t requests = run.requests;
-
-        run.requests = (argument[5].value + run.threads - 1) / run.threads;
-        for (uint64_t i = 0; i < run.threads; i++)
-            workers[i].samples = bench_table(1, sizeof(*workers[i].samples));
-        bench_samples_begin(&samples);
-        bench_run_threads(run.threads, work, workers, sizeof(*workers));
-        bench_samples_end(&samples);
-        for (uint64_t i = 0; i < run.threads; i++)
-            bench_samples_add(&samples, workers[i].samples);
-        run.requests = requests;
-    }
-
-    bench_report_begin("server", run.threads * run.requests, elapsed, checksum, argument, 6);
-    bench_report_latency(&samples);
-    bench_report_memory("rss", &run.memory);
-    bench_report_end("server");
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "server",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .sample = sample,
+                                              .report = report});
 }

@@ -9,6 +9,7 @@
  * wins:       whoever hands the heap of an ended thread to the next one as it is, with its memory warm,
  *             and does not fill a large cache for a thread that wants few blocks
  */
+#include "bench_run.h"
 #include "bench_threads.h"
 
 enum { SMALLEST = 16, SIZES = 512, LEFT = 8 };
@@ -42,7 +43,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void finish(pthread_t thread, struct worker *worker)
+static void join(pthread_t thread, struct worker *worker)
 {
     pthread_join(thread, NULL);
     for (uint64_t i = 0; i < worker->count; i += LEFT) {
@@ -51,43 +52,62 @@ static void finish(pthread_t thread, struct worker *worker)
     }
 }
 
+enum { THREADS, AT_ONCE, BLOCKS, SEED };
+
+static pthread_t thread[BENCH_THREADS_MOST];
+static struct worker worker[BENCH_THREADS_MOST];
+
+static uint64_t at_once(const struct bench_argument *argument)
+{
+    return argument[AT_ONCE].value < argument[THREADS].value ? argument[AT_ONCE].value
+                                                             : argument[THREADS].value;
+}
+
+static void prepare(const struct bench_argument *argument)
+{
+    for (uint64_t i = 0; i < at_once(argument); i++) {
+        worker[i].count = argument[BLOCKS].value;
+        worker[i].blocks = bench_table(worker[i].count, sizeof(*worker[i].blocks));
+        worker[i].random = bench_random_state(argument[SEED].value + i);
+    }
+}
+
+/* The oldest thread is waited for, then a new one takes its place. */
+static void run(const struct bench_argument *argument, struct bench_result *result)
+{
+    uint64_t threads = argument[THREADS].value, most = at_once(argument);
+
+    for (uint64_t i = 0; i < threads + most; i++) {
+        uint64_t place = i % most;
+
+        if (i >= most)
+            join(thread[place], &worker[place]);
+        if (i < threads)
+            bench_start_thread(&thread[place], work, &worker[place]);
+    }
+    for (uint64_t i = 0; i < most; i++)
+        result->checksum += worker[i].checksum;
+}
+
+static void finish(const struct bench_argument *argument)
+{
+    for (uint64_t i = 0; i < at_once(argument); i++)
+        free(worker[i].blocks);
+}
+
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"threads", "threads in all", 10000, 1, UINT64_C(1) << 32},
         {"at_once", "threads that run at once", 4, 1, BENCH_THREADS_MOST},
         {"blocks", "blocks that each allocates", 100, 1, UINT64_C(1) << 32},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
     };
-    static pthread_t thread[BENCH_THREADS_MOST];
-    static struct worker worker[BENCH_THREADS_MOST];
-    uint64_t threads, at_once, start, elapsed, checksum = 0;
 
-    bench_arguments(argc, argv, "thread_churn", argument, 4);
-    threads = argument[0].value;
-    at_once = argument[1].value < threads ? argument[1].value : threads;
-    for (uint64_t i = 0; i < at_once; i++) {
-        worker[i].count = argument[2].value;
-        worker[i].blocks = bench_table(worker[i].count, sizeof(*worker[i].blocks));
-        worker[i].random = bench_random_state(argument[3].value + i);
-    }
-
-    start = bench_nanoseconds();
-    /* The oldest is waited for, then a new one takes its place. */
-    for (uint64_t i = 0; i < threads + at_once; i++) {
-        uint64_t place = i % at_once;
-
-        if (i >= at_once)
-            finish(thread[place], &worker[place]);
-        if (i < threads)
-            bench_start_thread(&thread[place], work, &worker[place]);
-    }
-    elapsed = bench_nanoseconds() - start;
-
-    for (uint64_t i = 0; i < at_once; i++) {
-        checksum += worker[i].checksum;
-        free(worker[i].blocks);
-    }
-    bench_report("thread_churn", threads, elapsed, checksum, argument, 4);
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "thread_churn",
+                                              BENCH_ARGUMENTS(argument),
+                                              .prepare = prepare,
+                                              .run = run,
+                                              .finish = finish});
 }

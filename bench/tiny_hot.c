@@ -10,12 +10,14 @@
  *             and arrays of slots both do well as long as a burst fits. Layers before the cache,
  *             counters and headers that are written all show here
  */
-#include "bench_latency.h"
+#include "bench_run.h"
 
 enum { SMALLEST = 8, CLASSES = 8, DEPTH_MOST = 4096 };
 
-BENCH_NOINLINE uint64_t timed_loop(uint64_t **stack, uint64_t depth, uint64_t operations,
-                                   uint64_t random);
+/* The arguments, in the order of the table. */
+enum { OPERATIONS, DEPTH, SEED };
+
+BENCH_NOINLINE void timed_loop(const struct bench_argument *argument, struct bench_result *result);
 
 BENCH_INLINE uint64_t *new_block(uint64_t random)
 {
@@ -28,10 +30,12 @@ BENCH_INLINE uint64_t *new_block(uint64_t random)
     return block;
 }
 
-BENCH_INLINE uint64_t loop(uint64_t **stack, uint64_t depth, uint64_t operations, uint64_t random,
+BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t operations,
                            struct bench_samples *samples)
 {
-    uint64_t checksum = 0;
+    static uint64_t *stack[DEPTH_MOST];
+    uint64_t depth = argument[DEPTH].value;
+    uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
 
     for (uint64_t done = 0; done < operations;) {
         uint64_t count = 1 + bench_below(bench_random(&random), depth), start;
@@ -56,35 +60,29 @@ BENCH_INLINE uint64_t loop(uint64_t **stack, uint64_t depth, uint64_t operations
     return checksum;
 }
 
-uint64_t timed_loop(uint64_t **stack, uint64_t depth, uint64_t operations, uint64_t random)
+void timed_loop(const struct bench_argument *argument, struct bench_result *result)
 {
-    return loop(stack, depth, operations, random, NULL);
+    result->checksum = loop(argument, argument[OPERATIONS].value, NULL);
+}
+
+static void sample(const struct bench_argument *argument, uint64_t operations,
+                   struct bench_samples *samples)
+{
+    loop(argument, operations, samples);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_argument argument[] = {
+    static struct bench_argument argument[] = {
         {"operations", "blocks allocated and freed", 20000000, 1, UINT64_C(1) << 40},
         {"depth", "most blocks in a burst", 32, 1, DEPTH_MOST},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},
         BENCH_LATENCY_OPTION,
     };
-    static struct bench_samples samples;
-    static uint64_t *stack[DEPTH_MOST];
-    uint64_t random, start, elapsed, checksum;
 
-    bench_arguments(argc, argv, "tiny_hot", argument, 4);
-    random = bench_random_state(argument[2].value);
-    start = bench_nanoseconds();
-    checksum = timed_loop(stack, argument[1].value, argument[0].value, random);
-    elapsed = bench_nanoseconds() - start;
-
-    bench_samples_begin(&samples);
-    loop(stack, argument[1].value, argument[3].value, random, &samples);
-    bench_samples_end(&samples);
-
-    bench_report_begin("tiny_hot", argument[0].value, elapsed, checksum, argument, 4);
-    bench_report_latency(&samples);
-    bench_report_end("tiny_hot");
-    return 0;
+    return bench_run(argc, argv,
+                     &(struct bench_workload){.name = "tiny_hot",
+                                              BENCH_ARGUMENTS(argument),
+                                              .run = timed_loop,
+                                              .sample = sample});
 }

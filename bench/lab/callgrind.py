@@ -33,6 +33,17 @@ class Load:
     operations: int  # by which the long run exceeds the short one
 
 
+def loads(size: int = 64) -> dict[str, Load]:
+    """What is counted, by name, with blocks of that size (but random's). Batches of 16 stay in a cache, those of
+    1000 refill and flush it."""
+    return {load.name: load for load in (
+        Load("pair", "pair", (size, 10000), (size, 110000), 100000),
+        Load("batch16", "batch", (16, 1000, size), (16, 7000, size), 96000),
+        Load("batch1000", "batch", (1000, 20, size), (1000, 120, size), 100000),
+        Load("random", "random_mixed", (50000, 1024, 12345), (150000, 1024, 12345), 100000),
+    )}
+
+
 @dataclass(frozen=True)
 class Count:
     total: float  # instructions for one operation, all of them
