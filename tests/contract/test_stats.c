@@ -370,6 +370,74 @@ Test(stats, a_crowd_of_threads_takes_little)
     require_valid_heap();
 }
 
+/* ── blocks that travel ──────────────────────────────────────────────────────────────────────── */
+
+/* Blocks that one thread allocates and the next frees, as where a scheduler moves tasks between threads: each thread
+ * in its turn replaces all of them several times. */
+enum { TRAVELLERS = 8, TRAVELLING = 256, STEPS = 4 * TRAVELLING };
+
+static void *travelling[TRAVELLING];
+static pthread_barrier_t next_turn;
+static unsigned turn;
+static bool is_over;
+
+static size_t traveller_size(unsigned step)
+{
+    return 16 + step * 7919u % 4000;
+}
+
+static void *replace_in_turn(void *number)
+{
+    for (;;) {
+        pthread_barrier_wait(&next_turn);
+        if (is_over)
+            return NULL;
+        for (unsigned i = 0; turn == (unsigned)(uintptr_t)number && i < STEPS; i++) {
+            hak_free(travelling[i % TRAVELLING]);
+            require((travelling[i % TRAVELLING] = hak_malloc(traveller_size(i))) != NULL);
+        }
+        pthread_barrier_wait(&next_turn);
+    }
+}
+
+/* Bytes of slabs that have been used, when each thread has had some turns. */
+static size_t used_after(unsigned turns)
+{
+    for (unsigned i = 0; i < turns * TRAVELLERS; i++) {
+        turn = i % TRAVELLERS;
+        pthread_barrier_wait(&next_turn);
+        pthread_barrier_wait(&next_turn);
+    }
+    struct hak_stats stats = now();
+    cr_assert_adds_up(&stats);
+    cr_assert_eq(stats.live_blocks, TRAVELLING);
+    return stats.slabs - stats.uncut - stats.purged;
+}
+
+/* A thread keeps what its own share of the blocks took when it was largest, and no turn adds to that. */
+Test(stats, blocks_that_travel_take_no_more_with_time)
+{
+    pthread_t threads[TRAVELLERS];
+    size_t most = 0; /* bytes that are live at a time */
+
+    for (unsigned i = 0; i < STEPS; i++)
+        most += traveller_size(i) / (STEPS / TRAVELLING);
+    pthread_barrier_init(&next_turn, NULL, TRAVELLERS + 1);
+    for (uintptr_t i = 0; i < TRAVELLERS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, replace_in_turn, (void *)i), 0);
+    size_t few = used_after(3);
+    size_t many = used_after(30);
+    is_over = true;
+    pthread_barrier_wait(&next_turn);
+    for (unsigned i = 0; i < TRAVELLERS; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < TRAVELLING; i++)
+        hak_free(travelling[i]);
+    cr_assert_leq(many, few + few / 16);
+    cr_assert_leq(few, TRAVELLERS * most * 3 / 2 + CONFIG_CACHE_BYTES);
+    require_valid_heap();
+}
+
 /* ── text ────────────────────────────────────────────────────────────────────────────────────── */
 
 static void write_to_pipe(const char *text, size_t length, void *to)
