@@ -35,7 +35,10 @@ PORTABLE = {"portable"}
 SMOKE = {"smoke"}
 ALL = set(GROUPS) - SANITIZED - SMOKE - PORTABLE
 # What depends on which front end and back end there are: run for each pair of them.
-PAIR = {"policy", "backend", "contract", "checked", "library", "counts", "process"}
+PAIR = {"contract", "library", "counts", "process"}
+# What depends on the one alone, or on the other: once for each policy and back end, and for each pair in the matrix.
+OF_POLICY = {"policy", "checked"}
+OF_BACKEND = {"backend", "checked"}
 # What may differ with the compiler.
 COMPILER = CRITERION - {"unit", "checked"}
 # Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
@@ -44,9 +47,14 @@ SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE
 # What a configuration's file of counts is for.
 COUNTED = {"library", "counts"}
 
-SYNTHESIS = "[====] Synthesis: Tested: {} | Passing: {} | Failing: {} | Crashing: {}"
+SYNTHESIS = "[====] Synthesis: Tested: {} | Passing: {} | Failing: {} | Crashing: {}"  # as Criterion says it
+SUM = SYNTHESIS + " | Skipped: {}"
 SYNTHESIS_LINE = re.compile(re.escape(SYNTHESIS).replace(r"\{\}", r"(\d+)"))
-SCRIPT_LINE = re.compile(r"(\d+) passed, (\d+) failed")
+SKIPPED_LINE = re.compile(r"\[SKIP\] ")
+SCRIPT_LINE = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
+# Criterion tells of skipped tests only to those who want to hear of all. Of the rest this is not shown.
+CRITERION_SAYS_ALL = "--verbose=1"
+CRITERION_NOISE = re.compile(r"\[(RUN |PASS)\] |\[----\] Criterion v|\[====\] Running ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,6 +80,7 @@ class Tally:
     passed: int = 0
     failed: int = 0
     crashing: int = 0
+    skipped: int = 0  # none of those tested; each has said why
     notes: "list[str]" = field(default_factory=list)  # a line for each program that did not pass
 
     def add(self, other: "Tally") -> None:
@@ -79,13 +88,14 @@ class Tally:
         self.passed += other.passed
         self.failed += other.failed
         self.crashing += other.crashing
+        self.skipped += other.skipped
         self.notes += other.notes
 
     def show(self) -> None:
         print()
         for note in self.notes:
             print(f"NOT PASSED  {note}")
-        print(SYNTHESIS.format(self.tested, self.passed, self.failed, self.crashing), flush=True)
+        print(SUM.format(self.tested, self.passed, self.failed, self.crashing, self.skipped), flush=True)
 
 
 def selected(tests: "list[Test]", only: str) -> "list[Test]":
@@ -216,35 +226,37 @@ def run(how: Run, test: Test, tally: Tally, out: TextIO) -> None:
     status, lines = execute(test.command, PROGRAM_SECONDS, how.signals, out, chance)
     print(f"== {test}: {time.monotonic() - start:.1f} s", file=out, flush=True)
 
-    tested, passed, failed, crashing = count(test, status, lines)
-    tally.tested += tested
-    tally.passed += passed
-    tally.failed += failed
-    tally.crashing += crashing
-    if failed:
+    counts = count(test, status, lines)
+    tally.add(counts)
+    if counts.failed:
         described = describe(status, PROGRAM_SECONDS)
         command = " ".join([*(f"{name}={value}" for name, value in chance.items()), *test.command])
         tally.notes.append(f"{test}: {described}; to repeat: {command}")
 
 
-def count(test: Test, status: "int | None", lines: "list[str]") -> "list[int]":
-    """[tested, passed, failed, crashed], from what a program said."""
+def count(test: Test, status: "int | None", lines: "list[str]") -> Tally:
+    """What a program said that it has tested."""
     if test.says:
         said = any(re.search(test.says, line) for line in lines)
         passed = said and status is not None and (status != 0) == test.fails
-        return [1, 1, 0, 0] if passed else [1, 0, 1, 0]
+        return Tally(tested=1, passed=1) if passed else Tally(tested=1, failed=1)
 
-    counts = None
+    counts = Tally()
+    counted = False
     for line in lines:
         if match := SYNTHESIS_LINE.search(line):
-            counts = [int(number) for number in match.groups()]
+            counts.tested, counts.passed, counts.failed, counts.crashing = map(int, match.groups())
+            counted = True
+        elif SKIPPED_LINE.match(line):
+            counts.skipped += 1
         elif match := SCRIPT_LINE.fullmatch(line):
-            passed, failed = int(match[1]), int(match[2])
-            counts = [passed + failed, passed, failed, 0]
-    if counts is None or (status != 0 and counts[2] == 0):
-        # It ended before it could count, or it failed in a way that it does not count. Criterion itself
-        # counts a crash as a failure too.
-        counts = [n + m for n, m in zip(counts or [0, 0, 0, 0], [1, 0, 1, 1])]
+            passed, failed, skipped = (int(number or 0) for number in match.groups())
+            counts = Tally(tested=passed + failed, passed=passed, failed=failed, skipped=skipped)
+            counted = True
+    if not counted or (status != 0 and counts.failed == 0) or counts.tested + counts.skipped == 0:
+        # It ended before it could count, or it failed in a way that it does not count, or nothing is in it. Criterion
+        # itself counts a crash as a failure too.
+        counts.add(Tally(tested=1, failed=1, crashing=1))
     return counts
 
 
@@ -275,9 +287,11 @@ def execute(
 
     def read() -> None:
         for line in process.stdout:
-            out.write(line)
-            out.flush()
-            lines.append(COLOUR.sub("", line.rstrip("\n")))
+            plain = COLOUR.sub("", line.rstrip("\n"))
+            lines.append(plain)
+            if not CRITERION_NOISE.match(plain):
+                out.write(line)
+                out.flush()
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()

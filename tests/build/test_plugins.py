@@ -34,7 +34,7 @@ class InTheTree(unittest.TestCase):
             tree.write(".config", f"CONFIG_{symbol}_{name.upper()}=y\n")
             output = tree.scons("test", "CONFIG=local", "ONLY=policy,backend,contract,library")
             self.assertIn(f"CC   build/local/{parent}/{name}/{name}.o\n", output)
-            self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0$")
+            self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0 \| Skipped: \d+$")
             groups = set(re.findall(r"^== build/local: (\w+)/", output, re.MULTILINE))
             self.assertEqual(groups, {"policy", "backend", "contract", "library"})
             self.assertEqual(tree.git("status", "--porcelain"), f"?? {parent}/{name}/\n")
@@ -79,7 +79,7 @@ class Outside(TreeTest):
         output = self.tree.scons(self.plugins, "test", "CONFIG=local", "ONLY=policy,backend,library")
         for name in (f"policy/test_{POLICY}", f"backend/test_{BACK_END}", "library/library"):
             self.assertIn(f"== build/local: {name}: ", output)
-        self.assertRegex(output.splitlines()[-1], r" \| Failing: 0 \| Crashing: 0$")
+        self.assertRegex(output.splitlines()[-1], r" \| Failing: 0 \| Crashing: 0 \| Skipped: \d+$")
 
     def test_from_the_environment_and_by_a_path_from_here(self):
         shutil.copytree(EXAMPLES, self.tree.root / "build/mine", dirs_exist_ok=True)

@@ -42,6 +42,27 @@ class Runner(unittest.TestCase):
         self.assertEqual(self.run_script("echo 7 passed, 0 failed; exit 1")[0], [8, 7, 1, 1])
         self.assertEqual(self.run_script("exit 0")[0], [1, 0, 1, 1])
 
+    def test_what_is_skipped_is_counted_beside(self):
+        tally = suite.Tally()
+        for script in (f"echo '[SKIP] a::b: no luck'; echo '[SKIP] a::c: none'; {SYNTHESIS.format(5, 0, 0)}",
+                       "echo 2 passed, 0 failed, 3 skipped"):
+            tally.add(suite.count(suite.Test("unit", "n", "b", [], []), 0, os.popen(script).read().splitlines()))
+        self.assertEqual((tally.tested, tally.passed, tally.skipped), (7, 7, 5))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            tally.show()
+        self.assertEqual(out.getvalue().splitlines()[-1],
+                         "[====] Synthesis: Tested: 7 | Passing: 7 | Failing: 0 | Crashing: 0 | Skipped: 5")
+
+    def test_a_program_without_tests_does_not_pass(self):
+        self.assertEqual(self.run_script("echo 0 passed, 0 failed")[0], [1, 0, 1, 1])
+        self.assertEqual(self.run_script("echo 0 passed, 0 failed, 1 skipped")[0], [0, 0, 0, 0])
+
+    def test_of_criterions_words_those_for_each_test_are_not_shown(self):
+        said = io.StringIO()
+        script = "echo '[----] Criterion v2'; echo '[RUN ] a::b'; echo '[PASS] a::b'; echo '[FAIL] a::c'"
+        suite.execute(["/bin/sh", "-c", script], 60, self.signals, said, {})
+        self.assertEqual(said.getvalue(), "[FAIL] a::c\n")
+
     def test_a_crash(self):
         counts, notes = self.run_script("kill -SEGV $$")
         self.assertEqual(counts, [1, 0, 1, 1])
@@ -71,7 +92,7 @@ class Runner(unittest.TestCase):
             self.assertEqual(suite.run_all(tests, self.signals), 1)
             register.call_args[0][0]()
         self.assertIn("two ran", out.getvalue())
-        last = "[====] Synthesis: Tested: 2 | Passing: 0 | Failing: 2 | Crashing: 2"
+        last = "[====] Synthesis: Tested: 2 | Passing: 0 | Failing: 2 | Crashing: 2 | Skipped: 0"
         self.assertEqual(out.getvalue().splitlines()[-1], last)
 
     def test_chance_is_the_seed_alone(self):
@@ -98,7 +119,7 @@ class Runner(unittest.TestCase):
                 self.assertNotIn("2 passed, 0 failed", said, "what passes says nothing")
                 self.assertRegex(said, r"== round 2 of 3, SEED=6: 4 passed, \d")
                 self.assertIn("== REPEAT: 3 of 3 rounds passed\n", said)
-                self.assertEqual(last, suite.SYNTHESIS.format(12, 12, 0, 0))
+                self.assertEqual(last, suite.SUM.format(12, 12, 0, 0, 0))
             for name in scripts:
                 with open(f"{folder}/{name}", encoding="ascii") as seeds:
                     self.assertEqual(seeds.read().split(), ["5", "6", "7", "5", "6", "7"])
@@ -113,7 +134,7 @@ class Runner(unittest.TestCase):
             self.assertNotIn("unit/after", said)
             self.assertIn("== REPEAT: 2 of 20 rounds passed, then round 3 (SEED=3) did not\n", said)
             self.assertRegex(said, "\nNOT PASSED  b: unit/third: exit status 0; to repeat: HAKMEM_TEST_SEED=3 /bin/sh")
-            self.assertEqual(last, suite.SYNTHESIS.format(5, 4, 1, 1))
+            self.assertEqual(last, suite.SUM.format(5, 4, 1, 1, 0))
             self.assertEqual(sorted(os.listdir(folder)), ["1", "2", "lines"])
 
     def test_what_rounds_are_wanted(self):
@@ -139,7 +160,7 @@ class Runner(unittest.TestCase):
         # What each says comes in one piece.
         for name, said in (("unit/one", "one met two"), ("contract/two", "two met one"), ("bench/three", "0")):
             self.assertRegex(out.getvalue(), rf"\n== b: {name}\n{said}\n1 passed, 0 failed\n== b: {name}: ")
-        self.assertTrue(out.getvalue().rstrip().endswith("Tested: 3 | Passing: 3 | Failing: 0 | Crashing: 0"))
+        self.assertTrue(out.getvalue().rstrip().endswith("Tested: 3 | Passing: 3 | Failing: 0 | Crashing: 0 | Skipped: 0"))
 
 
 class Selection(unittest.TestCase):

@@ -65,7 +65,7 @@ void cr_skip_now(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    say("skipped:", format, arguments);
+    say("reason:", format, arguments);
     va_end(arguments);
     _exit(SKIPPED);
 }
@@ -147,7 +147,7 @@ static int run(const struct cr_entry *test)
 }
 
 struct tally {
-    unsigned tested, passed, failed, crashed, skipped;
+    unsigned tested, passed, failed, crashed;
 };
 
 static void judge(const struct cr_entry *test, int status, struct tally *tally)
@@ -158,7 +158,6 @@ static void judge(const struct cr_entry *test, int status, struct tally *tally)
                                        : exited && WEXITSTATUS(status) == PASSED;
 
     if (exited && WEXITSTATUS(status) == SKIPPED) {
-        tally->skipped++;
         printf("[SKIP] %s/%s\n", test->suite, test->name);
         return;
     }
@@ -199,8 +198,6 @@ int main(int count, char **arguments)
     for (const struct cr_entry *test = entries; test; test = test->next)
         if (test->function && is_wanted(test, count > 1 ? arguments[1] : ""))
             judge(test, run(test), &tally);
-    if (tally.skipped)
-        printf("%u skipped\n", tally.skipped);
     printf("[====] Synthesis: Tested: %u | Passing: %u | Failing: %u | Crashing: %u\n",
            tally.tested, tally.passed, tally.failed, tally.crashed);
     return tally.failed || !tally.passed ? EXIT_FAILURE : EXIT_SUCCESS;
