@@ -67,12 +67,7 @@ class Configuration:
     frontend: str  # folder below policies/
     backend: str  # folder below backends/
     places: "dict[str, Path]"  # where these two folders lie: "policies/NAME" → folder
-    override: bool  # libc's names are exported
-    deepbind: bool  # dlopen is exported too
-    trace: bool  # the trace ring is compiled in
-    record: bool  # the recorder is
-    purge_thread: bool  # there is one
-    superslabs: bool  # the back end can have huge pages where they are full, and has not
+    enabled: "frozenset[str]"  # the names of the options that are y
     autoconf: str  # text of gen/autoconf.h
     text: str  # text of gen/config: the whole as a .config
     digest: str  # names the configuration: equal options, equal digest
@@ -145,20 +140,11 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
         frontend=chosen["FRONTEND"].name,
         backend=chosen["BACKEND"].name,
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
-        override=options.syms["OVERRIDE_LIBC"].str_value == "y",
-        deepbind=is_set(options, "DEEPBIND"),
-        trace=is_set(options, "TRACE"),
-        record=is_set(options, "RECORD"),
-        purge_thread=is_set(options, "PURGE_THREAD"),
-        superslabs=is_set(options, "SLABS_IN_SUPERSLABS") and is_set(options, "HUGE_PAGES_NEVER"),
+        enabled=frozenset(symbol.name for symbol in options.unique_defined_syms if symbol.str_value == "y"),
         autoconf=autoconf,
         text=text_of(options.write_config, "# Generated.\n"),
         digest=hashlib.sha256(autoconf.encode()).hexdigest()[:12],
     )
-
-
-def is_set(options: kconfiglib.Kconfig, name: str) -> bool:
-    return name in options.syms and options.syms[name].str_value == "y"
 
 
 def read_text(file: Path, shown: str) -> str:

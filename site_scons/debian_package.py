@@ -41,7 +41,7 @@ def package_version(version: str, name: str, config) -> str:
 
 def description_text(name: str, config) -> str:
     """What is composed, as a paragraph of a description."""
-    names = "libc's and C++'s names and hak_malloc's" if config.override else "hak_malloc and the like alone, not malloc"
+    names = "libc's and C++'s names and hak_malloc's" if "OVERRIDE_LIBC" in config.enabled else "hak_malloc and the like alone, not malloc"
     said = f"This is the configuration {name}: front end {config.frontend}, back end {config.backend}, with {names} " \
            f"(digest {config.digest})."
     return "\n".join(f" {line}" for line in textwrap.wrap(said, 78))
@@ -72,13 +72,13 @@ def source_time(root: Path) -> int:
     return int(said) if asked.returncode == 0 and said else int((root / "CHANGELOG.md").stat().st_mtime)
 
 
-def symbols_text(text: str, override: bool, deepbind: bool) -> str:
+def symbols_text(text: str, enabled: "frozenset[str]") -> str:
     """The symbols file: without libc's and C++'s names where the library does not have them."""
 
     def is_there(line: str) -> bool:
         if line.startswith((" dlopen@", " dlmopen@")):
-            return deepbind
-        return override or not line.startswith(" ") or line.startswith(" hak_")
+            return "DEEPBIND" in enabled
+        return "OVERRIDE_LIBC" in enabled or not line.startswith(" ") or line.startswith(" hak_")
 
     return "".join(line for line in text.splitlines(keepends=True) if is_there(line))
 
@@ -113,7 +113,7 @@ def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
         text = text.replace(place, words)
     control.write_text(text)
     symbols = tree / "debian/libhakmem0.symbols"
-    symbols.write_text(symbols_text(symbols.read_text(), config.override, config.deepbind))
+    symbols.write_text(symbols_text(symbols.read_text(), config.enabled))
     # All manual pages are the -dev package's: two versions of a library's own package can be installed.
     pages = sorted({page.suffix[1:] for page in (root / "doc/man").glob("*.[1-9]")})
     with open(tree / "debian/libhakmem-dev.install", "a") as file:

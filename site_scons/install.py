@@ -60,7 +60,7 @@ def composition(config) -> "dict[str, str]":
     return {
         "frontend": config.frontend,
         "backend": config.backend,
-        "names": "libc hak" if config.override else "hak",  # malloc and the rest, or hak_malloc alone
+        "names": "libc hak" if "OVERRIDE_LIBC" in config.enabled else "hak",  # malloc and the rest, or hak_malloc alone
         "config_digest": config.digest,
     }
 

@@ -101,8 +101,9 @@ def is_comment(line: str) -> bool:
 def check_names(root: Path) -> "list[str]":
     """Places where core or the build names a plug-in."""
     plugins = [path.name for parent in ("policies", "backends") for path in (root / parent).glob("*/")]
-    pattern = re.compile(rf"(?<![a-z])({'|'.join(map(re.escape, plugins))})(?![a-z])", re.IGNORECASE)
-    files = [*(root / "core").rglob("*"), *(root / "site_scons").glob("*.py"), *root.glob("SConstruct")]
+    # The default of a choice is the one thing that Kconfig lets nobody but the choice itself say.
+    pattern = re.compile(rf"(?<!\tdefault FRONTEND_)(?<!\tdefault BACKEND_)(?<![a-z])({'|'.join(map(re.escape, plugins))})s?(?![a-z])", re.IGNORECASE)
+    files = [*(root / "core").rglob("*"), *(root / "site_scons").glob("*.py"), *root.glob("SConstruct"), *root.glob("Kconfig")]
     problems = []
     for file in sorted(path for path in files if path.is_file() and path.suffix != ".pyc"):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

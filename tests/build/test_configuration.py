@@ -117,7 +117,8 @@ class Strictness(unittest.TestCase):
 
     def test_nothing_asked_gives_the_defaults(self):
         config = self.load("")
-        self.assertEqual((config.frontend, config.backend, config.override), ("one", "three", True))
+        self.assertEqual((config.frontend, config.backend), ("one", "three"))
+        self.assertIn("OVERRIDE_LIBC", config.enabled)
         self.assertIn("#define CONFIG_NUMBER 5\n", config.autoconf)
 
     def test_what_is_asked_comes_out(self):
@@ -125,7 +126,8 @@ class Strictness(unittest.TestCase):
             "# a comment\n\nCONFIG_FAST=y\nCONFIG_FRONTEND_TWO=y\nCONFIG_NUMBER=10\n"
             '# CONFIG_OVERRIDE_LIBC is not set\nCONFIG_FASTER=y\nCONFIG_NAME="a \\"b\\" \\\\"\n'
         )
-        self.assertEqual((config.frontend, config.override), ("two", False))
+        self.assertEqual(config.frontend, "two")
+        self.assertNotIn("OVERRIDE_LIBC", config.enabled)
         for line in ("CONFIG_FASTER 1", "CONFIG_NUMBER 10", "CONFIG_TWO_OPTION 1", 'CONFIG_NAME "a \\"b\\" \\\\"'):
             self.assertIn(f"#define {line}\n", config.autoconf)
         self.assertNotIn("ONE", config.autoconf)

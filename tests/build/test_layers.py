@@ -56,6 +56,7 @@ class Layers(TreeTest):
         name = self.plugin("policies")
         self.refused("core/heap.c", f"/* as {name} does */", f"names {name}: a plug-in is known only to its own folder")
         self.refused("SConstruct", f'x = "{name}"', f"names {name}")
+        self.refused("Kconfig", f"config SLABS_IN_{name.upper()}S", f"names {name.upper()}")
 
     def test_conditions(self):
         self.refused("core/os.c", "#ifdef CONFIG_X", "no #if in a .c")

@@ -155,7 +155,7 @@ class Pairs(unittest.TestCase):
         self.plugin("FRONTEND", "policies", "other")
         for pair in self.pairs("CONFIG_NUMBER=8\n# CONFIG_OVERRIDE_LIBC is not set\n").values():
             self.assertIn("CONFIG_NUMBER=8\n", pair.config.text)
-            self.assertFalse(pair.config.override)
+            self.assertNotIn("OVERRIDE_LIBC", pair.config.enabled)
 
     def test_the_base_is_loaded_strictly(self):
         with self.assertRaisesRegex(configuration.ConfigurationError, "base:1: CONFIG_NUMBER=101 was asked for"):
