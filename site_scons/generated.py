@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The texts of build/<config>/gen/."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -29,33 +30,43 @@ ARCHIVED = "site_scons/revision"
 
 
 def archived_revision(root: Path) -> str:
-    """The revision that unpacked sources came with; "unknown" if they came from nowhere."""
+    """The revision that unpacked sources came with; "unknown" without one."""
     try:
         text = (root / ARCHIVED).read_text(encoding="utf-8").strip()
     except OSError:
         return "unknown"
-    match = re.fullmatch(r"([0-9a-f]{12})[0-9a-f]*(-modified)?", text)
+    match = re.fullmatch(r"([0-9a-f]{12})[0-9a-f]*(-modified-[0-9a-f]{8})?", text)
     return match[1] + (match[2] or "") if match else "unknown"
 
 
 def revision(root: Path, places: "list[Path]") -> str:
-    """The commit of the sources, with "-modified" if they differ from it, or if a plug-in comes from
-    elsewhere. Outside of git, what an archive says of itself; what was changed after it was unpacked cannot be
-    seen."""
-    elsewhere = any(root / place.parent.name != place.parent for place in places)
-    found = repository_revision(root) or archived_revision(root)
-    known = found != "unknown" and not found.endswith("-modified")
-    return f"{found}-modified" if elsewhere and known else found
+    """The commit of the sources. If they differ from it, or if a plug-in comes from elsewhere, "-modified-" and a digest
+    of what differs follow. Outside of git, what an archive says of itself: changes after it was unpacked cannot be seen."""
+    elsewhere = [file for place in places if root / place.parent.name != place.parent for file in place.rglob("*")]
+    commit, changed = repository_revision(root)
+    commit = commit or archived_revision(root)
+    if commit == "unknown" or not changed and not elsewhere:
+        return commit
+    return f"{commit.partition('-')[0]}-modified-{digest_of([*changed, *elsewhere])}"
 
 
-def repository_revision(root: Path) -> str:
-    """That of the git repository whose work tree the sources are; nothing without one."""
+def digest_of(files: "list[Path]") -> str:
+    """8 digits for the names and contents of files; one that was removed has no content."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{file.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:8]
+
+
+def repository_revision(root: Path) -> "tuple[str, list[Path]]":
+    """The commit of the git repository whose work tree the sources are, "" without one; the sources that differ."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
             # Root may read what another user owns.
             ["git", "-c", f"safe.directory={root.resolve()}", "-C", str(root), *words],
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # `git status` shall not write to the user's index
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # nothing is written to the user's index
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -66,12 +77,13 @@ def repository_revision(root: Path) -> str:
     try:
         # Sources that were unpacked inside another project's repository have no revision of their own.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
-            return ""
+            return "", []
         commit = git("rev-parse", "--short=12", "HEAD")
-        modified = git("status", "--porcelain", "--", *SOURCES)
+        changed = git("diff", "--name-only", "-z", "HEAD", "--", *SOURCES)
+        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *SOURCES)
     except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"{commit}-modified" if modified else commit
+        return "", []
+    return commit, [root / name for name in (changed + new).split("\0") if name]
 
 
 def write(target, source, env) -> None:

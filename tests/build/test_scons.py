@@ -321,7 +321,19 @@ class Identity(TreeTest):
 
         self.tree.append("core/os.c", "/* changed */\n")
         self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity", "core/os"})
-        self.assertEqual(revision(), commit[:12] + "-modified")
+        first = revision()
+        self.assertRegex(first, rf"^{commit[:12]}-modified-[0-9a-f]{{8}}$")
+        # Two changes of one revision are two revisions, and what is changed back is what it was.
+        self.tree.append("core/os.c", "/* again */\n")
+        self.tree.scons("CONFIG=default", "build/default/gen/identity.h")
+        self.assertRegex(revision(), rf"^{commit[:12]}-modified-(?!{first[-8:]})[0-9a-f]{{8}}$")
+        self.tree.write("core/os.c", (ROOT / "core/os.c").read_text() + "/* changed */\n")
+        self.tree.scons("CONFIG=default", "build/default/gen/identity.h")
+        self.assertEqual(revision(), first)
+        self.tree.write("core/new.h", "")
+        self.tree.scons("CONFIG=default", "build/default/gen/identity.h")
+        self.assertNotEqual(revision(), first)
+        (self.tree.root / "core/new.h").unlink()
 
         self.tree.git("commit", "-qam", "two")
         self.assertEqual(compiled(self.tree.scons("CONFIG=default")), {"core/identity"})
@@ -350,14 +362,21 @@ class Identity(TreeTest):
             file.parent.mkdir()
             for text, revision in (
                 ("0123456789abcdef0123456789abcdef01234567\n", "0123456789ab"),
-                ("0123456789ab-modified\n", "0123456789ab-modified"),
+                ("0123456789ab-modified-00c0ffee\n", "0123456789ab-modified-00c0ffee"),
                 ("$Format:%H$\n", "unknown"),
                 ("", "unknown"),
             ):
                 file.write_text(text)
                 self.assertEqual(generated.revision(Path(folder), []), revision)
             file.write_text("0123456789abcdef0123456789abcdef01234567\n")
-            self.assertEqual(generated.revision(Path(folder), [Path("/elsewhere/policies/x")]), "0123456789ab-modified")
+            with tempfile.TemporaryDirectory() as outside:
+                plugin = Path(outside) / "policies/x"
+                plugin.mkdir(parents=True)
+                (plugin / "x.h").write_text("")
+                said = generated.revision(Path(folder), [plugin])
+                self.assertRegex(said, r"^0123456789ab-modified-[0-9a-f]{8}$")
+                (plugin / "x.h").write_text("other")
+                self.assertNotEqual(generated.revision(Path(folder), [plugin]), said)
             file.unlink()
             self.assertEqual(generated.revision(Path(folder), []), "unknown")
             # Inside of another project's repository it is still the archive that knows.
