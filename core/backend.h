@@ -206,6 +206,9 @@ void hak_heap_release(struct hak_shard *shard);
 /* Most heaps that one refill looks at for slabs of ended threads. */
 #define HAK_CLAIMS_MOST 4u
 
+/* Most bytes that a back end may keep at hand for a shard (backend_kept): half of a heap's budget. */
+#define HAK_KEPT_BYTES ((size_t)CONFIG_CACHE_BYTES / 2)
+
 #include "gen/backend.h"
 
 #endif

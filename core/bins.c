@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/bins.h"
 
-#include "core/clock.h"
 #include "core/words.h"
 
 /* Bytes of a class's first chain: small, so that a program which wants a few blocks of each of many
@@ -205,25 +204,13 @@ static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index
     give_back(bins, shard, hak_class_at(index), take_spare(&bins->spare[index]));
 }
 
-static uint16_t shortened(const struct hak_block *block)
-{
-    return (uint16_t)((uintptr_t)block / HAK_CLASS_UNIT);
-}
-
-/* A class that is used has another head than at the last round. By chance it may have the same; then it
- * is refilled. */
 bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
 {
-    uint32_t now = hak_clock_ms();
-
-    if ((uint64_t)(now - bins->round_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
+    if (!hak_idle_round(&bins->idle, hak_clock_ms()))
         return false;
-    bins->round_at = now;
-    for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        if (shortened(bins->bin[i].head) == bins->seen[i])
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        if (hak_idle_class(&bins->idle, hak_class_at(i), bins->bin[i].head))
             empty(bins, shard, i);
-        bins->seen[i] = shortened(bins->bin[i].head);
-    }
     return true;
 }
 

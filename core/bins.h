@@ -26,6 +26,7 @@
 
 #include "core/backend.h"
 #include "core/block_list.h"
+#include "core/idle.h"
 #include "core/traffic.h"
 
 struct hak_bin {
@@ -42,11 +43,10 @@ struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
     hak_packed_chain spare[HAK_CLASSES];
     struct hak_traffic traffic[HAK_CLASSES];
-    uint16_t seen[HAK_CLASSES]; /* heads at the last round of upkeep, shortened; only compared */
-    uint32_t round_at;          /* hak_clock_ms of that */
-    unsigned victim;            /* index of the class that shrinks next */
-    size_t granted;             /* bytes that all bins together may hold */
-    size_t budget;              /* most that may be granted; constant */
+    struct hak_idle idle;
+    unsigned victim; /* index of the class that shrinks next */
+    size_t granted;  /* bytes that all bins together may hold */
+    size_t budget;   /* most that may be granted; constant */
 };
 
 static inline struct hak_bin *hak_bin_of(struct hak_bins *bins, hak_class cls)
@@ -96,8 +96,7 @@ size_t hak_bins_held(const struct hak_bins *bins, hak_class cls);
 void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void *context),
                    void *context);
 
-/* Gives the blocks of classes that are not used to the back end, so that they keep no slab alive: within
- * CONFIG_PURGE_DELAY_MS, however often it is called. Returns whether it was time to look. */
+/* Gives the blocks of idle classes (core/idle.h) to the back end. Returns whether a round was due. */
 bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard);
 
 /* Gives all blocks to the back end; limits stay as they have grown. */

@@ -11,6 +11,13 @@
  * Leaves errno as it was. */
 uint32_t hak_clock_ms(void);
 
+/* Whether what began at `since` has lasted for `ms` milliseconds. A stamp that another thread has just made may lie after
+ * this thread's `now`: it counts as due at once, rather than after the wrap. */
+static inline bool hak_clock_due(uint32_t since, uint32_t now, uint32_t ms)
+{
+    return now - since >= ms;
+}
+
 /* No time at all is that long. */
 #define HAK_FOREVER UINT32_MAX
 

@@ -19,6 +19,9 @@
 #include "core/backend.h"
 #include "core/traffic.h"
 
+/* Most bytes that a policy may hold in a thread's cache: the rest of a heap's budget. */
+#define HAK_CACHE_BYTES ((size_t)CONFIG_CACHE_BYTES - HAK_KEPT_BYTES)
+
 /* Defined by the policy; zero-filled, it is the cache of the empty heap: frontend_alloc misses, and
  * writes nothing, for that heap lies in read-only memory. Nothing else is called with it. */
 struct hak_cache;

@@ -214,7 +214,7 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
  * to the larger. */
 static size_t init_bounds(struct hak_cache *cache)
 {
-    size_t bytes = HOTMAG_COUNT < HAK_CLASSES ? HOTMAG_BYTES_MAX / 2 : HOTMAG_BYTES_MAX;
+    size_t bytes = HOTMAG_COUNT < HAK_CLASSES ? HAK_CACHE_BYTES / 2 : HAK_CACHE_BYTES;
     size_t left = bytes;
     unsigned place = 0;
 
@@ -232,7 +232,7 @@ static size_t init_bounds(struct hak_cache *cache)
 
 void frontend_thread_init(struct hak_cache *cache)
 {
-    hak_bins_init(&cache->bins, HOTMAG_BYTES_MAX - init_bounds(cache));
+    hak_bins_init(&cache->bins, HAK_CACHE_BYTES - init_bounds(cache));
 }
 
 static void empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
@@ -252,17 +252,13 @@ static void empty(struct hak_cache *cache, struct hak_shard *shard)
     hak_bins_empty(&cache->bins, shard);
 }
 
-/* As the bins do: an array that is used has another block on top than at the last round. By chance it may have
- * the same; then it is refilled. */
-static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
+static void empty_idle(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
-        if (!hotmag_is_hot(cls))
-            continue;
-        if (*hotmag_slot_at(cache, cache->array[i].last) == cache->seen[i])
+        if (hotmag_is_hot(cls) &&
+            hak_idle_class(&cache->idle, cls, *hotmag_slot_at(cache, cache->array[i].last)))
             empty_array(cache, shard, cls);
-        cache->seen[i] = *hotmag_slot_at(cache, cache->array[i].last);
     }
 }
 
@@ -288,7 +284,7 @@ void frontend_forget(struct hak_cache *cache)
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
     if (hak_bins_tick(&cache->bins, shard))
-        empty_unused(cache, shard);
+        empty_idle(cache, shard);
     hak_assert_expensive(frontend_valid(cache));
 }
 
@@ -351,5 +347,5 @@ bool frontend_valid(const struct hak_cache *cache)
             return false;
         bytes += cache->bound[i].most * (size_t)hak_class_sizes[i];
     }
-    return bytes == HOTMAG_BYTES_MAX && hak_bins_valid(&cache->bins);
+    return bytes == HAK_CACHE_BYTES && hak_bins_valid(&cache->bins);
 }

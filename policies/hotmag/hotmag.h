@@ -24,7 +24,7 @@
  * invariant: end == R + limit * W, and R <= last <= end; without a row limit, last and end are 0
  * invariant: limit <= most <= CONFIG_HOTMAG_SLOTS
  * invariant: slot R is NULL, the slots above it up to `last` are not
- * invariant: sum over hot classes of most * size + the bins' budget == HOTMAG_BYTES_MAX
+ * invariant: sum over hot classes of most * size + the bins' budget == HAK_CACHE_BYTES
  * invariant: the invariants of the bins, of which those of hot classes are empty
  *
  * best case:  hot blocks that leave the processor's cache between a free and the next malloc
@@ -37,12 +37,10 @@
 
 #include "core/bins.h"
 
-#define HOTMAG_MASK      ((uint64_t)CONFIG_HOTMAG_MASK)
-#define HOTMAG_COUNT     ((unsigned)__builtin_popcountll(HOTMAG_MASK))
+#define HOTMAG_MASK  ((uint64_t)CONFIG_HOTMAG_MASK)
+#define HOTMAG_COUNT ((unsigned)__builtin_popcountll(HOTMAG_MASK))
 /* Index after the last hot class. */
-#define HOTMAG_END       (HOTMAG_MASK ? 64u - (unsigned)__builtin_clzll(HOTMAG_MASK | 1) : 0u)
-/* The cache has one half of the heap's budget, what the back end keeps at hand has the other. */
-#define HOTMAG_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
+#define HOTMAG_END   (HOTMAG_MASK ? 64u - (unsigned)__builtin_clzll(HOTMAG_MASK | 1) : 0u)
 
 _Static_assert(HOTMAG_END <= HAK_CLASSES,
                "CONFIG_HOTMAG_MASK has a bit for a size class that there is not: lower it");
@@ -67,8 +65,7 @@ struct hak_cache {
     void *none;           /* always NULL */
     struct hak_bins bins; /* its traffic counts hot classes too */
     struct hotmag_bound bound[HOTMAG_END ? HOTMAG_END : 1];
-    /* Last blocks of the arrays at the last round of upkeep; only compared. */
-    const void *seen[HOTMAG_END ? HOTMAG_END : 1];
+    struct hak_idle idle; /* of the arrays; the bins have one of their own */
 };
 
 /* A constant when all classes are hot or none; one comparison when the hot ones are the smallest. */

@@ -333,7 +333,7 @@ Test(hotmag, limits_grow_to_the_slots_where_the_budget_has_room)
         cr_assert_leq(held, SLOTS);
     }
     cr_assert_eq(largest, most(cls));
-    if (HOTMAG_COUNT * SLOTS * hak_class_size(largest_hot_class()) <= HOTMAG_BYTES_MAX / 2)
+    if (HOTMAG_COUNT * SLOTS * hak_class_size(largest_hot_class()) <= HAK_CACHE_BYTES / 2)
         cr_assert_eq(most(cls), SLOTS);
 }
 
@@ -349,7 +349,7 @@ Test(hotmag, all_classes_together_hold_no_more_than_the_budget)
         for (unsigned c = 0; c < HAK_CLASSES; c++) {
             for (int i = 0; i < COUNT; i++)
                 release(hak_class_at(c), blocks[c][i]);
-            cr_assert_leq(held_bytes(), HOTMAG_BYTES_MAX);
+            cr_assert_leq(held_bytes(), HAK_CACHE_BYTES);
             cr_assert(frontend_valid(&cache));
         }
     }

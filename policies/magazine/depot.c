@@ -2,6 +2,7 @@
 #include "policies/magazine/depot.h"
 
 #include "core/bins.h"
+#include "core/frontend.h"
 #include "core/os.h"
 
 /* Cells that one call of depot_reap looks at, and empty magazines that it drops. */
@@ -104,7 +105,7 @@ uint32_t depot_rounds_most(hak_class cls)
     size_t size = hak_class_size(cls);
     /* Two magazines of one class have no more than half of the budget, or their class would drive out
      * all others at each miss; with fixed capacities, an equal share of it. */
-    size_t share = MAGAZINE_BUDGET / 2 / (enabled(CONFIG_CACHE_ADAPTIVE) ? 2 : HAK_CLASSES);
+    size_t share = HAK_CACHE_BYTES / 2 / (enabled(CONFIG_CACHE_ADAPTIVE) ? 2 : HAK_CLASSES);
     size_t rounds = least_of(share, CONFIG_MAGAZINE_BYTES) / size;
 
     if (size > share)
@@ -118,7 +119,7 @@ uint32_t depot_rounds_most(hak_class cls)
  * drive each other out at each miss. */
 static uint32_t rounds_first(hak_class cls)
 {
-    size_t share = MAGAZINE_BUDGET / 2 / HAK_CLASSES / hak_class_size(cls);
+    size_t share = HAK_CACHE_BYTES / 2 / HAK_CLASSES / hak_class_size(cls);
     size_t rounds = least_of(share > 0 ? share : 1, CONFIG_MAGAZINE_ROUNDS);
 
     return (uint32_t)least_of(rounds, depot_rounds_most(cls));
@@ -377,7 +378,7 @@ static void end_interval(struct depot_cell *cell, hak_class cls, uint32_t now)
 /* Whether looking at the cell now could change anything. */
 static bool is_due(const struct depot_cell *cell, uint32_t now)
 {
-    return (uint32_t)(now - atomic_load_relaxed(&cell->began)) >= CONFIG_DEPOT_INTERVAL_MS &&
+    return hak_clock_due(atomic_load_relaxed(&cell->began), now, CONFIG_DEPOT_INTERVAL_MS) &&
            (!is_empty(&cell->full) || !is_empty(&cell->empty) ||
             atomic_load_relaxed(&cell->contended) > 0);
 }

@@ -22,7 +22,7 @@
  * invariant: a magazine on a full list has capacity blocks of its cell's class
  * invariant: count == length of the list, least <= count
  * invariant: bytes == bytes of all blocks on the full lists of that shard <= DEPOT_SHARE
- * invariant: bytes in all shards <= room == sum over threads of MAGAZINE_BUDGET - what their own may hold,
+ * invariant: bytes in all shards <= room == sum over threads of HAK_CACHE_BYTES - what their own may hold,
  *            so that the depot fits into what threads may cache and do not
  * invariant: depot_rounds(class) <= depot_rounds_most(class)
  */
@@ -39,10 +39,6 @@ struct magazine {
     uint32_t bytes;        /* of as many blocks; likewise */
     void *rounds[];
 };
-
-/* What one thread's magazines may hold, in bytes of blocks: the cache has one half of the heap's budget,
- * what the back end keeps at hand has the other. */
-#define MAGAZINE_BUDGET ((size_t)CONFIG_CACHE_BYTES / 2)
 
 /* What the full magazines of one shard of the depot may hold. */
 #define DEPOT_SHARE ((size_t)CONFIG_DEPOT_BYTES / CONFIG_DEPOT_SHARDS)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/frontend.h"
-#include "core/clock.h"
 #include "core/crowd.h"
 
 /* Full magazines that one tick gives back to the slabs. */
@@ -50,7 +49,7 @@ static void set_previous(struct hak_cache *cache, hak_class cls, struct magazine
 /* What a cache leaves to the depot; one that may hold nothing is no thread's. */
 static size_t room_of(const struct hak_cache *cache)
 {
-    return cache->granted > 0 ? MAGAZINE_BUDGET - cache->granted : 0;
+    return cache->granted > 0 ? HAK_CACHE_BYTES - cache->granted : 0;
 }
 
 static void set_limit(struct hak_cache *cache, hak_class cls, uint32_t limit)
@@ -111,7 +110,7 @@ static hak_cold void grant(struct hak_cache *cache, struct hak_shard *shard, hak
 {
     size_t more = 2 * (size_t)(limit - cache->limit[hak_class_index(cls)]) * hak_class_size(cls);
 
-    while (cache->granted + more > MAGAZINE_BUDGET) {
+    while (cache->granted + more > HAK_CACHE_BYTES) {
         if (cache->victim != hak_class_index(cls))
             release_class(cache, shard, hak_class_at(cache->victim));
         cache->victim = (cache->victim + 1) % HAK_CLASSES;
@@ -355,33 +354,23 @@ void frontend_forget(struct hak_cache *cache)
     }
 }
 
-/* What a bin has on top, shortened. */
-static uint16_t top_of(const struct magazine_bin *bin)
-{
-    const void *top = bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
-
-    return (uint16_t)((uintptr_t)top / HAK_CLASS_UNIT);
-}
-
-/* Gives the blocks of classes that are not used to the slabs; not to the depot, where they would lie for as long
- * again. The magazines stay. A class that is used has another block on top than at the last round; by chance
- * it may have the same, and then it is refilled. */
-static void empty_unused(struct hak_cache *cache, struct hak_shard *shard)
+/* Gives the blocks of idle classes to the slabs; not to the depot, where they would lie for as long again. The
+ * magazines stay. */
+static void empty_idle(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         struct magazine_bin *bin = magazine_bin_of(cache, cls);
         struct previous previous = previous_of(cache, cls);
-        if (top_of(bin) == cache->seen[i]) {
-            if (bin->count > 0)
-                give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
-            bin->count = 0;
-            if (previous.full)
-                give_back(cache, shard, cls, previous.magazine->rounds,
-                          previous.magazine->capacity);
-            set_previous(cache, cls, previous.magazine, false);
-        }
-        cache->seen[i] = top_of(bin);
+        const void *top = bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
+        if (!hak_idle_class(&cache->idle, cls, top))
+            continue;
+        if (bin->count > 0)
+            give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
+        bin->count = 0;
+        if (previous.full)
+            give_back(cache, shard, cls, previous.magazine->rounds, previous.magazine->capacity);
+        set_previous(cache, cls, previous.magazine, false);
     }
 }
 
@@ -406,10 +395,8 @@ void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
     if (now == cache->ticked_at)
         return;
     cache->ticked_at = now;
-    if ((uint64_t)(now - cache->round_at) + 1 > CONFIG_PURGE_DELAY_MS / 2) {
-        cache->round_at = now;
-        empty_unused(cache, shard);
-    }
+    if (hak_idle_round(&cache->idle, now))
+        empty_idle(cache, shard);
     frontend_upkeep(cache, shard);
     hak_assert_expensive(frontend_valid(cache));
 }
@@ -451,5 +438,5 @@ bool frontend_valid(const struct hak_cache *cache)
             return false;
         granted += 2 * (size_t)limit * hak_class_sizes[i];
     }
-    return granted == cache->granted && granted <= MAGAZINE_BUDGET && depot_valid();
+    return granted == cache->granted && granted <= HAK_CACHE_BYTES && depot_valid();
 }

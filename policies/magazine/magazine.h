@@ -19,7 +19,7 @@
  * invariant: count <= capacity == capacity of the loaded magazine, 0 without one
  * invariant: the previous magazine holds 0 or all of its capacity
  * invariant: the capacity of either is at most limit[c]
- * invariant: granted == sum over classes of 2 * limit * size <= MAGAZINE_BUDGET
+ * invariant: granted == sum over classes of 2 * limit * size <= HAK_CACHE_BYTES
  * invariant: every round below count is a block of the class
  *
  * best case:  a thread allocates what another frees; tearing down what is no longer in the processor's
@@ -29,6 +29,7 @@
 #ifndef HAK_POLICIES_MAGAZINE_H
 #define HAK_POLICIES_MAGAZINE_H
 
+#include "core/idle.h"
 #include "core/traffic.h"
 #include "policies/magazine/depot.h"
 
@@ -53,13 +54,12 @@ struct hak_cache {
     struct magazine_state state[HAK_CLASSES];
     bool crowded;                /* it began so (core/crowd.h) */
     uint16_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
-    uint16_t seen[HAK_CLASSES];  /* tops at the last round of upkeep, shortened; only compared */
     struct hak_traffic traffic[HAK_CLASSES];
     struct depot_shard *home; /* constant */
     size_t granted;           /* bytes that all magazines together may hold */
     unsigned victim;          /* index of the class that gives way next */
+    struct hak_idle idle;
     uint32_t ticked_at;
-    uint32_t round_at; /* hak_clock_ms of the last round of upkeep */
 };
 
 static inline struct magazine_bin *magazine_bin_of(struct hak_cache *cache, hak_class cls)

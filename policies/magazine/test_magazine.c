@@ -75,10 +75,10 @@ static void cr_assert_sound(void)
 {
     cr_assert(frontend_valid(&cache));
     cr_assert(frontend_valid(&other));
-    cr_assert_leq(held_bytes(&cache), MAGAZINE_BUDGET);
+    cr_assert_leq(held_bytes(&cache), HAK_CACHE_BYTES);
     cr_assert_leq(depot_bytes(), (size_t)CONFIG_DEPOT_BYTES);
     cr_assert_leq(depot_bytes(), depot.room);
-    cr_assert_leq(cache.granted + other.granted + depot.room, 2 * MAGAZINE_BUDGET + given_room);
+    cr_assert_leq(cache.granted + other.granted + depot.room, 2 * HAK_CACHE_BYTES + given_room);
 }
 
 /* As if there were other threads, which hold nothing. */
@@ -227,7 +227,7 @@ Test(magazine, magazines_of_large_blocks_have_few_places)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         uint32_t rounds = depot_rounds_most(hak_class_at(i));
         cr_assert(rounds <= 1 || rounds * hak_class_sizes[i] <= (size_t)CONFIG_MAGAZINE_BYTES);
-        cr_assert_leq(2 * (size_t)rounds * hak_class_sizes[i], MAGAZINE_BUDGET / 2);
+        cr_assert_leq(2 * (size_t)rounds * hak_class_sizes[i], HAK_CACHE_BYTES / 2);
         cr_assert_leq(depot_rounds(hak_class_at(i)), rounds);
     }
 }
@@ -237,7 +237,7 @@ Test(magazine, all_classes_together_hold_no_more_than_the_budget)
     for (int round = 0; round < 3; round++)
         for (unsigned c = 0; c < HAK_CLASSES; c++) {
             push_through(&cache, hak_class_at(c), 300);
-            cr_assert_leq(cache.granted, MAGAZINE_BUDGET);
+            cr_assert_leq(cache.granted, HAK_CACHE_BYTES);
             cr_assert_sound();
         }
 }
@@ -365,11 +365,11 @@ Test(magazine, the_depot_shrinks_when_threads_need_their_room_or_end)
     frontend_thread_exit(&other, &shard);
     cr_assert_eq(other.granted, 0);
     cr_assert_sound();
-    cr_assert_leq(depot_bytes() + cache.granted, MAGAZINE_BUDGET);
+    cr_assert_leq(depot_bytes() + cache.granted, HAK_CACHE_BYTES);
     cr_assert_leq(depot_bytes(), before);
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         push_through(&cache, hak_class_at(i), 300);
-        cr_assert_leq(depot_bytes() + cache.granted, MAGAZINE_BUDGET);
+        cr_assert_leq(depot_bytes() + cache.granted, HAK_CACHE_BYTES);
     }
     frontend_thread_exit(&cache, &shard);
     cr_assert_eq(depot_bytes(), 0);

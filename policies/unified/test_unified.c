@@ -120,7 +120,7 @@ Test(unified, all_classes_together_hold_no_more_than_the_budget)
         for (unsigned c = 0; c < HAK_CLASSES; c++) {
             for (int i = 0; i < 200; i++)
                 release(hak_class_at(c), blocks[c][i]);
-            cr_assert_leq(held_bytes(), UNIFIED_BYTES_MAX);
+            cr_assert_leq(held_bytes(), HAK_CACHE_BYTES);
             cr_assert(frontend_valid(&cache));
         }
     }
@@ -134,7 +134,7 @@ Test(unified, a_class_that_fits_no_budget_takes_nothing_from_the_others)
     release(small, alloc(small));
     size_t held = frontend_held(&cache, small);
     cr_assert_not_null(alloc(largest));
-    if (2 * hak_class_size(largest) > UNIFIED_BYTES_MAX)
+    if (2 * hak_class_size(largest) > HAK_CACHE_BYTES)
         cr_assert_eq(frontend_held(&cache, small), held);
     cr_assert(frontend_valid(&cache));
 }

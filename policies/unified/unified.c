@@ -30,7 +30,7 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
 
 void frontend_thread_init(struct hak_cache *cache)
 {
-    hak_bins_init(&cache->bins, UNIFIED_BYTES_MAX);
+    hak_bins_init(&cache->bins, HAK_CACHE_BYTES);
 }
 
 void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
@@ -74,5 +74,5 @@ void frontend_fork_child(void)
 
 bool frontend_valid(const struct hak_cache *cache)
 {
-    return hak_bins_valid(&cache->bins) && cache->bins.budget == UNIFIED_BYTES_MAX;
+    return hak_bins_valid(&cache->bins) && cache->bins.budget == HAK_CACHE_BYTES;
 }

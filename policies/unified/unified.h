@@ -8,7 +8,7 @@
  * It is bins (core/bins.h) and nothing else: malloc pops and free pushes the list of the class, and
  * whole chains move to and from the back end. Every class is alike.
  *
- * invariant: the invariants of the bins, with budget == UNIFIED_BYTES_MAX
+ * invariant: the invariants of the bins, with budget == HAK_CACHE_BYTES
  *
  * best case:  programs that free what they have just allocated; mixed small sizes
  * worst case: tearing down many cold blocks, as each free writes to the block
@@ -17,9 +17,6 @@
 #define HAK_POLICIES_UNIFIED_H
 
 #include "core/bins.h"
-
-/* The cache has one half of the heap's budget, what the back end keeps at hand has the other. */
-#define UNIFIED_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
 
 struct hak_cache {
     struct hak_bins bins;
