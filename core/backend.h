@@ -20,6 +20,7 @@
 #ifndef HAK_BACKEND_H
 #define HAK_BACKEND_H
 
+#include "core/budget.h"
 #include "core/size_class.h"
 
 /* Defined by the back end; zero-filled, it is the shard of the empty heap: backend_lookup finds
@@ -205,9 +206,6 @@ void hak_heap_release(struct hak_shard *shard);
 
 /* Most heaps that one refill looks at for slabs of ended threads. */
 #define HAK_CLAIMS_MOST 4u
-
-/* Most bytes that a back end may keep at hand for a shard (backend_kept): half of a heap's budget. */
-#define HAK_KEPT_BYTES ((size_t)CONFIG_CACHE_BYTES / 2)
 
 #include "gen/backend.h"
 

@@ -10,17 +10,15 @@
  * holds none of them when it calls the back end. CONFIG_REMOTE_FREE_KEEP is what it then depends on,
  * as blocks of one thread's slabs get into another's cache.
  *
- * What a thread's cache holds is bounded: the sum over classes of capacity times size, together with
- * what the back end keeps at hand for this thread, is at most CONFIG_CACHE_BYTES.
+ * What a cache holds is bounded: the sum over classes of capacity times size is at most HAK_CACHE_BYTES, the
+ * cache's part of the budget (budget.h). The other part, HAK_KEPT_BYTES, is the back end's.
  */
 #ifndef HAK_FRONTEND_H
 #define HAK_FRONTEND_H
 
 #include "core/backend.h"
+#include "core/budget.h"
 #include "core/traffic.h"
-
-/* Most bytes that a policy may hold in a thread's cache: the rest of a heap's budget. */
-#define HAK_CACHE_BYTES ((size_t)CONFIG_CACHE_BYTES - HAK_KEPT_BYTES)
 
 /* Defined by the policy; zero-filled, it is the cache of the empty heap: frontend_alloc misses, and
  * writes nothing, for that heap lies in read-only memory. Nothing else is called with it. */

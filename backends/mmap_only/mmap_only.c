@@ -487,9 +487,9 @@ static bool kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain c
 {
     size_t bytes = chain.count * hak_class_size(cls);
 
-    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX || chain.count > HAK_PACKED_MAX)
+    if (!hak_stackable(cls) || bytes > HAK_KEPT_BYTES || chain.count > HAK_PACKED_MAX)
         return false;
-    while (shard->kept_bytes + bytes > KEPT_BYTES_MAX)
+    while (shard->kept_bytes + bytes > HAK_KEPT_BYTES)
         if (!kept_evict(shard, cls))
             return false;
     hak_chain_push(&shard->kept[hak_class_index(cls)], chain);
@@ -1090,7 +1090,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_packed_chain packed = shard->kept[i].top;
-        for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
+        for (size_t bytes = 0; packed && bytes <= HAK_KEPT_BYTES;) {
             struct hak_chain chain = hak_chain_unpack(packed);
             struct hak_block *block = chain.head;
             if (backend_is_block(block) == HAK_CLASS_NONE)
@@ -1171,5 +1171,5 @@ bool backend_valid(const struct hak_shard *shard)
         if (!class_valid(hak_class_at(i)))
             return false;
     }
-    return kept == shard->kept_bytes && kept <= KEPT_BYTES_MAX;
+    return kept == shard->kept_bytes && kept <= HAK_KEPT_BYTES;
 }

@@ -24,7 +24,7 @@
  * invariant: a slab is on `filled` if and only if it is listed and has free blocks
  * invariant: length(slab->free) + blank_blocks + used == cut <= capacity
  * invariant: a slab with used == 0 is given back; cut does not change while there are blank blocks
- * invariant: kept_bytes == bytes in all kept chains <= KEPT_BYTES_MAX
+ * invariant: kept_bytes == bytes in all kept chains <= HAK_KEPT_BYTES
  *
  * best case:  few threads, tight memory, sandboxes that count addresses; memory that goes from thread
  *             to thread
@@ -35,9 +35,7 @@
 
 #include "backends/mmap_only/page_map.h"
 #include "core/block_list.h"
-
-/* What a shard keeps at hand beside its cache: a half of the heap's budget, the cache has the other. */
-#define KEPT_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
+#include "core/budget.h"
 
 struct hak_shard {
     /* read by every free; constant once the heap exists */

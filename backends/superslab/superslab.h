@@ -29,14 +29,14 @@
 
 #include "core/atomic.h"
 #include "core/block_list.h"
+#include "core/budget.h"
 
 struct slab;
 
-/* What a shard keeps at hand beside its cache, which has a half of the heap's budget: little, as what is kept
- * holds on to its slabs, or all the rest. */
+/* Bound on kept chains: an eighth of the shard's budget, because kept chains pin their slabs; or all of it but for
+ * what is on its way to others. */
 #define KEPT_BYTES_MAX                                                                             \
-    (enabled(CONFIG_KEEP_SCATTERED) ? (size_t)CONFIG_CACHE_BYTES / 2 - OUTGOING_BYTES_MAX          \
-                                    : (size_t)CONFIG_CACHE_BYTES / 16)
+    (enabled(CONFIG_KEEP_SCATTERED) ? HAK_KEPT_BYTES - OUTGOING_BYTES_MAX : HAK_KEPT_BYTES / 8)
 /* A batch of another's blocks goes out when it has so many bytes, or CONFIG_REFILL_BATCH blocks. */
 #define OUTGOING_BYTES     ((size_t)CONFIG_CACHE_BYTES / 256)
 #define OUTGOING_SLOTS     16

@@ -63,7 +63,7 @@ const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_cl
 void frontend_thread_init(struct hak_cache *cache)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        size_t share = SHELF_BYTES_MAX / HAK_CLASSES / hak_class_sizes[i];
+        size_t share = HAK_CACHE_BYTES / HAK_CLASSES / hak_class_sizes[i];
         cache->shelves[i].capacity =
             share < CONFIG_SHELF_SLOTS ? (uint32_t)share : CONFIG_SHELF_SLOTS;
     }
@@ -130,5 +130,5 @@ bool frontend_valid(const struct hak_cache *cache)
             return false;
         bytes += shelf->capacity * (size_t)hak_class_sizes[i];
     }
-    return bytes <= SHELF_BYTES_MAX;
+    return bytes <= HAK_CACHE_BYTES;
 }

@@ -9,7 +9,7 @@
  * empty shelf is filled half, a full one gives its older half away. No block is read or written.
  *
  * invariant: count <= capacity <= CONFIG_SHELF_SLOTS
- * invariant: the sum over classes of capacity * size is at most SHELF_BYTES_MAX
+ * invariant: the sum over classes of capacity * size is at most HAK_CACHE_BYTES
  * invariant: slot[0 .. count-1] are blocks of the shelf's class
  *
  * best case:  few sizes, each allocated and freed in small numbers
@@ -18,11 +18,9 @@
 #ifndef HAK_POLICIES_SHELF_H
 #define HAK_POLICIES_SHELF_H
 
+#include "core/budget.h"
 #include "core/size_class.h"
 #include "core/traffic.h"
-
-/* The cache has one half of the heap's budget, what the back end keeps at hand has the other. */
-#define SHELF_BYTES_MAX ((size_t)CONFIG_CACHE_BYTES / 2)
 
 struct shelf {
     uint32_t count;    /* blocks on the shelf */
