@@ -57,7 +57,7 @@ PACKAGES      = binutils gcc git libc6-dev python3 python3-kconfiglib scons
 PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy zstd
 PACKAGES_DEB  = build-essential debhelper dpkg-dev fakeroot
 PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
-PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_DEB) \
+PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian mypy pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_DEB) \
                 $(PACKAGES_PORT) $(shell cat tests/process/packages.txt)
 
 # Seconds to wait for another apt or dpkg to end, as the upgrades that a fresh machine makes by itself. apt waits for

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import copies, counters, export, libraries, machine, page, present, record, runs, wishes, workloads  # noqa: E402
+from lab import copies, counters, export, libraries, machine, page, present, record, runs, verdict, wishes, workloads  # noqa: E402
 from lab.comparison import NARROW, Comparison  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
 
@@ -44,7 +44,7 @@ def arguments():
         description="Runs the workloads under library A and, by turns, under each of the others, "
                     "and prints the ratios of their times with 95 % intervals. A library is a "
                     "path, or one of: " + ", ".join([libraries.SYSTEM, *libraries.PEERS]) + ".",
-        epilog="Exit status: 0; 1 if a workload failed or a file changed while it was measured; 2 if nothing "
+        epilog="Exit status: 0; 1 if a workload failed or a file changed during the measurement; 2 if nothing "
                "could be measured; 130 after Ctrl-C, which shows what was measured until then.")
     parser.add_argument("a", metavar="A", nargs="?", help="the library to look at")
     parser.add_argument("others", metavar="B", nargs="*",
@@ -220,11 +220,11 @@ def write_all(data, path, options):
 
 
 def status_of(data):
-    if data["interrupted"]:
+    if data.interrupted:
         return INTERRUPTED
-    if not present.measured(data):
+    if not verdict.measured(data):
         return CANNOT_START
-    return ROW_FAILED if data["spoiled"] or any(row["failure"] for row in data["rows"]) else OK
+    return ROW_FAILED if data.spoiled or any(row.failure for row in data.rows) else OK
 
 
 def main():

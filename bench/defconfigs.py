@@ -21,9 +21,10 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lab import copies, document, libraries, machine, present, record, runs, workloads  # noqa: E402
+from lab import copies, document, libraries, machine, present, record, runs, text, workloads  # noqa: E402
 from lab.comparison import Comparison  # noqa: E402
 from lab.estimate import ENOUGH_PAIRS  # noqa: E402
+from lab.verdict import NO_DIFFERENCE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "scons defconfigs-report"
@@ -91,54 +92,54 @@ def measure(name, options, described, private):
     if made.interrupted:
         raise KeyboardInterrupt
     data = record.as_data(made, described, datetime.datetime.now())
-    rows = {row["workload"]: row for row in data["rows"]}
+    rows = {row.workload: row for row in data.rows}
     for row in rows.values():
-        if row["failure"] or row["skipped"]:
-            raise CannotMeasure(f"{name}: {row['workload']}: {row['failure'] or row['skipped']}")
-        if row["pairs"] < ENOUGH_PAIRS:
-            raise CannotMeasure(f"{name}: {row['workload']}: {row['pairs']} pairs only; the machine is too busy, or "
+        if row.failure or row.skipped:
+            raise CannotMeasure(f"{name}: {row.workload}: {row.failure or row.skipped}")
+        if row.pairs < ENOUGH_PAIRS:
+            raise CannotMeasure(f"{name}: {row.workload}: {row.pairs} pairs only; the machine is too busy, or "
                                 "--budget too small")
     return rows
 
 
 def estimate_of(statement, row):
-    found = row["measures"][statement.measure]
-    if not found or not found["estimate"]:
-        raise CannotMeasure(f"{row['workload']} gives no {statement.measure}")
-    return found, found["estimate"]
+    found = row.measure(statement.measure)
+    if not found or not found.estimate:
+        raise CannotMeasure(f"{row.workload} gives no {statement.measure}")
+    return found, found.estimate
 
 
 def kept(statement, row):
     """Whether a promise holds: the whole interval is on the good side of 1. A price is always kept."""
-    return not statement.promise or estimate_of(statement, row)[1]["low"] > 1
+    return not statement.promise or estimate_of(statement, row)[1].low > 1
 
 
 def verdict(statement, row):
     _, estimate = estimate_of(statement, row)
-    if estimate["low"] > 1:
-        return f"{present.ratio(estimate['ratio'])} times better"
-    if estimate["high"] < 1:
-        return f"{present.ratio(1 / estimate['ratio'])} times worse"
-    return present.NO_DIFFERENCE
+    if estimate.low > 1:
+        return f"{text.ratio(estimate.ratio)} times better"
+    if estimate.high < 1:
+        return f"{text.ratio(1 / estimate.ratio)} times worse"
+    return NO_DIFFERENCE
 
 
 def figure(value, measure_name, row):
-    if measure_name == record.TIME and row["measures"][record.TIME]["unit"] == "ns":
-        return present.duration(value)
+    if measure_name == record.TIME and row.time.unit == "ns":
+        return text.duration(value)
     if measure_name in ("p50", "p99", "p999", "max"):
-        return present.duration(value)
+        return text.duration(value)
     if measure_name == record.TIME:
-        return present.duration(value * 1e9)
+        return text.duration(value * 1e9)
     units = {measure.name: measure.unit for measure in record.MEASURES}
-    return f"{present.three_digits(value)} {units[measure_name]}".strip()
+    return f"{text.three_digits(value)} {units[measure_name]}".strip()
 
 
 def table_row(name, statement, row):
     found, estimate = estimate_of(statement, row)
     promise = ("kept" if kept(statement, row) else "**missed**") if statement.promise else "the price"
     return (f"| {name} | {statement.workload.name} | {MEASURES[statement.measure]} "
-            f"| {figure(found['A'], statement.measure, row)} | {figure(found['B'], statement.measure, row)} "
-            f"| {estimate['ratio']:.3f} | {estimate['low']:.3f} - {estimate['high']:.3f} "
+            f"| {figure(found.A, statement.measure, row)} | {figure(found.B, statement.measure, row)} "
+            f"| {estimate.ratio:.3f} | {estimate.low:.3f} - {estimate.high:.3f} "
             f"| {verdict(statement, row)} | {promise} |")
 
 
@@ -148,13 +149,13 @@ def report(results, described, seconds):
     for name, rows in results.items():
         lines += [table_row(name, statement, rows[statement.workload.name])
                   for statement in statements(file_of(name))]
-    load = f"load {described['load']} when it began" if "load" in described else ""
+    load = f"load {described.load} at the start" if described.load is not None else ""
     lines += ["", ", ".join(filter(None, [
-        f"{datetime.date.today()}", f"{seconds / 60:.0f} minutes", f"on {described['kernel']}",
-        f"{described['cpu']} with {described['cpus']} CPUs", f"governor {described['governor']}",
-        f"huge pages {described['huge_pages']}", load])) + ".", ""]
+        f"{datetime.date.today()}", f"{seconds / 60:.0f} minutes", f"on {described.kernel}",
+        f"{described.cpu} with {described.cpus} CPUs", f"governor {described.governor}",
+        f"huge pages {described.huge_pages}", load])) + ".", ""]
     for name, rows in results.items():
-        lines.append(f"- `{next(iter(rows.values()))['A']['identity']}` is {name}.")
+        lines.append(f"- `{next(iter(rows.values())).A.identity}` is {name}.")
     return lines
 
 
@@ -186,7 +187,7 @@ def main():
             with copies.Copies() as private:
                 results[name] = measure(name, options, described, private)
                 if private.spoiled:
-                    raise CannotMeasure(f"changed while it was measured: {', '.join(private.spoiled)}")
+                    raise CannotMeasure(f"changed during the measurement: {', '.join(private.spoiled)}")
         lines = report(results, described, (datetime.datetime.now() - started).total_seconds())
         print("\n".join(lines))
         if options.document:

@@ -16,7 +16,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -133,7 +133,7 @@ class Test:
             raise CannotTest(f"{missing[0]} is not there; `scons ab-selftest` builds it")
         private.take_programs(options.programs, (*WORKLOADS, SLOWED_WORKLOAD))
         self.library = private.open_library(options.library)
-        self.done = {"library": self.library.digest, "machine": machine.describe(),
+        self.done = {"library": self.library.digest, "machine": asdict(machine.describe()),
                      "comparisons": [], "reports": [], "slowed": [], "rounds": None, "short": 0,
                      "seconds": 0.0}
         if self.file.exists() and not options.fresh:
@@ -192,8 +192,8 @@ class Test:
         made = self.compare(self.library, self.library, WORKLOADS, REPORT_BUDGET, seed)
         if not made:
             return None
-        data = record.as_data(made, self.done["machine"], datetime.datetime.now())
-        return {"claimed": [row["workload"] for row in data["rows"] if row["claimed"]],
+        data = record.as_data(made, machine.Machine(**self.done["machine"]), datetime.datetime.now())
+        return {"claimed": [row.workload for row in data.rows if row.claimed],
                 "rows": [summary(row) for row in made.rows]}
 
     def one_slowed(self, seed):
@@ -304,7 +304,7 @@ def main():
             test = Test(options, private)
             test.run()
             if private.spoiled:
-                raise CannotTest(f"changed while it was measured: {', '.join(private.spoiled)}; use --fresh")
+                raise CannotTest(f"changed during the measurement: {', '.join(private.spoiled)}; use --fresh")
         lines = report(test.done, test.library)
         print("\n".join(lines))
         if options.document and complete(test.done):

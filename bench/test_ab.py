@@ -22,7 +22,7 @@ import tempfile
 import time
 import unittest
 import unittest.mock
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import ab  # noqa: E402
-from lab import comparison, copies, counters, export, libraries, machine, matrix, present, record, runs, workloads  # noqa: E402
+from lab import comparison, copies, counters, export, libraries, machine, matrix, present, record, runs, verdict, workloads  # noqa: E402
 from lab.callgrind import Profile  # noqa: E402
 from lab.estimate import Estimate, estimate, estimate_apart, holm  # noqa: E402
 
@@ -168,8 +168,12 @@ def compare(names, *chosen, budget=2.0, limit=600.0):
 
 def data_of(result):
     """As it comes back from a file."""
-    made = record.as_data(result, machine.describe(), datetime.now())
-    return json.loads(json.dumps(made))
+    return stored(record.as_data(result, machine.describe(), datetime.now()))
+
+
+def stored(made):
+    """As it comes back from a file."""
+    return record.decode(record.Record, json.loads(json.dumps(asdict(made))))
 
 
 def lines_of(result):
@@ -262,8 +266,8 @@ class Requirements(unittest.TestCase):
         result = compare("system system", absent, short_workload())
         data = data_of(result)
         self.assertFalse(result.failed)
-        self.assertEqual(data["rows"][0]["pairs"], 0)
-        self.assertGreaterEqual(data["rows"][1]["pairs"], 10)
+        self.assertEqual(data.rows[0].pairs, 0)
+        self.assertGreaterEqual(data.rows[1].pairs, 10)
         self.assertIn("absent             needs no-such-program: apt-get install no-such-package",
                       present.table(data))
 
@@ -311,10 +315,10 @@ class Promises(unittest.TestCase):
         found = self.estimates(100 * self.ROWS, (0.004, 0.008, 0.012))
         claims = 0
         for first in range(0, len(found), self.ROWS):
-            rows = [{"measures": {"time": {"estimate": {"p": one.p, "faster": one.faster}}}}
+            rows = [SimpleNamespace(time=record.Measured(1.0, 1.0, one))
                     for one in found[first:first + self.ROWS]]
             record.correct(rows)
-            claims += any(row["claimed"] for row in rows)
+            claims += any(row.claimed for row in rows)
         self.assertLessEqual(claims, 10)
         # Without the correction it would be about a quarter.
         self.assertGreater(sum(one.faster is not None for one in found), 10)
@@ -465,7 +469,7 @@ def invented(rows, *labels, sweep=None):
         a=a, others=others, trials=trials, budget=60.0, width=0.02, seed=1, interrupted=True,
         seconds=59.9, rows=[trial.rows[b] for b in range(len(others)) for trial in trials],
         runner=runs.Runner("/the/programs"), enough_budget=lambda: 95.0)
-    return json.loads(json.dumps(record.as_data(made, machine.describe(), datetime.now(), sweep=sweep)))
+    return stored(record.as_data(made, machine.describe(), datetime.now(), sweep=sweep))
 
 
 def invented_row(name, measure=workloads.OWN_TIME, ratio=1.0, seconds=1.0, rss=900, count=12):
@@ -505,9 +509,8 @@ class Tables(unittest.TestCase):
     def test_verdicts(self):
         def said(pairs, low, ratio, high, claimed):
             found = Estimate(pairs, ratio, low, high, 0.1)
-            estimated = {"ratio": ratio, "low": low, "high": high, "faster": found.faster}
-            return present.verdict({"failure": None, "pairs": pairs, "claimed": claimed,
-                                    "measures": {"time": {"estimate": estimated}}})[0]
+            return verdict.verdict(SimpleNamespace(failure=None, pairs=pairs, claimed=claimed, skipped=None,
+                                                   time=record.Measured(1.0, ratio, found, "ns"))).words
         self.assertEqual(said(12, 1.9, 2.0, 2.1, "A"), "2.00x faster")
         self.assertEqual(said(12, 1.9, 2.0, 2.1, None), "2.00x faster?")
         self.assertEqual(said(12, 0.4, 0.5, 0.6, "B"), "2.00x slower")
@@ -518,11 +521,11 @@ class Tables(unittest.TestCase):
     def test_the_headline_says_what_holds_for_all_rows_together(self):
         data = invented([invented_row("fast", ratio=2.0), invented_row("slow", ratio=0.5),
                          invented_row("same")], "ours", "theirs")
-        claim, corrected = present.headline(data)
+        claim, corrected = verdict.headline(data)
         self.assertEqual(claim, "ours is faster than theirs in 1 of 3 workloads (fast) and slower "
                          "in 1 (slow).")
         self.assertIn("Corrected for 3 rows with Holm", corrected)
-        self.assertEqual(present.headline(invented([invented_row("same")], "a", "b"))[0],
+        self.assertEqual(verdict.headline(invented([invented_row("same")], "a", "b"))[0],
                          "No significant difference between a and b on 1 workload.")
 
     def test_colour_changes_nothing_but_colour(self):
@@ -701,27 +704,27 @@ class Comparisons(unittest.TestCase):
     def test_the_record_holds_every_run(self):
         result = compare("forward system", short_workload())
         data = data_of(result)
-        row = data["rows"][0]
-        self.assertEqual(len(row["runs"]), result.rows[0].estimate().pairs)
-        self.assertEqual({pair["order"] for pair in row["runs"]}, {"AB", "BA"})
-        self.assertEqual(data["A"]["path"], LIBRARIES["forward"])
+        row = data.rows[0]
+        self.assertEqual(len(row.runs), result.rows[0].estimate().pairs)
+        self.assertEqual({pair.order for pair in row.runs}, {"AB", "BA"})
+        self.assertEqual(data.A.path, LIBRARIES["forward"])
         for key in ("kernel", "cpu", "governor", "huge_pages", "load"):
-            self.assertIn(key, row["machine"])
-        self.assertEqual(row["B"]["identity"], libraries.open_library("system").identity)
+            self.assertIsNotNone(getattr(row.machine, key))
+        self.assertEqual(row.B.identity, libraries.open_library("system").identity)
 
     def test_several_others_are_rows_of_their_own(self):
         result = compare("forward system slow", short_workload())
         data = data_of(result)
-        self.assertEqual([row["B"]["label"] for row in data["rows"]], ["system", "slow"])
-        self.assertEqual(data["rows"][1]["claimed"], "A")
-        self.assertIn("faster than slow in 1 of 1", " ".join(present.headline(data)))
+        self.assertEqual([row.B.label for row in data.rows], ["system", "slow"])
+        self.assertEqual(data.rows[1].claimed, "A")
+        self.assertIn("faster than slow in 1 of 1", " ".join(verdict.headline(data)))
 
     def test_what_fails_among_several_ends_its_own_rows_only(self):
         data = data_of(compare("forward crash system", short_workload()))
-        self.assertEqual([bool(row["failure"]) for row in data["rows"]], [True, False])
-        self.assertGreaterEqual(data["rows"][1]["pairs"], 10)
+        self.assertEqual([bool(row.failure) for row in data.rows], [True, False])
+        self.assertGreaterEqual(data.rows[1].pairs, 10)
         data = data_of(compare("crash forward system", short_workload()))
-        self.assertEqual([bool(row["failure"]) for row in data["rows"]], [True, True])
+        self.assertEqual([bool(row.failure) for row in data.rows], [True, True])
 
     def test_one_thread_gets_one_processor_and_several_get_all(self):
         # The second must run long enough to be looked at while it does, on a busy machine too.
@@ -766,14 +769,14 @@ class Comparisons(unittest.TestCase):
     def test_a_run_too_short_to_be_sampled_has_no_memory_over_time(self):
         with mock.patch.object(runs, "FEWEST_SAMPLES", 10**9):  # as no run is so short on a busy machine
             data = data_of(compare("system system", short_workload()))
-        self.assertIsNone(data["rows"][0]["measures"]["rss_seconds"])
+        self.assertIsNone(data.rows[0].measures["rss_seconds"])
         self.assertIn("n/a", "\n".join(present.table(data)))
 
     def test_latencies_are_taken_from_the_line_of_data(self):
         said = "ops=9 seconds=1 ns_per_op=1 checksum=0 p50_ns=20 p99_ns=300 p999_ns=4000 max_ns=50000"
         data = data_of(compare("system system", short_workload(command=("/bin/echo", said))))
-        measures = data["rows"][0]["measures"]
-        self.assertEqual([measures[name]["A"] for name in runs.PERCENTILES], [20, 300, 4000, 50000])
+        measures = data.rows[0].measures
+        self.assertEqual([measures[name].A for name in runs.PERCENTILES], [20, 300, 4000, 50000])
         self.assertRegex("\n".join(present.table(data)), r"20\.0ns +20\.0ns +300ns")
 
 
@@ -923,12 +926,12 @@ class PrivateCopies(unittest.TestCase):
     def test_replacing_the_library_in_the_middle_is_harmless_and_noticed(self):
         for change in (self.replace_by, self.overwrite_by):
             data, served = self.measured(lambda _, change=change: change("slow"))
-            self.assertEqual(data["rows"][0]["failure"], None)
+            self.assertEqual(data.rows[0].failure, None)
             self.assertGreaterEqual(len(served), 10)
             self.assertEqual(len({tuple(sorted(files)) for files in served}), 1)
-            self.assertEqual((data["spoiled"], data["replaced"]), ([], [str(self.library)]))
-            self.assertEqual(data["A"]["digest"], copies.digest(LIBRARIES["forward"]))
-            self.assertIn("replaced while this ran", present.warnings(data)[0])
+            self.assertEqual((data.spoiled, data.replaced), ([], [str(self.library)]))
+            self.assertEqual(data.A.digest, copies.digest(LIBRARIES["forward"]))
+            self.assertIn("replaced during the measurement", verdict.warnings(data)[0])
             shutil.copy(LIBRARIES["forward"], self.library)
 
     def test_a_workload_that_is_built_meanwhile_is_harmless_and_noticed(self):
@@ -939,8 +942,8 @@ class PrivateCopies(unittest.TestCase):
         finally:
             program.write_bytes(before)
             program.chmod(0o755)
-        self.assertIsNone(data["rows"][0]["failure"])
-        self.assertEqual((data["spoiled"], data["replaced"]), ([], [str(program)]))
+        self.assertIsNone(data.rows[0].failure)
+        self.assertEqual((data.spoiled, data.replaced), ([], [str(program)]))
 
     def test_what_happens_to_the_copy_itself_spoils_the_measurement(self):
         def spoil(private):
@@ -948,8 +951,8 @@ class PrivateCopies(unittest.TestCase):
             copy.unlink()
             shutil.copy(LIBRARIES["slow"], copy)
         data, _ = self.measured(spoil)
-        self.assertEqual(data["spoiled"], [str(self.library)])
-        self.assertIn("Warning: changed while it was measured", present.table(data)[0])
+        self.assertEqual(data.spoiled, [str(self.library)])
+        self.assertIn("Warning: changed during the measurement", present.table(data)[0])
 
     def test_what_is_not_copied_is_watched(self):
         with copies.Copies() as private:
@@ -1026,16 +1029,16 @@ class TooFewPairs(unittest.TestCase):
     def test_the_budget_that_is_named_is_enough(self):
         seconds = {"long": 2.0, "short": 0.03, "middle": 0.5}
         data = self.run_by_a_clock(8.0, seconds)
-        self.assertTrue(0 < data["rows"][0]["pairs"] < 10, data["rows"][0]["pairs"])
-        said = " ".join(present.headline(data))
+        self.assertTrue(0 < data.rows[0].pairs < 10, data.rows[0].pairs)
+        said = " ".join(verdict.headline(data))
         named = re.search(r"Too few pairs in long.*: BUDGET=(\d+)s would do", said)
         self.assertTrue(named, said)
         # Warm-up, and ten blocks of two runs each, with a fifth more.
         exact = 2 * 2.53 + 1.2 * 10 * 2 * (2.0 + 0.5 + 3 * 0.03)
         self.assertTrue(exact <= int(named[1]) < exact + 5, (exact, said))
         again = self.run_by_a_clock(float(named[1]), seconds)
-        self.assertTrue(all(present.told(row) for row in again["rows"]))
-        self.assertNotIn("Too few", " ".join(present.headline(again)))
+        self.assertTrue(all(verdict.enough(row) for row in again.rows))
+        self.assertNotIn("Too few", " ".join(verdict.headline(again)))
 
     def test_the_budget_counts_every_round_of_a_block(self):
         made = comparison.Comparison(None, [None], [short_workload("long"), short_workload("short", pairs_in_block=3)],
@@ -1051,23 +1054,23 @@ class TooFewPairs(unittest.TestCase):
 
     def test_with_three_pairs_nothing_is_called_equal(self):
         data = invented([invented_row("few", count=3)], "a", "b")
-        data["interrupted"] = False
-        said = present.headline(data)
-        self.assertEqual(said[0], "Too few pairs in few (1 of 1 row), so that nothing can be told there: "
+        data.interrupted = False
+        said = verdict.headline(data)
+        self.assertEqual(said[0], "Too few pairs in few (1 of 1 row), so that nothing can be said there: "
                          "BUDGET=95s would do.")
         self.assertEqual(said[-1], "No row has enough pairs for a claim.")
         self.assertNotIn("significant", " ".join(said))
         self.assertIn("too few pairs", "\n".join(present.table(data)))
         self.assertEqual(ab.status_of(data), ab.OK)
-        data["enough_budget"] = 30.0  # less than what was not enough
-        self.assertIn("BUDGET=90s would do", " ".join(present.headline(data)))
+        data.enough_budget = 30.0  # less than what was not enough
+        self.assertIn("BUDGET=90s would do", " ".join(verdict.headline(data)))
 
     def test_where_all_rows_crashed_there_is_no_claim_and_an_error(self):
         crashed = invented_row("one", count=0)
         crashed.failure, crashed.command = "b: killed by SIGSEGV", "x"
         data = invented([crashed], "a", "b")
-        data["interrupted"] = False
-        self.assertEqual(present.headline(data)[:2], ["Nothing was measured.", "Failed: one (1 of 1 row)."])
+        data.interrupted = False
+        self.assertEqual(verdict.headline(data)[:2], ["Nothing was measured.", "Failed: one (1 of 1 row)."])
         self.assertEqual(ab.status_of(data), ab.CANNOT_START)
 
 
@@ -1078,8 +1081,9 @@ class Builds(unittest.TestCase):
 
     def warned(self, a, b, labels=("a", "b")):
         data = invented([invented_row("one")], *labels)
-        data["A"]["identity"], data["others"][0]["identity"] = self.BUILT.format(*a), self.BUILT.format(*b)
-        return present.warnings(data)
+        data.A, data.others = (replace(data.A, identity=self.BUILT.format(*a)),
+                               [replace(data.others[0], identity=self.BUILT.format(*b))])
+        return verdict.warnings(data)
 
     def test_compiler_flags_and_revision_are_compared(self):
         same = ("aaaaaaaaaaaa", "gcc (Debian 12.2.0-14) 12.2.0", "111111111111")
@@ -1099,15 +1103,15 @@ class Builds(unittest.TestCase):
 
     def test_the_warning_stands_at_the_top(self):
         data = invented([invented_row("one")], "a", "b")
-        data["A"]["identity"], data["others"][0]["identity"] = (self.BUILT.format(revision, "gcc", "1")
-                                                                for revision in "ab")
+        data.A, data.others[0] = (replace(library, identity=self.BUILT.format(revision, "gcc", "1"))
+                                  for library, revision in zip((data.A, data.others[0]), "ab"))
         self.assertTrue(present.table(data)[0].startswith("Warning: a and b differ in more"))
 
     def test_equal_files_are_called_so(self):
         data = invented([invented_row("one")], "a", "b")
-        self.assertEqual(present.warnings(data), [])
-        data["others"][0]["digest"] = data["A"]["digest"]
-        self.assertEqual(present.warnings(data), ["Note: a and b are the same file, byte by byte."])
+        self.assertEqual(verdict.warnings(data), [])
+        data.others = [replace(data.others[0], digest=data.A.digest)]
+        self.assertEqual(verdict.warnings(data), ["Note: a and b are the same file, byte by byte."])
 
 
 class Matrices(unittest.TestCase):
@@ -1124,9 +1128,9 @@ class Matrices(unittest.TestCase):
         row = invented_row("same", ratio=0.5)
         data = invented([row], "a", "b", "c", "d", "e")
         # c takes 1.3, d 0.7, e 1.02 times as long as b; make c as fast as d.
-        for pair, model in zip(data["rows"][1]["runs"], data["rows"][2]["runs"]):
-            pair["B"]["seconds"] = model["B"]["seconds"]
-        data["rows"][1]["measures"] = data["rows"][2]["measures"]
+        for pair, model in zip(data.rows[1].runs, data.rows[2].runs):
+            pair.B = replace(pair.B, seconds=model.B.seconds)
+        data.rows[1].measures = data.rows[2].measures
         cells = matrix.matrix(data)[0].cells
         self.assertEqual([cell.best for cell in cells], [False, False, True, True, False])
 
@@ -1158,10 +1162,10 @@ class Exports(unittest.TestCase):
     def test_the_summary_has_a_line_for_each_measure(self):
         lines = list(csv.DictReader(io.StringIO(export.summary_csv(self.data))))
         first = lines[0]
-        estimate_ = self.data["rows"][0]["measures"]["time"]["estimate"]
+        estimate_ = self.data.rows[0].measures["time"].estimate
         self.assertEqual((first["workload"], first["library"], first["measure"], first["unit"]), ("one", "b", "time", "ns"))
-        self.assertEqual(float(first["ratio_to_A"]), estimate_["ratio"])
-        self.assertEqual(float(first["high"]), estimate_["high"])
+        self.assertEqual(float(first["ratio_to_A"]), estimate_.ratio)
+        self.assertEqual(float(first["high"]), estimate_.high)
         self.assertIn("faster", first["verdict_on_A"])
         self.assertEqual([line["failure"] for line in lines if line["workload"] == "failed"], ["b: killed, by | SIGABRT"] * 2)
         self.assertIn("peak_rss", {line["measure"] for line in lines})
@@ -1170,7 +1174,7 @@ class Exports(unittest.TestCase):
         lines = list(csv.DictReader(io.StringIO(export.runs_csv(self.data))))
         self.assertEqual(len(lines), 2 * 3 * 12)  # workloads, libraries, rounds: A's serve both others
         of_b = [float(line["seconds"]) for line in lines if (line["workload"], line["library"]) == ("one", "b")]
-        self.assertEqual(of_b, [pair["B"]["seconds"] for pair in self.data["rows"][0]["runs"]])
+        self.assertEqual(of_b, [pair.B.seconds for pair in self.data.rows[0].runs])
 
     def test_the_markdown_has_tables_whose_rows_have_equal_numbers_of_cells(self):
         text = export.markdown(self.data)
@@ -1190,34 +1194,34 @@ class TwoRecords(unittest.TestCase):
                       replace(run_b, seconds=change * ratio * generator.uniform(0.98, 1.02), ns_per_op=None))
                      for run_a, run_b in row.pairs]
         data = invented([row], a, "control")
-        data["A"]["digest"] = hashlib.sha256(name.encode()).hexdigest()
-        data["interrupted"] = False
+        data.A = replace(data.A, digest=hashlib.sha256(name.encode()).hexdigest())
+        data.interrupted = False
         path = PROGRAMS / f"{name}.json"
-        path.write_text(json.dumps(data))
+        path.write_text(json.dumps(asdict(data)))
         return str(path)
 
     def test_two_records_are_compared_without_a_run(self):
         data = record.compare(self.store("old", "then", 1.0), self.store("new", "now", 1.0, 1.5, seed=2))
-        self.assertEqual((data["A"]["label"], data["others"][0]["label"]), ("then", "now"))
-        found = data["rows"][0]["measures"]["time"]["estimate"]
-        self.assertAlmostEqual(found["ratio"], 1.5, delta=0.02)
-        self.assertTrue(found["low"] < 1.5 < found["high"])
-        said = " ".join(present.warnings(data))
+        self.assertEqual((data.A.label, data.others[0].label), ("then", "now"))
+        found = data.rows[0].measures["time"].estimate
+        self.assertAlmostEqual(found.ratio, 1.5, delta=0.02)
+        self.assertTrue(found.low < 1.5 < found.high)
+        said = " ".join(verdict.warnings(data))
         self.assertIn("measured at different times", said)
         self.assertIn("Warning: the control, control, which both measured, took 1.5", said)
         self.assertIn("the machine has changed", said)
 
     def test_a_control_that_stayed_is_said_too(self):
         data = record.compare(self.store("old", "then", 1.0), self.store("new", "now", 1.0, seed=2))
-        self.assertIn("Note: the control, control", " ".join(present.warnings(data)))
-        self.assertIsNone(data["rows"][0]["measures"]["time"]["estimate"]["faster"])
+        self.assertIn("Note: the control, control", " ".join(verdict.warnings(data)))
+        self.assertIsNone(data.rows[0].measures["time"].estimate.faster)
 
     def test_equal_labels_get_their_time_and_another_library_can_be_named(self):
         old, new = self.store("old", "same", 1.0), self.store("new", "same", 2.0, seed=2)
         data = record.compare(old, new)
-        self.assertEqual(len({data["A"]["label"], data["others"][0]["label"]}), 2)
+        self.assertEqual(len({data.A.label, data.others[0].label}), 2)
         data = record.compare(f"{old}#control", f"{new}#control")
-        self.assertAlmostEqual(data["rows"][0]["measures"]["time"]["estimate"]["ratio"], 2.0, delta=0.1)
+        self.assertAlmostEqual(data.rows[0].measures["time"].estimate.ratio, 2.0, delta=0.1)
         with self.assertRaisesRegex(record.RecordError, "there is no 'nobody' in it; it has same, control"):
             record.compare(old, f"{new}#nobody")
 
@@ -1226,7 +1230,7 @@ class TwoRecords(unittest.TestCase):
         data = json.loads(Path(new).read_text())
         data["rows"][0]["command"][-1] = "60000"
         Path(new).write_text(json.dumps(data))
-        self.assertEqual(record.compare(old, new)["rows"][0]["failure"], "the two records ran other work under this name")
+        self.assertEqual(record.compare(old, new).rows[0].failure, "the two records ran other work under this name")
         with self.assertRaisesRegex(record.RecordError, "no workload in common"):
             record.compare(old, self.store("new", "now", 1.0, workload="two"))
 
@@ -1262,11 +1266,23 @@ class TwoRecords(unittest.TestCase):
         data["format"] = 2
         for name in ("enough_budget", "root", "sweep", "spoiled", "replaced"):
             del data[name]
+        del data["apart"]
         for row in data["rows"]:
+            del row["metric"], row["measures"]["wall"]
             for pair in row["runs"]:
-                del pair["round"]
+                del pair["round"], pair["A"]["metric"], pair["B"]["metric"]
         path.write_text(json.dumps(data))
         self.assertIn("then", present.table(record.read(path))[0])
+        self.assertEqual([pair.round for pair in record.read(path).rows[0].runs], list(range(12)))
+
+    def test_a_damaged_record_is_one_line(self):
+        path = Path(self.store("old", "then", 1.0))
+        data = json.loads(path.read_text())
+        del data["rows"][0]["pairs"]
+        path.write_text(json.dumps(data))
+        done = run_script("ab.py", "--report", path)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"\Aab.py: \S+old.json is a damaged record \(.*pairs.*\); measure anew[^\n]*\n\Z")
 
 
 class WorkloadPrograms(unittest.TestCase):

@@ -6,18 +6,22 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.dont_write_bytecode = True
 
 import defconfigs  # noqa: E402
 from lab import document  # noqa: E402
+from lab.estimate import Estimate  # noqa: E402
+from lab.record import Measured  # noqa: E402
 
 DOCUMENT = defconfigs.ROOT / "doc" / "defconfigs.md"
 
 
 def row(low, high, workload="pair 64 B", measure="time"):
-    found = {"A": 10.0, "B": 11.0, "unit": "ns", "estimate": {"ratio": (low + high) / 2, "low": low, "high": high}}
-    return {"workload": workload, "measures": {"time": found, measure: found}}
+    found = Measured(10.0, 11.0, Estimate(12, (low + high) / 2, low, high, 0.1), "ns")
+    measures = {"time": found, measure: found}
+    return SimpleNamespace(workload=workload, measure=measures.get, time=found)
 
 
 class Statements(unittest.TestCase):
@@ -61,7 +65,7 @@ class Verdicts(unittest.TestCase):
 
     def test_a_measure_that_the_workload_does_not_give(self):
         with self.assertRaisesRegex(defconfigs.CannotMeasure, "gives no p99"):
-            defconfigs.kept(defconfigs.Statement(True, "p99", None), {**row(1, 2), "measures": {"p99": None}})
+            defconfigs.kept(defconfigs.Statement(True, "p99", None), row(1, 2))
 
 
 class ThisTree(unittest.TestCase):

@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import test_ab  # noqa: E402
-from lab import export, figures, matrix, page  # noqa: E402
+from lab import export, figures, libraries, matrix, page  # noqa: E402
 
 WIDTHS = (360, 1280)
 SECONDS = 600  # what has not answered by then hangs
@@ -162,9 +163,10 @@ def sample():
     """A page with everything in it: several others, long names, rows that failed, curves, counters."""
     data = test_ab.invented(rows_of_sample(), "default", LONG, "system", "jemalloc", "tcmalloc", "mimalloc")
     built = "hakmem 0.1.0 unified/superslab revision {} config 1 compiler {} flags {}"
-    data["A"]["identity"] = built.format("0123456789ab", "gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "0123456789ab")
-    data["others"][0]["identity"] = built.format("ba9876543210", "Debian clang version 14.0.6", "ba9876543210")
-    data["replaced"] = ["build/default/libhakmem.so"]
+    data.A = replace(data.A, identity=built.format("0123456789ab", "gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "0123456789ab"))
+    data.others = [replace(data.others[0], identity=built.format("ba9876543210", "Debian clang version 14.0.6", "ba9876543210")),
+                   *data.others[1:]]
+    data.replaced = ["build/default/libhakmem.so"]
     return data
 
 
@@ -256,8 +258,8 @@ class Pages(unittest.TestCase):
         self.assertNotRegex(self.text, r"#0a00[0-9a-f]{2}")
 
     def test_every_row_and_what_failed_is_there(self):
-        for row in self.data["rows"]:
-            self.assertIn(row["workload"], self.text)
+        for row in self.data.rows:
+            self.assertIn(row.workload, self.text)
         self.assertIn("killed by SIGABRT", self.text)
         self.assertIn("needs redis-server", self.text)
         self.assertIn("CONFIG_DEFAULT", self.text)
@@ -357,7 +359,7 @@ class Pages(unittest.TestCase):
 
     def test_paths_are_shown_from_the_root_of_the_sources(self):
         def shown(text):
-            return page.without_folders(text, "/home/me/hakmem")
+            return page._without_folders(text, "/home/me/hakmem")
         self.assertEqual(shown("LD_PRELOAD=/home/me/hakmem/build/default/libhakmem.so /usr/bin/python3 -s /home/me/hakmem/bench/x.py"),
                          "LD_PRELOAD=build/default/libhakmem.so python3 -s bench/x.py")
         self.assertEqual(shown({"a": ["/elsewhere/of/me/lib.so", 1, None]}), {"a": ["lib.so", 1, None]})
@@ -368,24 +370,25 @@ class Pages(unittest.TestCase):
         links = self.browser.evaluate("[...document.querySelectorAll('a[download]')].map(a => [a.download, a.href])")
         self.assertEqual([name for name, _ in links], ["comparison.csv", "comparison.runs.csv", "comparison.md"])
         texts = [base64.b64decode(link.split(",")[1]).decode() for _, link in links]
-        data = page.without_folders(self.data, self.data["root"])
+        data = page.without_folders(self.data)
         self.assertEqual(texts, [make(data) for _, make in export.FILES])
 
     def test_warnings_stand_at_the_top(self):
         self.browser.open(self.file, 1280)
         first = self.browser.evaluate("document.querySelector('main > section').innerText")
         self.assertIn("differ in more than their configuration: compiler gcc", first)
-        self.assertIn("replaced while this ran: build/default/libhakmem.so", first)
+        self.assertIn("replaced during the measurement: build/default/libhakmem.so", first)
 
 
 class Differences(unittest.TestCase):
     def test_options_are_compared_symbol_by_symbol(self):
-        a = {"options": {"CONFIG_X": "1", "CONFIG_SIZE": "8", "CONFIG_SAME": "1"}}
-        b = {"options": {"CONFIG_Y": "1", "CONFIG_SIZE": "1", "CONFIG_SAME": "1", "CONFIG_N": "5"}}
+        a, b = (libraries.Library("x", None, "", None, options) for options in (
+            {"CONFIG_X": "1", "CONFIG_SIZE": "8", "CONFIG_SAME": "1"},
+            {"CONFIG_Y": "1", "CONFIG_SIZE": "1", "CONFIG_SAME": "1", "CONFIG_N": "5"}))
         self.assertEqual(page.differences(a, b), [
             ("CONFIG_X", "y", "n"), ("CONFIG_SIZE", "8", "1"), ("CONFIG_Y", "n", "y"),
             ("CONFIG_N", "-", "5")])
-        self.assertIsNone(page.differences(a, {"options": None}))
+        self.assertIsNone(page.differences(a, replace(b, options=None)))
 
 
 def main():

@@ -8,8 +8,10 @@ copies      private copies of libraries and workloads: what is measured does not
 runs        one run of one workload under one library: time, memory, or how it failed
 comparison  which runs, in which order, within which budget
 counters    what the processor does for one operation, from perf or simulated
-machine     what the figures were measured on
-record      a comparison as data, kept as a JSON file; those below know nothing else
+machine     the machine that the figures were measured on
+record      a comparison as data, kept as a JSON file; the modules below know nothing else
+text        figures and names as they are written
+verdict     what a record says of A, row by row and in all
 matrix      all workloads by all libraries
 present     the tables in the terminal, and the progress line
 figures     plots of a record

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 
 from .estimate import ENOUGH_PAIRS, estimate
-from .libraries import LibraryError, check_served
+from .libraries import Library, LibraryError, check_served
 from .runs import MOST_PADDING, Run, RunFailed
 from .workloads import Workload
 
@@ -51,7 +51,7 @@ def lacking(workload):
 class Row:
     """One workload, A vs one of the others."""
     workload: Workload
-    b: object  # the other library
+    b: Library  # the other one
     pairs: list[tuple[Run, Run]] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)  # "AB" or "BA", pair by pair
     rounds: list[int] = field(default_factory=list)  # of the workload, in which each pair was made

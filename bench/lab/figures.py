@@ -12,10 +12,10 @@ import random
 import re
 import statistics
 
-from .estimate import ENOUGH_PAIRS
 from .libraries import PEERS, SYSTEM
 from .matrix import rows_of
-from .record import TIME
+from .text import letters
+from .verdict import verdict
 
 # What matplotlib is told, and what the page calls it. No other colour is drawn.
 STYLE = {
@@ -40,12 +40,12 @@ MOST_TICKS = 7
 
 def slots(data):
     """{label: number of its colour}"""
-    chosen = {data["A"]["label"]: 0}
-    chosen |= {other["label"]: FIXED[other["label"]] for other in data["others"] if other["label"] in FIXED}
+    chosen = {data.A.label: 0}
+    chosen |= {other.label: FIXED[other.label] for other in data.others if other.label in FIXED}
     free = [slot for slot in range(1, LIBRARIES) if slot not in chosen.values()]
     # Those of peers that are not there come last.
     free.sort(key=lambda slot: slot in FIXED.values())
-    rest = [other["label"] for other in data["others"] if other["label"] not in chosen]
+    rest = [other.label for other in data.others if other.label not in chosen]
     return chosen | {label: (free or range(1, LIBRARIES))[index % len(free or range(1, LIBRARIES))]
                      for index, label in enumerate(rest)}
 
@@ -117,9 +117,9 @@ class Plotter:
             colour = STYLE[_direction(row)]
             axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot([ratio], [y], marker="o", markersize=6, color=colour, markeredgewidth=1.6,
-                      markerfacecolor=colour if row["claimed"] else STYLE["card"])
+                      markerfacecolor=colour if row.claimed else STYLE["card"])
         axes.axvline(1, color=STYLE["text"], linewidth=1, zorder=0)
-        axes.set_yticks(range(len(rows)), [row["workload"] for row in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [row.workload for row in reversed(rows)])
         axes.tick_params(axis="y", length=0, labelcolor=STYLE["text"])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         lowest = min(min(_interval(row)[0] for row in rows), 0.98) * 0.99
@@ -130,7 +130,7 @@ class Plotter:
 
     def overview(self, workloads, wide):
         """Ratio and interval of each of the others, in groups, one for each workload; None without any."""
-        groups = [(name, [(row["B"]["label"], _interval(row)) for row in rows_of(self.data, name)
+        groups = [(name, [(row.B.label, _interval(row)) for row in rows_of(self.data, name)
                           if row and _interval(row)]) for name in workloads]
         groups = [(name, found) for name, found in groups if found]
         if not groups:
@@ -177,9 +177,9 @@ class Plotter:
         axes.set_xticks(*_value_ticks(values))
         axes.minorticks_off()
         axes.grid(axis="y")
-        axes.set_xlabel(self.data["sweep"] or "value")
+        axes.set_xlabel(self.data.sweep or "value")
         axes.set_ylabel("time / time of A")
-        return self._finished(figure, f"time of {workload} over the values of {self.data['sweep']}")
+        return self._finished(figure, f"time of {workload} over the values of {self.data.sweep}")
 
     def runs(self, workload):
         """Every run: over the rounds, which shows drift, and side by side, which shows the distribution; None
@@ -230,12 +230,12 @@ class Plotter:
 
     def memory(self, row):
         """Resident memory over time; None where a run was too short for that."""
-        curves = [(letter, row["rss"][letter]) for letter in "AB" if row["rss"][letter]]
+        curves = [(letter, row.rss[letter]) for letter in "AB" if row.rss[letter]]
         if not curves:
             return None
-        figure, axes = _small(row["workload"])
+        figure, axes = _small(row.workload)
         for letter, curve in curves:
-            axes.plot(*zip(*curve), color=self._look(row[letter]["label"])[0], linewidth=1.6,
+            axes.plot(*zip(*curve), color=self._look(row.side(letter).label)[0], linewidth=1.6,
                       linestyle="-" if letter == "A" else (0, (4, 1.5)))
         axes.set_ylim(0, 1.15 * max(mib for _, curve in curves for _, mib in curve) or 1)
         axes.set_xlim(left=0)
@@ -243,19 +243,19 @@ class Plotter:
         axes.set_xlabel("seconds")
         axes.set_ylabel("MiB")
         axes.grid(axis="y")
-        return self._finished(figure, f"resident memory of {row['workload']} over time")
+        return self._finished(figure, f"resident memory of {row.workload} over time")
 
     def latency(self, row):
         """Latency by percentile; None where the workload gives none."""
         names = [(name, title) for name, title in
                  (("p50", "50 %"), ("p99", "99 %"), ("p999", "99.9 %"), ("max", "worst"))
-                 if row["measures"][name]]
+                 if row.measure(name)]
         if len(names) < 2:
             return None
-        figure, axes = _small(row["workload"])
+        figure, axes = _small(row.workload)
         for letter in "AB":
-            colour, marker = self._look(row[letter]["label"])
-            values = [row["measures"][name][letter] for name, _ in names]
+            colour, marker = self._look(row.side(letter).label)
+            values = [row.measures[name].side(letter) for name, _ in names]
             axes.plot(range(len(names)), values, color=colour, marker=marker, markersize=4.5,
                       linewidth=1.6, linestyle="-" if letter == "A" else (0, (4, 1.5)))
         axes.set_yscale("log")
@@ -267,7 +267,7 @@ class Plotter:
         axes.set_xticks(range(len(names)), [title for _, title in names])
         axes.set_xlabel("operations up to here")
         axes.grid(axis="y")
-        return self._finished(figure, f"latency of {row['workload']} by percentile")
+        return self._finished(figure, f"latency of {row.workload} by percentile")
 
 
 def _small(title):
@@ -290,22 +290,20 @@ def _ratio_axis(axes, lowest, highest, wide):
 
 
 def _letter(data, label):
-    from .present import letters
-
     return letters(data)[label]
 
 
 def _series(data, workload):
     """({label: [(round, time), …]}, how a time is written) of all runs of a workload."""
-    rows = [row for row in rows_of(data, workload) if row and row["runs"]]
-    of_operations = bool(rows) and all(row["measures"][TIME] and row["measures"][TIME]["unit"] == "ns" for row in rows)
+    rows = [row for row in rows_of(data, workload) if row and row.runs]
+    of_operations = bool(rows) and all(row.time and row.time.unit == "ns" for row in rows)
     series = {}
     for row in rows:
-        for pair in row["runs"]:
+        for pair in row.runs:
             for side in "AB":
-                if run := pair[side]:
-                    value = run["ns_per_op"] if of_operations else 1e9 * run["seconds"]
-                    series.setdefault(row[side]["label"], {})[pair["round"]] = value
+                if run := pair.side(side):
+                    value = run.ns_per_op if of_operations else 1e9 * run.seconds
+                    series.setdefault(row.side(side).label, {})[pair.round] = value
     return {label: sorted(points.items()) for label, points in series.items()}, _time
 
 
@@ -354,18 +352,15 @@ def _time(nanoseconds):
 
 
 def _interval(row):
-    measured = row["measures"][TIME]
-    estimate = measured and measured["estimate"]
-    if not estimate or estimate["low"] is None or row["failure"]:
+    estimate = row.time and row.time.estimate
+    if not estimate or estimate.low is None or row.failure:
         return None
-    return estimate["low"], estimate["ratio"], estimate["high"]
+    return estimate.low, estimate.ratio, estimate.high
 
 
 def _direction(row):
-    faster = row["measures"][TIME]["estimate"]["faster"]
-    if row["pairs"] < ENOUGH_PAIRS or faster is None:
-        return "dim"
-    return "good" if faster == "A" else "bad"
+    """The colour, whether the difference holds for all rows together or not: that is how the dot is filled."""
+    return {"faster": "good", "slower": "bad"}.get(verdict(row).direction or "", "dim")
 
 
 def _ticks(low, high, most):

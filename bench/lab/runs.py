@@ -43,6 +43,7 @@ class Run:
     threads: int  # the most that were seen at once, of the program and its children together
     latency_ns: dict[str, float] = field(default_factory=dict)  # "p50", "p99", "p999", "max"
     rss: list[tuple[int, int]] = field(default_factory=list)  # (milliseconds, KiB)
+    metric: float | None = None  # the figure of the program's own that is compared, as it printed it
 
 
 FEWEST_SAMPLES = 5

@@ -21,6 +21,15 @@ PATH = "/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A figure that a program prints, which is compared in place of its time."""
+    title: str
+    pattern: str  # a regular expression whose group is the figure, or json: and the path of a field
+    higher: bool = False  # is better
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Workload:
     """One row of the table.
 
@@ -43,6 +52,7 @@ class Workload:
     gives: tuple[str, ...] = ()  # LATENCY, RSS
     tags: tuple[str, ...] = ()  # groups that can be chosen together
     simulated: tuple[str, ...] = ()  # a shorter run, for a simulated processor; else the command
+    metric: Metric | None = None
 
     def filled(self, words, programs, bench=BENCH):
         # These two words alone are replaced: other braces belong to the program.
