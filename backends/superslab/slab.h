@@ -111,7 +111,9 @@ struct slab {
 _Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
 
-#define SLAB_BAD_LINK "a free block was written to"
+#define SLAB_FREED_TWICE "freed twice"
+#define SLAB_BAD_LINK    "a free block was written to"
+#define SLAB_NOT_A_BLOCK "not the start of a block"
 
 static inline char *slab_base(const struct slab *slab)
 {
@@ -139,6 +141,55 @@ static inline struct hak_block *slab_next(const struct slab *slab, const struct 
     if (unlikely(!slab_on_grid(slab, block->next)))
         hak_fatal_pointer("malloc()", block, SLAB_BAD_LINK);
     return block->next;
+}
+
+static inline uint32_t slab_tag(const struct slab *slab)
+{
+    return atomic_load_acquire(&window.tags[slab - window.slabs]);
+}
+
+static inline hak_class tag_class(uint32_t tag)
+{
+    return (uint32_t)((tag & TAG_CODE_MASK) - CODE_CLASS);
+}
+
+/* Whether the tag of an address may be read. */
+static inline bool window_reaches(const void *pointer)
+{
+    size_t granules = window_granules(); /* before the base, which is there once this is not 0 */
+
+    return (uintptr_t)pointer - window.base < granules << GRANULE_SHIFT;
+}
+
+/* Whether an address lies in a superslab of the window. */
+static inline bool window_holds(const void *pointer)
+{
+    return window_reaches(pointer) && window_committed(granule_of(pointer));
+}
+
+/* The slab of a small block. pre: its granule's tag is a class */
+static inline struct slab *slab_of(const void *block)
+{
+    struct slab *slab = &window.slabs[granule_of(block)];
+
+    return slab - slab->distance;
+}
+
+/* The slab of a block that came through a cache or a list: it must be a block of this class. */
+static inline struct slab *slab_checked(const void *block, hak_class cls)
+{
+    if (unlikely(!window_reaches(block) ||
+                 tag_class(atomic_load_relaxed(&window.tags[granule_of(block)])) != cls))
+        hak_fatal_pointer("free()", block, SLAB_BAD_LINK);
+    struct slab *slab = slab_of(block);
+    if (unlikely(!slab_on_grid(slab, block)))
+        hak_fatal_pointer("free()", block, SLAB_NOT_A_BLOCK);
+    return slab;
+}
+
+static inline bool slab_has_linked(const struct slab *slab)
+{
+    return slab->loose_count > 0 || slab->closed.top != 0;
 }
 
 /* The rest is the owner's. */

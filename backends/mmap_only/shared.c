@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/mmap_only/shared.h"
+
+#include "backends/mmap_only/mapping.h"
+
+struct shared_class shared_classes[HAK_CLASSES] = {
+    [0 ... HAK_CLASSES - 1] = {.lock = {.rank = HAK_RANK_SLABS}},
+};
+
+struct shared_class *shared_lock(hak_class cls)
+{
+    struct shared_class *shared = &shared_classes[hak_class_index(cls)];
+
+    hak_lock(&shared->lock);
+    return shared;
+}
+
+bool shared_has_something(const struct range *slab)
+{
+    return slab->free || slab->blank_blocks > 0 || slab->cut < slab->capacity;
+}
+
+void shared_list(struct shared_class *shared, struct range *slab)
+{
+    struct range **first = slab->free ? &shared->filled : &shared->blank;
+
+    if (!shared_has_something(slab))
+        return;
+    slab->next = *first;
+    slab->previous = NULL;
+    if (*first)
+        (*first)->previous = slab;
+    *first = slab;
+    slab->listed = true;
+}
+
+void shared_unlist(struct shared_class *shared, struct range *slab)
+{
+    if (shared->round_slab == slab)
+        atomic_store_relaxed(&shared->round_slab, slab->next);
+    if (shared->trim_slab == slab)
+        shared->trim_slab = slab->next;
+    if (slab->next)
+        slab->next->previous = slab->previous;
+    if (slab->previous)
+        slab->previous->next = slab->next;
+    else
+        *(shared->filled == slab ? &shared->filled : &shared->blank) = slab->next;
+    slab->listed = false;
+}
+
+void shared_relist(struct shared_class *shared, struct range *slab, bool had, struct range **empty)
+{
+    if (slab->listed && (!had || slab->used == 0))
+        shared_unlist(shared, slab);
+    if (slab->used == 0) {
+        slab->next = *empty;
+        *empty = slab;
+    } else if (!slab->listed && !slab->purged) {
+        shared_list(shared, slab);
+    }
+}
+
+uint32_t shared_clock;
+
+struct range *shared_new(hak_class cls)
+{
+    size_t block_size = hak_class_size(cls);
+    size_t granules = hak_slab_granules(block_size);
+    size_t align = block_size & -block_size;
+    bool zeroed;
+    struct range *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
+                                       CONFIG_SLAB_BATCH, &zeroed);
+
+    if (slab == NULL)
+        return NULL;
+    slab->free = NULL;
+    slab->used = slab->cut = 0;
+    slab->capacity = (uint16_t)((granules << GRANULE_SHIFT) / block_size);
+    slab->block_size = (uint32_t)block_size;
+    slab->blank_blocks = 0;
+    slab->listed = slab->purged = false;
+    shared_touch(slab);
+    for (uint32_t i = 0; i < granules; i++) {
+        page_map_range(slab->first + i)->distance = (uint16_t)i;
+        page_map_range(slab->first + i)->blank = 0;
+        page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
+    }
+    return slab;
+}
+
+void shared_delete(struct range *slab)
+{
+    while (slab) {
+        struct range *next = slab->next;
+        for (size_t i = 1; i + 1 < slab->granules; i++)
+            page_map_set_tag(slab->first + i, TAG_NONE);
+        page_map_set_tag(slab->first + slab->granules - 1, TAG_TAKEN);
+        page_map_set_tag(slab->first, TAG_TAKEN);
+        mapping_free(slab);
+        slab = next;
+    }
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Small blocks, between shared slabs and a thread's cache. */
+#ifndef HAK_MMAP_ONLY_SMALL_H
+#define HAK_MMAP_ONLY_SMALL_H
+
+#include "core/backend.h"
+
+/* Gives blocks of a class back to their slabs. */
+void small_sort(hak_class cls, struct hak_chain chain);
+
+/* Likewise all that a shard keeps. */
+void small_kept_sort_all(struct hak_shard *shard);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/mmap_only/mapping.h"
+#include "backends/mmap_only/shared.h"
+#include "backends/mmap_only/small.h"
+#include "core/clock.h"
+
+/* Slabs that have not been touched for so long, in milliseconds, are purged by the next round, and rounds begin as
+ * often. What is kept goes to its slabs as often, too. */
+enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
+
+/* What one tick does of a round, so that no malloc waits long: classes and slabs looked at, slabs whose free
+ * blocks are walked. */
+enum { CLASSES_MOST = 8, LOOKS_MOST = 256, WALKS_MOST = 16 };
+
+static bool upkeep_is_past(uint32_t since, uint32_t now)
+{
+    return (uint64_t)(now - since) + 1 > ROUND_MS;
+}
+
+/* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.
+ * An empty chain: too few of them for a page to be free, and the slab stays where it is.
+ * pre: the class's lock is held */
+static struct hak_chain upkeep_detach(struct shared_class *shared, struct range *slab)
+{
+    struct hak_chain free = {slab->free, slab_free_blocks(slab)};
+
+    slab->touched_at = 0;
+    if (free.count * slab->block_size < os_page_size())
+        return (struct hak_chain){NULL, 0};
+    shared_unlist(shared, slab);
+    slab->purged = true;
+    slab->free = NULL;
+    slab->used += (uint32_t)free.count;
+    return free;
+}
+
+/* The next slab of a round that has been left alone for long enough. NULL: there is none among those that were looked
+ * at.
+ * pre: the class's lock is held */
+static struct range *upkeep_next(struct shared_class *shared, uint32_t now, unsigned *looks)
+{
+    struct range *slab;
+
+    while ((slab = shared->round_slab) != NULL && *looks > 0) {
+        --*looks;
+        atomic_store_relaxed(&shared->round_slab, slab->next);
+        /* The stamp may be a tick ahead. */
+        if (slab->touched_at != 0 && upkeep_is_past(slab->touched_at - 1, now))
+            return slab;
+    }
+    return NULL;
+}
+
+/* Marks the blocks of a chain. Its links lead through memory of the program's, so they are checked. */
+static void upkeep_add_chain(const struct range *slab, const struct hak_slab_shape *shape,
+                             struct hak_chain chain, struct hak_block_set *set)
+{
+    for (const struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
+        hak_block_set_add(shape, set, block);
+        if (chain.count > 1 && unlikely(!slab_on_grid(slab, block->next)))
+            hak_fatal_pointer("malloc()", block, SLAB_BAD_LINK);
+        block = block->next;
+    }
+}
+
+static void slab_set_blank(struct range *slab, size_t page)
+{
+    page_map_range(slab->first + page / hak_pages_of_granule())->blank |=
+        (uint16_t)(1u << page % hak_pages_of_granule());
+}
+
+/* Links the blocks of a set that begin in pages of another set's complement, in order of address, and gives them
+ * back; those that begin in the others are blank from now on. */
+static void upkeep_attach(struct shared_class *shared, struct range *slab, uint32_t count,
+                          const struct hak_block_set *blocks, const struct hak_page_set *going)
+{
+    struct hak_slab_shape shape = slab_shape(slab);
+    struct hak_chain chain = {NULL, 0};
+    struct hak_block *last = NULL;
+    struct range *empty = NULL;
+
+    for (size_t page = hak_pages_cut(&shape); page-- > 0;) {
+        if (slab_is_blank(slab, page) || hak_set_has(going->words, page))
+            continue;
+        uint32_t first = hak_first_in_page(&shape, page);
+        for (uint32_t i = hak_first_in_page(&shape, page + 1); i-- > first;) {
+            if (!hak_set_has(blocks->words, i))
+                continue;
+            struct hak_block *block = slab_block_at(&shape, i);
+            block->next = chain.head;
+            last = last ? last : block;
+            chain = (struct hak_chain){block, chain.count + 1};
+        }
+    }
+    hak_lock(&shared->lock);
+    for (size_t page = 0; page < hak_pages_cut(&shape); page++)
+        if (hak_set_has(going->words, page) && !slab_is_blank(slab, page) &&
+            hak_first_in_page(&shape, page) < hak_first_in_page(&shape, page + 1))
+            slab_set_blank(slab, page);
+    slab->blank_blocks += (uint16_t)(count - chain.count);
+    slab->used -= count;
+    slab->purged = false;
+    if (chain.count > 0) {
+        last->next = slab->free;
+        slab->free = chain.head;
+    }
+    shared_relist(shared, slab, false, &empty);
+    hak_unlock(&shared->lock);
+    shared_delete(empty);
+}
+
+/* Purges the free pages of a slab that has been taken off its list, and links it again. Returns how many calls of the
+ * operating system that took.
+ * pre: the lock is held, but not while this goes on */
+static unsigned upkeep_purge(struct shared_class *shared, struct range *slab, struct hak_chain free)
+{
+    struct hak_slab_shape shape = slab_shape(slab);
+    struct hak_block_set blocks;
+
+    hak_unlock(&shared->lock);
+    hak_block_set_clear(&shape, &blocks);
+    upkeep_add_chain(slab, &shape, free, &blocks);
+    slab_add_blank(slab, &shape, blocks.words);
+    struct hak_page_set going = hak_free_pages(&shape, &blocks);
+    unsigned calls = hak_purge_pages(&shape, &going);
+    upkeep_attach(shared, slab, (uint32_t)free.count, &blocks, &going);
+    hak_lock(&shared->lock);
+    return calls;
+}
+
+/* Begins a round of a class if one is due, and goes on with it. Returns whether it is over. */
+static bool upkeep_go_on(struct shared_class *shared, uint32_t now, unsigned *looks,
+                         unsigned *walks)
+{
+    struct range *slab;
+
+    /* Single pages of huge ones stay. */
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return true;
+    if (!upkeep_is_past(atomic_load_relaxed(&shared->round_at), now) &&
+        atomic_load_relaxed(&shared->round_slab) == NULL)
+        return true;
+    hak_lock(&shared->lock);
+    if (shared->round_slab == NULL && upkeep_is_past(shared->round_at, now)) {
+        atomic_store_relaxed(&shared->round_at, now);
+        atomic_store_relaxed(&shared->round_slab, shared->filled);
+    }
+    while (*walks > 0 && (slab = upkeep_next(shared, now, looks)) != NULL) {
+        struct hak_chain free = upkeep_detach(shared, slab);
+        if (free.count > 0) {
+            --*walks;
+            upkeep_purge(shared, slab, free);
+        }
+    }
+    bool over = shared->round_slab == NULL;
+    hak_unlock(&shared->lock);
+    return over;
+}
+
+/* The class that the next tick looks at; relaxed atomic. */
+static unsigned upkeep_class;
+
+/* Rounds of a few classes. Returns whether there is more to do. */
+static bool upkeep_classes(uint32_t now, unsigned classes_most)
+{
+    unsigned index = atomic_load_relaxed(&upkeep_class);
+    unsigned looks = LOOKS_MOST;
+    unsigned walks = WALKS_MOST;
+    bool over = true;
+
+    for (unsigned i = 0; i < classes_most && over; i++) {
+        over = upkeep_go_on(&shared_classes[index], now, &looks, &walks);
+        index = over ? (index + 1) % HAK_CLASSES : index;
+    }
+    atomic_store_relaxed(&upkeep_class, index);
+    return !over;
+}
+
+/* Purges all free pages of a class's slabs, however lately they were touched. Two threads that trim at the same time
+ * share one walk: the second begins it anew, and both go on until it has come to the end.
+ * Returns whether any went back. */
+static bool upkeep_trim_class(struct shared_class *shared)
+{
+    struct range *slab;
+    unsigned calls = 0;
+
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        return false;
+    hak_lock(&shared->lock);
+    shared->trim_slab = shared->filled;
+    while ((slab = shared->trim_slab) != NULL) {
+        shared->trim_slab = slab->next;
+        if (slab->touched_at == 0)
+            continue;
+        struct hak_chain free = upkeep_detach(shared, slab);
+        if (free.count > 0)
+            calls += upkeep_purge(shared, slab, free);
+    }
+    hak_unlock(&shared->lock);
+    return calls > 0;
+}
+
+static void upkeep_kept(struct hak_shard *shard, uint32_t now)
+{
+    if (upkeep_is_past(shard->kept_since, now)) {
+        shard->kept_since = now;
+        small_kept_sort_all(shard);
+    }
+}
+
+bool backend_upkeep(struct hak_shard *shard)
+{
+    uint32_t now = hak_clock_ms();
+    bool more = mapping_dirty() && mapping_release_due(now);
+
+    atomic_store_relaxed(&shared_clock, now);
+    upkeep_kept(shard, now);
+    return upkeep_classes(now, HAK_CLASSES) || more;
+}
+
+void backend_tick(struct hak_shard *shard)
+{
+    uint32_t now = hak_clock_ms();
+
+    if (now == shard->ticked_at && !shard->behind)
+        return;
+    shard->ticked_at = now;
+    atomic_store_relaxed(&shared_clock, now);
+    shard->behind = mapping_dirty() && mapping_release_due(now);
+    upkeep_kept(shard, now);
+    if (upkeep_classes(now, CLASSES_MOST))
+        shard->behind = true;
+    hak_assert_expensive(backend_valid(shard));
+}
+
+bool backend_trim(struct hak_shard *shard)
+{
+    bool purged = false;
+
+    small_kept_sort_all(shard);
+    /* A fork may have left some with the heaps of threads that are no more. */
+    for (unsigned tried = 0;; tried++) {
+        struct hak_shard *claimed = hak_heap_claim(tried);
+        if (claimed == NULL)
+            break;
+        small_kept_sort_all(claimed);
+        hak_heap_release(claimed);
+    }
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        purged |= upkeep_trim_class(&shared_classes[i]);
+    return mapping_release_all() || purged;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/superslab/shard.h"
+
+#include "backends/superslab/run.h"
+
+void open_set_tags(const struct slab *slab, uint32_t tag)
+{
+    for (uint32_t i = 0; i < slab->run_granules; i++)
+        atomic_store_release(&window.tags[slab - window.slabs + i], tag);
+}
+
+void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+
+    slab->next = *first;
+    slab->previous = *first ? (*first)->previous : slab;
+    if (*first)
+        (*first)->previous = slab;
+    *first = slab;
+    slab->listed = true;
+}
+
+void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+    struct slab *last = *first ? (*first)->previous : NULL;
+
+    slab->next = NULL;
+    slab->previous = last ? last : slab;
+    if (last)
+        last->next = slab;
+    *(last ? &(*first)->previous : first) = slab;
+    slab->listed = true;
+}
+
+void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+
+    if (shard->round_slab == slab)
+        shard->round_slab = slab->next;
+    *(slab->next ? &slab->next->previous : &(*first)->previous) = slab->previous;
+    *(slab == *first ? first : &slab->previous->next) = slab->next;
+    slab->listed = false;
+}
+
+/* A slab gets free blocks. */
+void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool had)
+{
+    if (had)
+        return;
+    if (slab->listed)
+        open_remove(shard, cls, slab);
+    open_first(shard, cls, slab);
+}
+
+struct slab *open_new(struct hak_shard *shard, hak_class cls)
+{
+    size_t block_size = hak_class_size(cls);
+    size_t granules = hak_slab_granules(block_size);
+    bool zeroed;
+    size_t align = block_size & -block_size;
+    uint32_t run = run_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
+
+    if (run == NO_RUN)
+        return NULL;
+    struct slab *slab = &window.slabs[run];
+    slab->loose = slab->loose_tail = NULL;
+    slab->closed.top = 0;
+    slab->loose_count = slab->used = slab->cut = 0;
+    slab->blank_pages = 0;
+    open_touch(shard, slab);
+    slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
+    slab->block_size = (uint32_t)block_size;
+    hak_check(atomic_load_relaxed(&slab->remote) == 0); /* as its last life left it */
+    for (uint32_t i = 0; i < granules; i++) {
+        slab[i].distance = (uint16_t)i;
+        slab[i].blank = 0;
+    }
+    open_set_tags(slab, shard->tag + (uint32_t)cls);
+    shard_see_window(shard);
+    open_last(shard, cls, slab);
+    return slab;
+}
+
+/* Gives an empty slab back. pre: it is nobody's but the caller's, and QUEUED is clear */
+void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool clean)
+{
+    if (slab->listed)
+        open_remove(shard, cls, slab);
+    open_set_tags(slab, TAG_NONE);
+    run_free((uint32_t)(slab - window.slabs), slab->run_granules, clean);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/superslab/shard.h"
+
+#include "backends/superslab/common.h"
+#include "backends/superslab/remote.h"
+#include "backends/superslab/run.h"
+#include "backends/superslab/small.h"
+#include "core/clock.h"
+#include "core/crowd.h"
+
+struct hak_shard **shard_pages[(OWNERS_MOST + 1) / SHARDS_A_PAGE];
+uint32_t shard_owners = OWNER_NONE;
+
+bool shard_enter(struct hak_shard *shard)
+{
+    bool done = false;
+
+    run_lock();
+    uint32_t owner = shard_owners + 1;
+    struct hak_shard ***page = &shard_pages[owner / SHARDS_A_PAGE];
+    if (owner < OWNERS_MOST && run_begin()) {
+        if (*page == NULL)
+            *page = os_map(SHARDS_A_PAGE * sizeof(**page));
+        done = *page != NULL;
+    }
+    if (done) {
+        atomic_store_relaxed(&(*page)[owner % SHARDS_A_PAGE], shard);
+        atomic_store_release(&shard_owners, owner);
+        shard->base = window.base;
+        shard_see_window(shard);
+        shard->tags = window.tags;
+        shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
+        shard->seen_at = shard->ticked_at = shard->round_at = hak_clock_ms();
+        shard->round_class = HAK_CLASSES;
+    }
+    run_unlock();
+    return done;
+}
+
+/* Lists are mapped so many bytes at a time, and never unmapped, as heaps. */
+static const size_t LISTS_BYTES = (size_t)64 << 10;
+
+const struct superslab_lists shard_no_lists;
+
+static char *lists_arena; /* under the lock of run.c */
+static size_t lists_left;
+static size_t lists_mapped;
+
+hak_cold bool shard_own(struct hak_shard *shard)
+{
+    if (shard_owns(shard))
+        return true;
+    run_lock();
+    if (lists_left < sizeof(*shard->lists)) {
+        lists_arena = os_map(LISTS_BYTES);
+        lists_left = lists_arena ? LISTS_BYTES : 0;
+        lists_mapped += lists_left;
+    }
+    if (lists_arena) {
+        shard->lists = (struct superslab_lists *)(void *)lists_arena;
+        lists_arena += sizeof(*shard->lists);
+        lists_left -= sizeof(*shard->lists);
+    }
+    run_unlock();
+    return shard_owns(shard);
+}
+
+bool backend_thread_init(struct hak_shard *shard)
+{
+    if (shard->lists == NULL) /* else what a try had that found no memory for the rest */
+        shard->lists = (struct superslab_lists *)(uintptr_t)&shard_no_lists;
+    shard->crowded = hak_is_crowded();
+    return (shard->crowded || shard_own(shard)) && shard_enter(shard);
+}
+
+void backend_thread_exit(struct hak_shard *shard)
+{
+    small_kept_sort_all(shard);
+    remote_send_all(shard);
+    remote_collect(shard);
+}
+
+/* Any thread may ask. */
+size_t backend_kept(const struct hak_shard *shard)
+{
+    size_t bytes = shard->kept_bytes;
+
+    for (int i = 0; i < OUTGOING_SLOTS; i++) {
+        const struct slab *slab = atomic_load_relaxed(&shard->lists->outgoing[i].slab);
+        if (slab)
+            bytes += shard->lists->outgoing[i].chain.count * slab->block_size;
+    }
+    return bytes;
+}
+
+size_t backend_metadata(void)
+{
+    return window_metadata() + (shard_owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *) +
+           lists_mapped;
+}
+
+size_t backend_footprint(void)
+{
+    return window_bytes();
+}
+
+void backend_fork_prepare(void)
+{
+    common_lock_all();
+    run_lock();
+}
+
+void backend_fork_parent(void)
+{
+    run_unlock();
+    common_unlock_all();
+}
+
+void backend_fork_child(void)
+{
+    backend_fork_parent();
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+#include <limits.h>
+
+#include "backends/superslab/common.h"
+#include "backends/superslab/dense.h"
+#include "backends/superslab/remote.h"
+#include "backends/superslab/run.h"
+#include "backends/superslab/shard.h"
+#include "backends/superslab/small.h"
+#include "core/clock.h"
+
+/* Memory that has not been used for so long, in milliseconds, is purged by the next round; and rounds
+ * begin as often, so that all is done within CONFIG_PURGE_DELAY_MS. */
+enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
+
+/* What one tick does of a round, so that no malloc waits long: slabs looked at, slabs whose free
+ * blocks are walked, calls of the operating system. */
+enum { LOOKS_MOST = 256, WALKS_MOST = 16, CALLS_MOST = 64 };
+
+static bool upkeep_is_due(const struct hak_shard *shard, uint32_t now)
+{
+    return shard->round_class == HAK_CLASSES && (uint64_t)(now - shard->round_at) + 1 > ROUND_MS;
+}
+
+/* Lets the round visit a class: first what is kept of it goes to its slabs. */
+static void upkeep_visit_class(struct hak_shard *shard, unsigned index)
+{
+    shard->round_class = index;
+    if (index < HAK_CLASSES) {
+        small_kept_sort(shard, index);
+        shard->round_slab = shard->lists->classes[index].open;
+    }
+}
+
+static void upkeep_start(struct hak_shard *shard, uint32_t now)
+{
+    shard->round_at = now;
+    remote_send_all(shard);
+    remote_collect(shard);
+    upkeep_visit_class(shard, 0);
+}
+
+/* Goes on with a round; slabs that were touched less than `least` ms ago are left alone. Returns whether
+ * it is over, and adds to *purged. */
+static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, unsigned *purged)
+{
+    unsigned looks = 0;
+    unsigned walks = 0;
+    unsigned most = *purged + CALLS_MOST;
+
+    while (shard->round_class < HAK_CLASSES) {
+        hak_class cls = hak_class_at(shard->round_class);
+        struct slab *slab;
+        while ((slab = shard->round_slab) != NULL) {
+            if (looks++ == LOOKS_MOST || walks == WALKS_MOST || *purged >= most)
+                return false;
+            shard->round_slab = slab->next;
+            if (slab->touched_at == 0 || now - slab->touched_at + 1 < least)
+                continue;
+            slab->touched_at = 0;
+            *purged += slab_purge_pages(slab, cls);
+            if (!slab_has_linked(slab)) {
+                open_remove(shard, cls, slab);
+                open_last(shard, cls, slab);
+            }
+            walks++;
+        }
+        upkeep_visit_class(shard, shard->round_class + 1);
+    }
+    return true;
+}
+
+/* Begins a round if one is due, and goes on with it. Returns whether there is more to do. */
+static bool upkeep_go_on(struct hak_shard *shard, uint32_t now)
+{
+    unsigned purged = 0;
+
+    shard->ticked_at = now;
+    if (upkeep_is_due(shard, now))
+        upkeep_start(shard, now);
+    return !upkeep_step(shard, now, ROUND_MS, &purged);
+}
+
+/* The slabs of a thread that has ended: what others have freed of them comes back here. One heap at a
+ * time; each round of this shard looks at all. */
+static void upkeep_ended(struct hak_shard *shard, uint32_t now)
+{
+    struct hak_shard *claimed = hak_heap_claim(shard->claims++);
+
+    if (claimed == NULL) {
+        shard->claims = UINT_MAX; /* until the next round */
+        return;
+    }
+    if (upkeep_go_on(claimed, now))
+        shard->behind = true;
+    hak_heap_release(claimed);
+}
+
+/* One step of a common shard's round, unless somebody is at it. Returns whether there is more to do. */
+static bool upkeep_common(unsigned at, uint32_t now)
+{
+    struct hak_shard *common = common_try(at);
+
+    if (common == NULL)
+        return false;
+    atomic_store_relaxed(&common->seen_at, now);
+    bool more = upkeep_go_on(common, now);
+    common_unlock(at);
+    return more;
+}
+
+/* No sign of life: whether the owner sleeps is still to be seen. */
+bool backend_upkeep(struct hak_shard *shard)
+{
+    uint32_t now = hak_clock_ms();
+    bool more = run_dirty() && run_purge_due(now);
+
+    dense_tick(now);
+    for (unsigned i = 0; i < COMMONS; i++)
+        more = upkeep_common(i, now) || more;
+    return upkeep_go_on(shard, now) || more;
+}
+
+void backend_tick(struct hak_shard *shard)
+{
+    uint32_t now = hak_clock_ms();
+    unsigned purged = 0;
+
+    if (now == shard->ticked_at && !shard->behind)
+        return;
+    shard->ticked_at = now;
+    atomic_store_relaxed(&shard->seen_at, now);
+    dense_tick(now);
+    shard->behind = run_dirty() && run_purge_due(now);
+    if (upkeep_is_due(shard, now)) {
+        upkeep_start(shard, now);
+        shard->claims = 0;
+    }
+    if (!upkeep_step(shard, now, ROUND_MS, &purged))
+        shard->behind = true;
+    if (shard->claims != UINT_MAX)
+        upkeep_ended(shard, now);
+    remote_tend_sleepers(shard);
+    if (upkeep_common(shard->common++ % COMMONS, now))
+        shard->behind = true;
+    hak_assert_expensive(backend_valid(shard));
+}
+
+/* All that a shard can give back, at once. Returns whether there was anything in partly live slabs. */
+static bool upkeep_purge_shard(struct hak_shard *shard)
+{
+    unsigned purged = 0;
+
+    backend_thread_exit(shard);
+    upkeep_visit_class(shard, 0);
+    while (!upkeep_step(shard, hak_clock_ms(), 0, &purged))
+        ;
+    return purged > 0;
+}
+
+bool backend_trim(struct hak_shard *shard)
+{
+    bool purged = upkeep_purge_shard(shard);
+
+    for (unsigned tried = 0;; tried++) {
+        struct hak_shard *claimed = hak_heap_claim(tried);
+        if (claimed == NULL)
+            break;
+        purged = upkeep_purge_shard(claimed) || purged;
+        hak_heap_release(claimed);
+    }
+    for (unsigned i = 0; i < COMMONS; i++) {
+        struct hak_shard *common = common_lock(i);
+        if (common) {
+            purged = upkeep_purge_shard(common) || purged;
+            common_unlock(i);
+        }
+    }
+    return run_purge_all() || purged;
+}

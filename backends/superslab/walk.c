@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/superslab/remote.h"
+#include "backends/superslab/shard.h"
+
+/* What is on its remote word; a slab with all blocks free may be just being purged, or have no chain more. */
+static uint32_t walk_remote_blocks(const struct slab *slab, uint64_t word)
+{
+    return word & REMOTE_ALL_FREE ? slab->capacity : (uint32_t)remote_unpack(slab, word).count;
+}
+
+static size_t walk_purged_bytes(const struct slab *slab, uint64_t word)
+{
+    if (word & REMOTE_ALL_FREE)
+        return (size_t)slab->run_granules << GRANULE_SHIFT;
+    return slab->blank_pages * os_page_size();
+}
+
+static struct hak_extent walk_extent(const struct slab *run, size_t granules)
+{
+    static const enum hak_extent_kind KINDS[] =
+        {[RUN_DIRTY] = HAK_EXTENT_DIRTY, [RUN_CLEAN] = HAK_EXTENT_CLEAN};
+    struct hak_extent extent = {.base = slab_base(run), .size = granules << GRANULE_SHIFT};
+    uint32_t tag = slab_tag(run);
+
+    if (run->state != RUN_USED) {
+        extent.kind = KINDS[run->state];
+    } else if (tag_class(tag) < HAK_CLASS_END) {
+        uint64_t word = atomic_load_acquire(&run->remote);
+        uint32_t back = run->cut - run->used + walk_remote_blocks(run, word);
+        extent.kind = HAK_EXTENT_SLAB;
+        extent.cls = tag_class(tag);
+        extent.capacity = run->capacity;
+        extent.cut = run->cut < run->capacity ? run->cut : run->capacity;
+        extent.free = back < extent.cut ? back : extent.cut;
+        extent.purged = walk_purged_bytes(run, word);
+    } else {
+        /* one that is just changing hands counts as free */
+        extent.kind = tag == TAG_LARGE ? HAK_EXTENT_LARGE : HAK_EXTENT_DIRTY;
+    }
+    return extent;
+}
+
+void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
+{
+    size_t left = window_bytes() >> GRANULE_SHIFT;
+
+    for (size_t granule = 0; granule < window_granules() && left > 0;) {
+        size_t length = SUPERSLAB_GRANULES;
+        if (window_committed(granule)) {
+            const struct slab *run = &window.slabs[granule];
+            struct hak_extent extent = walk_extent(run, length = run->run_granules);
+            left -= length;
+            if (granule > 0) /* which is never given out */
+                visit(&extent, context);
+        }
+        granule += length;
+    }
+}
+
+/* The numbers of the blocks of a chain, as far as its links stay in the slab. */
+static void walk_add_numbers(const struct slab *slab, struct hak_chain chain, uint64_t *set)
+{
+    const struct hak_block *block = chain.head;
+
+    for (size_t left = chain.count; left > 0 && slab_on_grid(slab, block); left--) {
+        hak_set_add(set, (uint32_t)((const char *)block - slab_base(slab)) / slab->block_size);
+        block = block->next;
+    }
+}
+
+void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
+{
+    const struct slab *slab = &window.slabs[granule_of(extent->base)];
+    uint64_t word = atomic_load_acquire(&slab->remote);
+    hak_packed_chain packed = slab->closed.top;
+
+    for (uint32_t i = 0; word & REMOTE_ALL_FREE && i < extent->cut; i++)
+        hak_set_add(set, i);
+    walk_add_numbers(slab, remote_unpack(slab, word), set);
+    walk_add_numbers(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);
+    for (size_t chains = 0; packed && chains < slab->capacity; chains++) {
+        struct hak_chain chain = hak_chain_unpack(packed);
+        if (!slab_on_grid(slab, chain.head))
+            break;
+        walk_add_numbers(slab, chain, set);
+        packed = ((struct hak_chain_head *)chain.head)->below;
+    }
+    slab_add_blank(slab, set);
+}
+
+hak_class backend_is_block(const void *address)
+{
+    if (!window_holds(address))
+        return HAK_CLASS_NONE;
+    hak_class cls = tag_class(atomic_load_acquire(&window.tags[granule_of(address)]));
+    return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
+}
+
+static void walk_kept_chain(struct hak_chain chain, bool (*visit)(void *block, void *context),
+                            void *context)
+{
+    struct hak_block *block = chain.head;
+
+    for (size_t left = chain.count; left > 0 && visit(block, context); left--)
+        block = block->next;
+}
+
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_packed_chain packed = shard->lists->classes[i].kept.top;
+        for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            if (backend_is_block(chain.head) == HAK_CLASS_NONE)
+                break;
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            bytes += chain.count * hak_class_sizes[i];
+            walk_kept_chain(chain, visit, context);
+        }
+    }
+    for (int i = 0; i < OUTGOING_SLOTS; i++)
+        if (shard->lists->outgoing[i].slab)
+            walk_kept_chain(shard->lists->outgoing[i].chain, visit, context);
+}
+
+/* The invariants of slab.h, but those that need other threads to stand still. */
+static bool walk_slab_valid(const struct hak_shard *shard, const struct slab *slab, hak_class cls)
+{
+    size_t loose = 0;
+    size_t closed = 0;
+
+    for (const struct hak_block *b = slab->loose; loose < slab->loose_count; b = b->next, loose++)
+        if (!slab_on_grid(slab, b) || (loose + 1 == slab->loose_count && b != slab->loose_tail))
+            return false;
+    for (hak_packed_chain packed = slab->closed.top; packed;) {
+        struct hak_chain chain = hak_chain_unpack(packed);
+        packed = ((struct hak_chain_head *)chain.head)->below;
+        closed += chain.count;
+        for (const struct hak_block *b = chain.head; chain.count > 0; b = b->next, chain.count--)
+            if (!slab_on_grid(slab, b))
+                return false;
+    }
+    return slab->used + loose + closed + slab_blank_blocks(slab) == slab->cut &&
+           slab->cut <= slab->capacity && slab->listed && slab_tag(slab) == shard->tag + cls &&
+           slab->block_size == hak_class_size(cls);
+}
+
+bool backend_valid(const struct hak_shard *shard)
+{
+    size_t kept = 0;
+
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        const struct slab *first = shard->lists->classes[i].open;
+        const struct slab *previous = first ? first->previous : NULL;
+        for (const struct slab *slab = first; slab; slab = slab->next) {
+            if (slab->previous != previous || !walk_slab_valid(shard, slab, hak_class_at(i)))
+                return false;
+            if (slab != first && slab_has_linked(slab) && !slab_has_linked(previous))
+                return false;
+            previous = slab;
+        }
+        if (first && first->previous != previous)
+            return false;
+        for (hak_packed_chain packed = shard->lists->classes[i].kept.top; packed;) {
+            struct hak_chain chain = hak_chain_unpack(packed);
+            packed = ((struct hak_chain_head *)chain.head)->below;
+            kept += chain.count * hak_class_sizes[i];
+        }
+    }
+    for (int i = 0; i < OUTGOING_SLOTS; i++) {
+        const struct superslab_outgoing *batch = &shard->lists->outgoing[i];
+        if (batch->slab && batch->chain.count > 1 &&
+            batch->chain.count * batch->slab->block_size > OUTGOING_BYTES)
+            return false;
+    }
+    return kept == shard->kept_bytes && kept <= KEPT_BYTES_MAX;
+}
