@@ -26,8 +26,7 @@ export PYTHONDONTWRITEBYTECODE = $(if $(O),1)
 PYTHON ?=
 find_python = python=; for try in $(PYTHON) /usr/bin/python3 python3; do \
 	if "$$try" -c 'import kconfiglib' 2>/dev/null; then python=$$try; break; fi; done; \
-	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi; \
-	if [ -n "$$PLUGINS" ]; then $$python site_scons/configuration.py plugins || exit 1; fi
+	if [ -z "$$python" ]; then echo "make: no python3 here can import kconfiglib: run make deps" >&2; exit 1; fi
 
 menuconfig guiconfig oldconfig olddefconfig listnewconfig:
 	@$(find_python); $$python site_scons/kconfig.py $@

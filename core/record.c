@@ -1130,7 +1130,7 @@ void hak_record_write_take(const void *frame, const void *given, const void *blo
 
 /* Large blocks that live on: which of their pages were touched; and the calling thread's last chunk. Destructors
  * that come later may free: they begin another one. */
-__attribute__((destructor)) static void process_ends(void)
+__attribute__((destructor)) static void record_process_ends(void)
 {
     if (process == NULL || inside != OUTSIDE || process->state != RECORDING || my_frame)
         return;

@@ -18,7 +18,7 @@ struct stats_text_member {
 #name, offsetof(struct of, name)                                                           \
     }
 
-static const struct stats_text_member totals[] = {
+static const struct stats_text_member stats_text_totals[] = {
     MEMBER(hak_stats, mapped), MEMBER(hak_stats, slabs),       MEMBER(hak_stats, live),
     MEMBER(hak_stats, cached), MEMBER(hak_stats, kept),        MEMBER(hak_stats, free),
     MEMBER(hak_stats, uncut),  MEMBER(hak_stats, large),       MEMBER(hak_stats, dirty),
@@ -27,7 +27,7 @@ static const struct stats_text_member totals[] = {
     MEMBER(hak_stats, heaps),  MEMBER(hak_stats, parked),      MEMBER(hak_stats, classes),
 };
 
-static const struct stats_text_member of_class[] = {
+static const struct stats_text_member stats_text_of_class[] = {
     MEMBER(hak_stats_class, size),    MEMBER(hak_stats_class, slabs),
     MEMBER(hak_stats_class, live),    MEMBER(hak_stats_class, cached),
     MEMBER(hak_stats_class, kept),    MEMBER(hak_stats_class, free),
@@ -35,7 +35,10 @@ static const struct stats_text_member of_class[] = {
     MEMBER(hak_stats_class, flushes), MEMBER(hak_stats_class, flushed),
 };
 
-enum { TOTALS = sizeof(totals) / sizeof(*totals), OF_CLASS = sizeof(of_class) / sizeof(*of_class) };
+enum {
+    TOTALS = sizeof(stats_text_totals) / sizeof(*stats_text_totals),
+    OF_CLASS = sizeof(stats_text_of_class) / sizeof(*stats_text_of_class)
+};
 
 static uint64_t stats_text_value(const void *object, const struct stats_text_member *member)
 {
@@ -67,7 +70,7 @@ hak_export void hak_stats_json(void (*write)(const char *text, size_t length, vo
 
     hak_stats_get(&stats, sizeof(stats));
     hak_text_add(&text, stats.exact ? "{\"exact\": true, " : "{\"exact\": false, ");
-    stats_text_json(&text, &stats, totals, TOTALS);
+    stats_text_json(&text, &stats, stats_text_totals, TOTALS);
     hak_text_add(&text, ", \"by_class\": [");
     for (unsigned i = 0; i < stats.classes; i++) {
         if (!stats_text_is_used(&stats.by_class[i]))
@@ -75,7 +78,7 @@ hak_export void hak_stats_json(void (*write)(const char *text, size_t length, vo
         hak_text_add(&text, between);
         between = ",";
         hak_text_add(&text, "\n  {");
-        stats_text_json(&text, &stats.by_class[i], of_class, OF_CLASS);
+        stats_text_json(&text, &stats.by_class[i], stats_text_of_class, OF_CLASS);
         hak_text_add(&text, "}");
     }
     hak_text_add(&text, "]}\n");
@@ -96,20 +99,21 @@ hak_export void hak_stats_print(int file)
     hak_text_add(&text, hak_config());
     hak_text_add(&text, stats.exact ? "\n" : "\nother threads were allocating: about\n");
     for (int i = 0; i < TOTALS; i++) {
-        hak_text_number(&text, stats_text_value(&stats, &totals[i]), 20);
+        hak_text_number(&text, stats_text_value(&stats, &stats_text_totals[i]), 20);
         hak_text_add(&text, "  ");
-        hak_text_add(&text, totals[i].name);
+        hak_text_add(&text, stats_text_totals[i].name);
         hak_text_add(&text, "\n");
     }
     for (int i = 0; i < OF_CLASS; i++) {
-        for (size_t width = strlen(of_class[i].name); width < 12; width++)
+        for (size_t width = strlen(stats_text_of_class[i].name); width < 12; width++)
             hak_text_add(&text, " ");
-        hak_text_add(&text, of_class[i].name);
+        hak_text_add(&text, stats_text_of_class[i].name);
     }
     hak_text_add(&text, "\n");
     for (unsigned c = 0; c < stats.classes; c++) {
         for (int i = 0; stats_text_is_used(&stats.by_class[c]) && i < OF_CLASS; i++)
-            hak_text_number(&text, stats_text_value(&stats.by_class[c], &of_class[i]), 12);
+            hak_text_number(&text, stats_text_value(&stats.by_class[c], &stats_text_of_class[i]),
+                            12);
         if (stats_text_is_used(&stats.by_class[c]))
             hak_text_add(&text, "\n");
     }

@@ -1,40 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Loads a configuration strictly: what was asked for is what comes out, or there is an error.
+"""Loads a configuration strictly: what the file asks for is what comes out, or there is an error.
 
-Kconfig demotes silently. An unknown symbol, a value out of range, a second =y in one choice and an
-option whose dependency is not met vanish without a word. Here every line of the file is compared
-with the outcome, and all that differ are reported together, each with its reason. pairs.py makes
-configurations of its own on top of this.
-
-usage: configuration.py check FILE | plugins
-
-PLUGINS in the environment names a folder outside of the tree with more policies/ and backends/.
+kconfiglib reads the file, and warns of what it cannot read. But Kconfig demotes silently: a value out of range, a
+second =y in one choice and an option whose dependency is not met vanish without a word. So each line of the file is
+compared with the outcome, and all that differ are reported together, each with its reason.
 """
 
+import contextlib
 import difflib
 import hashlib
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import kconfiglib
 
-LINE_SET = re.compile(r"CONFIG_(\w+)=(.*)")
-LINE_UNSET = re.compile(r"# CONFIG_(\w+) is not set")
-# What was meant as a line of the second form but would be taken for a comment.
-LINE_ALMOST = re.compile(r"\s*#\s*CONFIG_\w+\s+is\s+not\s+set", re.IGNORECASE)
+LINE = re.compile(r"(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)")
+# Meant to unset an option, but a comment to Kconfig.
+ALMOST_UNSET = re.compile(r"(?!# CONFIG_\w+ is not set$)\s*#\s*CONFIG_\w+\s+is\s+not\s+set", re.IGNORECASE)
 
-SYNTAX = {
+# What kconfiglib lets pass, but C would read as another number, or the user has not meant.
+FORMS = {
     kconfiglib.BOOL: (re.compile(r"[yn]"), "y or n"),
-    # No leading zero: C would read the number as octal.
     kconfiglib.INT: (re.compile(r"0|-?[1-9][0-9]*"), "a whole number without leading zeros"),
     kconfiglib.HEX: (re.compile(r"0[xX][0-9a-fA-F]+"), "a hexadecimal number that starts with 0x"),
     kconfiglib.STRING: (re.compile(r'"(?:[^\\"]|\\.)*"'), 'text in double quotes, with \\" and \\\\ inside'),
 }
-
 
 # The folders of plug-ins, and the symbol that names the chosen one in each.
 PARENTS = {"policies": "FRONTEND", "backends": "BACKEND"}
@@ -48,19 +42,6 @@ class ConfigurationError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A line of the file: the value that it wants a symbol to have."""
-
-    line: int
-    name: str
-    value: str
-    unset: bool = False
-
-    def __str__(self) -> str:
-        return f"CONFIG_{self.name}={self.value}"
-
-
-@dataclass(frozen=True)
 class Configuration:
     """What the build needs to know of a configuration."""
 
@@ -71,6 +52,9 @@ class Configuration:
     autoconf: str  # text of gen/autoconf.h
     text: str  # text of gen/config: the whole as a .config
     digest: str  # names the configuration: equal options, equal digest
+
+
+# ── Options ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def plugin_root(root: Path, plugins: str) -> "Path | None":
@@ -95,21 +79,15 @@ def plugin_root(root: Path, plugins: str) -> "Path | None":
 
 def load_options(root: Path, plugins: "Path | None" = None, kind=kconfiglib.Kconfig) -> kconfiglib.Kconfig:
     """Reads the Kconfig files. A warning of kconfiglib is a mistake in one of them, so it is an error."""
-    wanted = {"srctree": str(root), "PLUGINS": str(plugins or "")}  # where kconfiglib and Kconfig look for files
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        options = kind("Kconfig", warn_to_stderr=False)
-    except (kconfiglib.KconfigError, OSError) as error:
-        raise ConfigurationError([str(error).strip()]) from None
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    # Where kconfiglib and Kconfig look for files.
+    with mock.patch.dict(os.environ, {"srctree": str(root), "PLUGINS": str(plugins or "")}):
+        try:
+            options = kind("Kconfig", warn_to_stderr=False)
+        except (kconfiglib.KconfigError, OSError) as error:
+            raise ConfigurationError([str(error).strip()]) from None
     if options.warnings:
         raise ConfigurationError(options.warnings)
+    options.warn_assign_undef = options.warn_assign_redun = True
     return options
 
 
@@ -121,13 +99,7 @@ def load(root: Path, file: Path, shown: str, plugins: "Path | None" = None) -> C
 def load_strictly(root: Path, file: Path, shown: str, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
     """The options with the values that the file asks for."""
     options = load_options(root, plugins)
-    asked = read(file, shown)
-
-    problems = check_lines(options, asked, shown, read_renamed(root))
-    if not problems:
-        options.load_config(str(file))
-        problems = check_outcome(options, asked, shown) or [f"{shown}: {w}" for w in options.warnings]
-    if problems:
+    if problems := load_text(options, read_text(file, shown), shown, read_renamed(root)):
         raise ConfigurationError(problems)
     return options
 
@@ -147,6 +119,23 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
     )
 
 
+def plugin(root: Path, plugins: "Path | None", options: kconfiglib.Kconfig, symbol: str, parent: str) -> Path:
+    """The chosen plug-in's folder, which its own Kconfig names."""
+    name = options.syms[symbol].str_value
+    if not name:
+        raise ConfigurationError(
+            [f'the chosen entry below {parent}/ does not name its folder: its Kconfig needs `default "NAME"` '
+             f"for config {symbol}, inside `if` with its own symbol"]
+        )
+    outside = plugins and (plugins / parent / name).is_dir()
+    folder = (plugins if outside else root) / parent / name
+    for file in ("SConscript", f"{name}.h"):
+        if not (folder / file).is_file():
+            shown = folder if outside else f"{parent}/{name}"
+            raise ConfigurationError([f"{shown}/{file} is missing: a plug-in's folder needs one"])
+    return folder
+
+
 def read_text(file: Path, shown: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -156,32 +145,24 @@ def read_text(file: Path, shown: str) -> str:
         raise ConfigurationError([f"{shown}: is not UTF-8 text ({error.reason})"]) from None
 
 
-def read(file: Path, shown: str) -> "list[Asked]":
-    """The lines of the file that ask for something. A line that is neither that nor a comment is an error."""
-    asked, problems = parse(read_text(file, shown), shown)
-    if problems:
-        raise ConfigurationError(problems)
-    return asked
+def text_of(write, header: str = "") -> str:
+    """What one of kconfiglib's write functions writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "text")
+        write(file, header=header)
+        return Path(file).read_text(encoding="utf-8")
 
 
-def parse(text: str, shown: str) -> "tuple[list[Asked], list[str]]":
-    """The lines of a text that ask for something, and what is wrong with the others."""
-    asked, problems = [], []
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.rstrip()
-        if match := LINE_SET.fullmatch(line):
-            asked.append(Asked(number, match[1], match[2]))
-        elif match := LINE_UNSET.fullmatch(line):
-            asked.append(Asked(number, match[1], "n", unset=True))
-        elif line and (not line.startswith("#") or LINE_ALMOST.match(line)):
-            problems.append(
-                f"{shown}:{number}: malformed line '{line}': "
-                "write CONFIG_X=value, '# CONFIG_X is not set', or a comment that starts with #"
-            )
-    return asked, problems
+@contextlib.contextmanager
+def as_file(text: str):
+    """The name of a file with that text."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
-# ── Options of yesterday ────────────────────────────────────────────────────────────────────────────
+# ── Options that are no more ────────────────────────────────────────────────────────────────────────
 
 RENAMED = "configs/renamed"
 
@@ -197,10 +178,8 @@ class Renamed:
 def read_renamed(root: Path) -> "dict[str, Renamed]":
     """The table of options that there are no more. A line is `OLD NEW`, or `OLD - reason`."""
     table = {}
-    file = root / RENAMED
-    if not file.is_file():
-        return table
-    for number, line in enumerate(read_text(file, RENAMED).splitlines(), 1):
+    text = read_text(root / RENAMED, RENAMED) if (root / RENAMED).is_file() else ""
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"CONFIG_(\w+)\s+(?:CONFIG_(\w+)|-\s+(\S.*))", line.strip())
@@ -210,97 +189,78 @@ def read_renamed(root: Path) -> "dict[str, Renamed]":
     return table
 
 
-def renamed_lines(file: Path, shown: str, table: "dict[str, Renamed]") -> "tuple[list[str], str]":
-    """(what is said of options that are gone, the text with the new names and without those). Lines keep their
-    numbers; one that has the new name too has the say."""
-    lines = read_text(file, shown).split("\n")
-    names = [LINE_SET.fullmatch(line.rstrip()) or LINE_UNSET.fullmatch(line.rstrip()) for line in lines]
-    present = {match[1] for match in names if match}
-    said = []
-    for at, match in enumerate(names):
-        entry = match and table.get(match[1])
-        if not entry:
-            continue
-        if entry.now and entry.now not in present:
-            lines[at] = lines[at].replace(f"CONFIG_{match[1]}", f"CONFIG_{entry.now}", 1)
-        else:
-            lines[at] = "#"
-            if entry.why:
-                said.append(f"{shown}:{at + 1}: CONFIG_{match[1]} is no more: {entry.why}")
-    return said, "\n".join(lines)
+def with_new_names(text: str, table: "dict[str, Renamed]") -> str:
+    """The text with the new names of options. Lines keep their numbers; one that has the new name already counts."""
+    for old, entry in table.items():
+        if entry.now:
+            is_there = re.search(rf"^(# )?CONFIG_{entry.now}(=| is not set)", text, re.MULTILINE)
+            new = "#" if is_there else rf"\1CONFIG_{entry.now}\2"
+            text = re.sub(rf"^(# )?CONFIG_{old}(=.*| is not set)$", new, text, flags=re.MULTILINE)
+    return text
 
 
-def plain_value(symbol: kconfiglib.Symbol, item: Asked) -> str:
-    """The value that a line asks for, as kconfiglib keeps it."""
-    text = symbol.orig_type == kconfiglib.STRING and not item.unset
-    return kconfiglib.unescape(item.value[1:-1]) if text else item.value
+# ── What was asked for and what comes out ───────────────────────────────────────────────────────────
 
 
-def check_lines(
-    options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str, renamed: "dict[str, Renamed] | None" = None
-) -> "list[str]":
-    """What is wrong with the lines themselves: names, repetitions, the form of values, choices."""
+def load_text(options: kconfiglib.Kconfig, text: str, shown: str, renamed: "dict[str, Renamed]" = {}) -> "list[str]":
+    """Loads the text of a .config. Returns what is wrong with it, in the order of its lines."""
+    del options.warnings[:]
+    with as_file(text) as name:
+        kconfiglib.Kconfig.load_config(options, name)
+        warnings = [re.sub(rf"^{re.escape(name)}:|^", "", warning) for warning in options.warnings]
+    said = dict(warning.split(": warning: ", 1) for warning in warnings if ": warning: " in warning)
     problems = []
-    first: "dict[str, Asked]" = {}
-    chosen: "dict[kconfiglib.Choice, Asked]" = {}
-
-    for item in asked:
-        here = f"{shown}:{item.line}: "
-        symbol = options.syms.get(item.name)
-        if symbol is None or not symbol.nodes:
-            if entry := (renamed or {}).get(item.name):
-                now = f"is CONFIG_{entry.now} now" if entry.now else f"is no more: {entry.why}"
-                problems.append(f"{here}CONFIG_{item.name} {now}; `make olddefconfig` updates a .config")
-                continue
-            problems.append(f"{here}CONFIG_{item.name} is not an option{suggestion(options, item.name)}")
-            continue
-        if item.name in first:
-            problems.append(f"{here}CONFIG_{item.name} is already set on line {first[item.name].line}")
-            continue
-        first[item.name] = item
-
-        pattern, form = SYNTAX[symbol.orig_type]
-        # "is not set" is also what is written for a number or a text that has no value.
-        if not (item.unset and symbol.orig_type != kconfiglib.BOOL) and not pattern.fullmatch(item.value):
-            problems.append(f"{here}{item}: the value must be {form}")
-        elif symbol.choice and item.value == "y":
-            other = chosen.setdefault(symbol.choice, item)
-            if other is not item:
-                problems.append(
-                    f"{here}{item} was asked for, but line {other.line} asks for {other}, "
-                    f"and {title(symbol.choice)} takes exactly one"
-                )
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.rstrip()
+        problem = explained(options, said.get(str(number), ""), line, renamed) or line_problem(options, line)
+        if problem:
+            problems.append(f"{shown}:{number}: {problem}")
     return problems
 
 
-def suggestion(options: kconfiglib.Kconfig, name: str) -> str:
-    names = [symbol.name for symbol in options.unique_defined_syms]
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean CONFIG_{close[0]}?" if close else "; `make menuconfig` shows all there are"
+def explained(options: kconfiglib.Kconfig, warning: str, line: str, renamed: "dict[str, Renamed]") -> str:
+    """What is wrong with a line that kconfiglib warns of, with what to do about it; empty where its value is wrong."""
+    if match := re.search(r"to the undefined symbol (\w+)$", warning):
+        if entry := renamed.get(match[1]):
+            now = f"CONFIG_{entry.now} now; `make olddefconfig` updates a .config" if entry.now else f"no more: {entry.why}"
+            return f"CONFIG_{match[1]} is {now}"
+        close = difflib.get_close_matches(match[1], [symbol.name for symbol in options.unique_defined_syms], n=1)
+        hint = f"did you mean CONFIG_{close[0]}?" if close else "`make menuconfig` shows all there are"
+        return f"CONFIG_{match[1]} is not an option; {hint}"
+    if match := re.search(r"(\w+) \(.*\) set more than once", warning):
+        return f"CONFIG_{match[1]} is already set above"
+    if "malformed line" in warning or "undefined symbol" in warning or ALMOST_UNSET.match(line):
+        return f"malformed line '{line}': write CONFIG_X=value, '# CONFIG_X is not set', or a comment that starts with #"
+    return ""
 
 
-def check_outcome(options: kconfiglib.Kconfig, asked: "list[Asked]", shown: str) -> "list[str]":
-    """Each line whose symbol did not get the value that it asks for, with the reason."""
-    wanted = {item.name for item in asked if item.value == "y"}
-    problems = []
-    for item in asked:
-        symbol = options.syms[item.name]
-        got = symbol.str_value
-        value = plain_value(symbol, item)
-        if got == value or (item.unset and got == ""):
-            continue
-        if not any(node.prompt for node in symbol.nodes) and wanted & sources(symbol):
-            continue  # a full .config repeats what follows from its other lines; they have the say
-        problems.append(
-            f"{shown}:{item.line}: {item} was asked for, got {got or 'nothing'} because "
-            + (reason(symbol, item.value) or "of the other options")
-        )
-    return problems
+def line_problem(options: kconfiglib.Kconfig, line: str) -> str:
+    """Why what a line of a .config asks for is not what comes out; empty where it is."""
+    match = LINE.fullmatch(line)
+    symbol = match and options.syms.get(match[1] or match[3])
+    if not symbol or not symbol.nodes:
+        return ""
+    is_bool, value, got = symbol.orig_type == kconfiglib.BOOL, match[2], symbol.str_value
+    if value is None and not is_bool and got == "":
+        return ""  # what is written for a number or a text that has no value
+    value = "n" if value is None else value
+    asked = f"CONFIG_{symbol.name}={value}"
+    pattern, form = FORMS[symbol.orig_type]
+    if not pattern.fullmatch(value):
+        return f"{asked}: the value must be {form}"
+    if (kconfiglib.unescape(value[1:-1]) if symbol.orig_type == kconfiglib.STRING else value) == got:
+        return ""
+    if not any(node.prompt for node in symbol.nodes) and any(
+        item.user_value is not None for item in sources(symbol)
+    ):
+        return ""  # a full .config repeats what follows from its other lines; they count
+    return f"{asked} was asked for, got {got or 'nothing'} because {reason(symbol, value) or 'of the other lines'}"
 
 
-def sources(symbol: kconfiglib.Symbol) -> "set[str]":
-    """The names of the symbols that a symbol's defaults depend on."""
-    return {item.name for _, condition in symbol.defaults for item in kconfiglib.expr_items(condition)}
+def sources(symbol: kconfiglib.Symbol) -> "list[kconfiglib.Symbol]":
+    """The symbols that a symbol's defaults depend on."""
+    items = [item for _, condition in symbol.defaults for item in kconfiglib.expr_items(condition)]
+    return [item for item in items if isinstance(item, kconfiglib.Symbol) and item.nodes]
 
 
 def reason(symbol: kconfiglib.Symbol, value: str) -> "str | None":
@@ -315,12 +275,12 @@ def reason(symbol: kconfiglib.Symbol, value: str) -> "str | None":
 
     prompts = [node.prompt[1] for node in symbol.nodes if node.prompt]
     if not prompts:
-        names = ", ".join(sorted(f"CONFIG_{name}" for name in sources(symbol) if name in symbol.kconfig.syms))
+        names = ", ".join(sorted({f"CONFIG_{item.name}" for item in sources(symbol)}))
         return "it cannot be set: it follows from " + (names or "the other options")
     if unmet := unmet_conditions(*prompts):
         return f"it can be set only if {unmet}"
     if symbol.choice:
-        return f"{title(symbol.choice)} takes CONFIG_{symbol.choice.selection.name}"
+        return f"{title(symbol.choice)} takes exactly one, CONFIG_{symbol.choice.selection.name}"
     for low, high, condition in symbol.ranges:
         if kconfiglib.expr_value(condition):
             return f"the range is {low.str_value}..{high.str_value}"
@@ -353,47 +313,3 @@ def with_values(expression) -> str:
 
 def title(choice: kconfiglib.Choice) -> str:
     return f'the choice "{choice.nodes[0].prompt[0]}"'
-
-
-def text_of(write, header: str) -> str:
-    """What one of kconfiglib's write functions writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "text")
-        write(file, header=header)
-        return Path(file).read_text(encoding="utf-8")
-
-
-def plugin(root: Path, plugins: "Path | None", options: kconfiglib.Kconfig, symbol: str, parent: str) -> Path:
-    """The chosen plug-in's folder, which its own Kconfig names."""
-    name = options.syms[symbol].str_value
-    if not name:
-        raise ConfigurationError(
-            [f'the chosen entry below {parent}/ does not name its folder: its Kconfig needs `default "NAME"` '
-             f"for config {symbol}, inside `if` with its own symbol"]
-        )
-    outside = plugins and (plugins / parent / name).is_dir()
-    folder = (plugins if outside else root) / parent / name
-    for file in ("SConscript", f"{name}.h"):
-        if not (folder / file).is_file():
-            shown = folder if outside else f"{parent}/{name}"
-            raise ConfigurationError([f"{shown}/{file} is missing: a plug-in's folder needs one"])
-    return folder
-
-
-def main(arguments: "list[str]") -> int:
-    root = Path(__file__).resolve().parent.parent
-    try:
-        plugins = plugin_root(root, os.environ.get("PLUGINS", ""))
-        if len(arguments) == 2 and arguments[0] == "check":
-            load(root, Path(arguments[1]), arguments[1], plugins)
-        elif arguments != ["plugins"]:
-            print("usage: configuration.py check FILE | plugins", file=sys.stderr)
-            return 2
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

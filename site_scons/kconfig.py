@@ -16,6 +16,7 @@ import functools
 import itertools
 import locale
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,6 @@ import configuration
 import pairs
 
 ROOT = Path(__file__).resolve().parent.parent
-FRONT_ENDS = ("menuconfig", "guiconfig", "oldconfig", "olddefconfig", "listnewconfig", "defconfig", "savedefconfig", "randconfig")
 FILE = os.environ.get("KCONFIG_CONFIG") or ".config"
 
 
@@ -39,102 +39,52 @@ class CannotStart(Exception):
 # ── What is lost ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Settings:
-    """What a .config asks for, compared with what comes out of it."""
-
-    def __init__(self, options: kconfiglib.Kconfig, file: Path, renamed: "dict[str, configuration.Renamed]") -> None:
-        self.options = options
-        self.shown = str(file)
-        self.problems: "list[str]" = []
-        lines, self.text = configuration.renamed_lines(file, self.shown, renamed)
-        self.problems += lines
-        known, malformed = configuration.parse(self.text, self.shown)
-        self.problems += malformed
-        self.problems += configuration.check_lines(options, known, self.shown)
-        self.asked = [item for item in known if item.name in options.syms and options.syms[item.name].nodes]
-
-    def loaded(self) -> None:
-        """Compares with what was made of the file."""
-        told = {problem.split(": ")[0] for problem in self.problems}
-        self.problems += [
-            problem
-            for problem in configuration.check_outcome(self.options, self.asked, self.shown)
-            if problem.split(": ")[0] not in told
-        ]
-        # What is at its default, nobody has asked for, though a full .config says it.
-        self.own = [item for item in self.asked if self.came_out(item) and item.name in self.not_default()]
-
-    def not_default(self) -> "set[str]":
-        text = configuration.text_of(lambda file, header: self.options.write_min_config(file, header=header), "")
-        return {item.name for item in configuration.parse(text, "")[0]}
-
-    def came_out(self, item: configuration.Asked) -> bool:
-        return not configuration.check_outcome(self.options, [item], self.shown)
-
-    def compare(self) -> "list[str]":
-        """All that is lost, after the user's changes; what the user has changed is not."""
-        lost = []
-        for item in self.own:
-            symbol = self.options.syms[item.name]
-            if not self.came_out(item) and not self.was_changed(symbol, item):
-                lost += configuration.check_outcome(self.options, [item], self.shown)
-        return self.problems + lost
-
-    @staticmethod
-    def was_changed(symbol: kconfiglib.Symbol, item: configuration.Asked) -> bool:
-        if symbol.choice:
-            return symbol.choice.user_selection is not symbol
-        value = symbol.user_value
-        return value is not None and kconfiglib.TRI_TO_STR.get(value, value) != configuration.plain_value(symbol, item)
+def user_setting(symbol: kconfiglib.Symbol):
+    return symbol.choice.user_selection if symbol.choice else symbol.user_value
 
 
 class Options(kconfiglib.Kconfig):
-    """Leaves it to a session how a .config is read."""
+    """Options that read a .config through the table of renamed ones, and know what it had that gets lost."""
 
-    session: "Session | None" = None
+    def __init__(self, *arguments, **settings) -> None:
+        self.problems: "list[str]" = []  # of the file
+        self.asked: "list[tuple]" = []  # (line number, line, symbol, user's setting): what is not at its default
+        self.before = file_text()
+        super().__init__(*arguments, **settings)
 
     def load_config(self, filename=None, replace=True, verbose=None) -> str:
-        return self.session.load(filename, replace)
-
-
-class Session:
-    """The options, which read each file through the table of renamed ones."""
-
-    def __init__(self) -> None:
-        self.options = configuration.load_options(ROOT, plugins(), Options)
-        self.options.session = self
-        self.renamed = configuration.read_renamed(ROOT)
-        self.settings: "Settings | None" = None
-        self.before = self.text()
-
-    @staticmethod
-    def text() -> "str | None":
-        try:
-            return Path(FILE).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-
-    def load(self, filename: "str | None", replace: bool) -> str:
-        load_file = super(Options, self.options).load_config
         file = filename or FILE
         if not os.path.exists(file):
-            return load_file(filename, replace)
-        self.settings = Settings(self.options, Path(file), self.renamed)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as temporary:
-            temporary.write(self.settings.text)
-            temporary.flush()
-            said = load_file(temporary.name, replace)
-        self.settings.loaded()
-        return said.replace(temporary.name, file)
+            return super().load_config(filename, replace)
+        renamed = configuration.read_renamed(ROOT)
+        text = configuration.with_new_names(configuration.read_text(Path(file), file), renamed)
+        self.problems = configuration.load_text(self, text, file, renamed)
+        # A full .config says what nobody has asked for, too: that is at its default.
+        own = configuration.text_of(self.write_min_config).splitlines()
+        self.asked = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if line in own:
+                symbol = self.syms[re.search(r"CONFIG_(\w+)", line)[1]]
+                self.asked.append((number, line, symbol, user_setting(symbol)))
+        return f"Loaded configuration '{file}'"
 
     def report(self) -> None:
-        """What the file that was written lost. A file that is as it was has lost nothing."""
-        if self.settings is None or self.text() == self.before:
-            return
-        if lost := self.settings.compare():
-            print(f"make: what {FILE} had and has no more ({FILE}.old still has it):", file=sys.stderr)
-            for line in lost:
-                print(f"  {line}", file=sys.stderr)
+        """What the file that was written lost, but for what the user has changed. A file that is as it was has lost
+        nothing."""
+        lost = self.problems + [
+            f"{FILE}:{number}: {problem}"
+            for number, line, symbol, setting in self.asked
+            if user_setting(symbol) == setting and (problem := configuration.line_problem(self, line))
+        ]
+        if lost and file_text() != self.before:
+            print(f"make: what {FILE} had and has no more ({FILE}.old still has it):", *lost, sep="\n  ", file=sys.stderr)
+
+
+def file_text() -> "str | None":
+    try:
+        return Path(FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
 
 
 # ── What a front end needs ──────────────────────────────────────────────────────────────────────────
@@ -202,7 +152,7 @@ def folded(text: str, columns: int) -> str:
     return "\n".join(lines)
 
 
-def run_menuconfig(session: Session) -> None:
+def run_menuconfig(options: Options) -> None:
     check_terminal()
     settle_locale()
     import curses
@@ -213,12 +163,12 @@ def run_menuconfig(session: Session) -> None:
     information = menuconfig._info_str
     menuconfig._info_str = lambda node: folded(information(node), max(shutil.get_terminal_size().columns, 40))
     try:
-        menuconfig.menuconfig(session.options)
+        menuconfig.menuconfig(options)
     except curses.error:
         raise CannotStart("menuconfig cannot draw: the terminal is too small, or TERM says it is another one") from None
 
 
-def run_guiconfig(session: Session) -> None:
+def run_guiconfig(options: Options) -> None:
     try:
         import tkinter
 
@@ -229,10 +179,10 @@ def run_guiconfig(session: Session) -> None:
         ) from None
     import guiconfig
 
-    guiconfig.menuconfig(session.options)
+    guiconfig.menuconfig(options)
 
 
-def run_oldconfig(session: Session) -> None:
+def run_oldconfig(options: Options) -> None:
     import oldconfig
 
     def ask(question: str = "") -> str:
@@ -247,58 +197,65 @@ def run_oldconfig(session: Session) -> None:
                 "make olddefconfig takes the defaults, make listnewconfig lists what is new"
             ) from None
 
-    oldconfig.standard_kconfig = lambda _: session.options
+    oldconfig.standard_kconfig = lambda _: options
     oldconfig.input = ask
-    session.options.warn_to_stderr = True  # what is wrong with an answer
+    options.warn_to_stderr = True  # what is wrong with an answer
     oldconfig._main()
 
 
-def run_listnewconfig(session: Session) -> None:
+def run_olddefconfig(options: Options) -> None:
+    print(options.load_config())
+    print(options.write_config())
+
+
+def run_listnewconfig(options: Options) -> None:
     import listnewconfig
 
-    listnewconfig.Kconfig = lambda *_, **__: session.options
+    listnewconfig.Kconfig = lambda *_, **__: options
     sys.argv = ["listnewconfig"]
     listnewconfig.main()
 
 
-def run_olddefconfig(session: Session) -> None:
-    print(session.options.load_config())
-    print(session.options.write_config())
+def defconfig(file: str) -> None:
+    options = configuration.load_strictly(ROOT, ROOT / file, file, plugins())
+    print(f"Loaded configuration '{file}'")
+    print(options.write_config(FILE))
+
+
+def savedefconfig(file: str) -> None:
+    options = configuration.load_strictly(ROOT, Path(FILE), FILE, plugins())
+    print(options.write_min_config(file))
+
+
+def randconfig(seed: str) -> None:
+    text = pairs.random_text(ROOT, seed, plugins())
+    Path(FILE).write_text(text, encoding="utf-8")
+    print(text.split("\n", 1)[0])
 
 
 # ── Command ─────────────────────────────────────────────────────────────────────────────────────────
 
+WITH_OPTIONS = {
+    "menuconfig": run_menuconfig,
+    "guiconfig": run_guiconfig,
+    "oldconfig": run_oldconfig,
+    "olddefconfig": run_olddefconfig,
+    "listnewconfig": run_listnewconfig,
+}
+WITH_ARGUMENT = {"defconfig": defconfig, "savedefconfig": savedefconfig, "randconfig": randconfig}
+
 
 def run(front_end: str, arguments: "list[str]") -> None:
-    if front_end == "defconfig":
+    if front_end in ("savedefconfig", *WITH_OPTIONS):
+        check_readable()
+    if front_end not in ("savedefconfig", "listnewconfig"):
         check_writable()
-        options = configuration.load_strictly(ROOT, ROOT / arguments[0], arguments[0], plugins())
-        print(f"Loaded configuration '{arguments[0]}'")
-        print(options.write_config(FILE))
+    if arguments:
+        WITH_ARGUMENT[front_end](*arguments)
         return
-    if front_end == "randconfig":
-        check_writable()
-        text = pairs.random_text(ROOT, arguments[0], plugins())
-        Path(FILE).write_text(text, encoding="utf-8")
-        print(text.split("\n", 1)[0])
-        return
-    check_readable()
-    if front_end == "savedefconfig":
-        options = configuration.load_strictly(ROOT, Path(FILE), FILE, plugins())
-        print(options.write_min_config(arguments[0]))
-        return
-    session = Session()
-    if front_end == "listnewconfig":
-        run_listnewconfig(session)
-        return
-    check_writable()
-    {
-        "menuconfig": run_menuconfig,
-        "guiconfig": run_guiconfig,
-        "oldconfig": run_oldconfig,
-        "olddefconfig": run_olddefconfig,
-    }[front_end](session)
-    session.report()
+    options = configuration.load_options(ROOT, plugins(), Options)
+    WITH_OPTIONS[front_end](options)
+    options.report()
 
 
 def plugins() -> "Path | None":
@@ -307,7 +264,7 @@ def plugins() -> "Path | None":
 
 def main(arguments: "list[str]") -> int:
     front_end, *rest = arguments or [""]
-    if front_end not in FRONT_ENDS or len(rest) != (front_end in FRONT_ENDS[-3:]):
+    if not (front_end in WITH_OPTIONS and not rest or front_end in WITH_ARGUMENT and len(rest) == 1):
         print(__doc__.split("\n\n")[1], file=sys.stderr)
         return 2
     os.environ["KCONFIG_CONFIG"] = FILE

@@ -3,13 +3,9 @@
 
 There is no list of plug-ins: the two choices are found through the symbols FRONTEND and BACKEND, whose
 defaults name a folder for each entry.
-
-usage: pairs.py random [SEED]     prints a random .config
 """
 
-import os
 import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,21 +178,3 @@ def random_text(root: Path, seed: str, plugins: "Path | None" = None) -> str:
         raise configuration.ConfigurationError([f"SEED={seed}: this is a number"])
     number = int(seed) if seed else random.SystemRandom().randrange(10**6)
     return f"# Random: SEED={number}\n{random_configuration(root, number, plugins).text}"
-
-
-def main(arguments: "list[str]") -> int:
-    if arguments[:1] != ["random"] or len(arguments) > 2 or not all(word.isdigit() for word in arguments[1:]):
-        print("usage: pairs.py random [SEED]", file=sys.stderr)
-        return 2
-    root = Path(__file__).resolve().parent.parent
-    try:
-        plugins = configuration.plugin_root(root, os.environ.get("PLUGINS", ""))
-        sys.stdout.write(random_text(root, "".join(arguments[1:]), plugins))
-    except configuration.ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

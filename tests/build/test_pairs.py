@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Pairs of front end and back end, and random configurations, from Kconfig's choices alone."""
 
-import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -200,21 +198,3 @@ class ThisTree(unittest.TestCase):
         built = {name for name, pair in self.pairs.items() if pair.config}
         named = {file.name[: -len("_defconfig")] for file in ROOT.glob("configs/*_defconfig")}
         self.assertEqual({file.stem for file in ROOT.glob("bench/counts/*")}, built | named, "scons counts-update")
-
-
-class Command(unittest.TestCase):
-    def command(self, *words):
-        script = ROOT / "site_scons/pairs.py"
-        return subprocess.run([sys.executable, "-B", script, *words], cwd="/", capture_output=True, text=True)
-
-    def test_random(self):
-        one, again, other = self.command("random", "5"), self.command("random", "5"), self.command("random", "6")
-        self.assertEqual(one.returncode, 0)
-        self.assertTrue(one.stdout.startswith("# Random: SEED=5\n"))
-        self.assertEqual(one.stdout, again.stdout)
-        self.assertNotEqual(one.stdout, other.stdout)
-
-    def test_usage(self):
-        for words in ((), ("chance",), ("random", "x")):
-            done = self.command(*words)
-            self.assertEqual((done.returncode, done.stderr), (2, "usage: pairs.py random [SEED]\n"))
