@@ -38,6 +38,7 @@ GENERATED = {
     "gen/backend.h": "core/backend.h",
     "gen/frontend.h": "core/frontend.h",
     "gen/identity.h": "core/identity.c",
+    "gen/size_class.h": "core/size_class.h",
 }
 
 INCLUDE = re.compile(r'\s*#\s*include\s*(["<])([^">]+)[">]')

@@ -24,8 +24,21 @@ Test(size_class, sizes_rise_and_end_at_the_largest_small_size)
 
 Test(size_class, every_block_above_8_bytes_is_16_aligned)
 {
-    for (unsigned i = HAK_TINY; i < HAK_CLASSES; i++)
-        cr_assert_eq(hak_class_sizes[i] % 16, 0);
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        cr_assert(hak_class_sizes[i] == 8 || hak_class_sizes[i] % 16 == 0);
+}
+
+Test(size_class, no_class_is_more_than_twice_the_next_smaller_one)
+{
+    for (unsigned i = 1; i < HAK_CLASSES; i++)
+        cr_assert_leq(hak_class_sizes[i], 2 * hak_class_sizes[i - 1]);
+}
+
+/* So that code may walk the sizes up to the first that is 0. */
+Test(size_class, there_are_no_sizes_beyond_the_last_class)
+{
+    for (unsigned i = HAK_CLASSES; i < HAK_CLASSES_MOST; i++)
+        cr_assert_eq(hak_class_sizes[i], 0);
 }
 
 Test(size_class, every_power_of_two_is_a_class)
@@ -36,7 +49,7 @@ Test(size_class, every_power_of_two_is_a_class)
 
 Test(size_class, a_doubling_has_the_configured_number_of_steps)
 {
-    for (size_t size = HAK_LINEAR; size < HAK_SMALL_MAX; size *= 2)
+    for (size_t size = (size_t)16 * CONFIG_CLASS_STEPS; size < HAK_SMALL_MAX; size *= 2)
         cr_assert_eq(hak_class_index(hak_class_of(2 * size)) - hak_class_index(hak_class_of(size)),
                      size >= 512 && enabled(CONFIG_CLASS_FINER) ? 2 * CONFIG_CLASS_STEPS
                                                                 : CONFIG_CLASS_STEPS);
