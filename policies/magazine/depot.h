@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /* The depot: full and empty magazines of each class, shared by all threads.
  *
- *   shard 0 ─┬─ cell[0]  full  ─► magazine ─► magazine     ┌── next, capacity ──┐
- *            │           empty ─► magazine                 │ round │ round │ …  │  a magazine
- *            ├─ cell[1]  …                                 └────────────────────┘
- *            └─ bytes    in all full magazines
- *   shard 1 ─── …
- *   store    ── free     memory for magazines, by size; never unmapped
+ *   stripe 0 ─┬─ cell[0]  full  ─► magazine ─► magazine     ┌── next, capacity ──┐
+ *             │           empty ─► magazine                 │ round │ round │ …  │  a magazine
+ *             ├─ cell[1]  …                                 └────────────────────┘
+ *             └─ bytes    in all full magazines
+ *   stripe 1 ─── …
+ *   memory    ── free     memory for magazines, by size; never unmapped
  *
- * A cell holds the magazines of one class. A thread has one of the shards as its home; it looks there first,
- * and in the others when it finds nothing. To exchange two magazines takes one lock, which is held for
- * some tens of instructions; no block is touched.
+ * A cell holds the magazines of one class. Each thread has one stripe as its home; the thread looks there first, and in
+ * the other stripes when it finds nothing. An exchange of two magazines takes one lock for some tens of instructions, and
+ * touches no block.
  *
- * Magazines of a class are all made with as many places as depot_rounds() says. A try at a lock that
- * fails is counted; when enough did so in an interval, magazines of the class are made twice as large
- * from then on, and the smaller ones are dropped as they come back empty.
+ * New magazines of a class have depot_rounds() places. A cell counts the tries at its lock that fail. When DEPOT_CONTENDED
+ * tries fail in one interval, the class's new magazines are made twice as large, and the smaller ones are dropped as they
+ * come back empty.
  *
- * A cell remembers the fewest full and empty magazines that it had in the interval: so many were not
+ * A cell remembers the fewest full and the fewest empty magazines that it had during the interval: that many were not
  * needed, and are reaped when the interval ends.
  *
  * invariant: a magazine on a full list has capacity blocks of its cell's class
  * invariant: count == length of the list, least <= count
- * invariant: bytes == bytes of all blocks on the full lists of that shard <= DEPOT_SHARE
- * invariant: bytes in all shards <= room == sum over threads of HAK_CACHE_BYTES - what their own may hold,
- *            so that the depot fits into what threads may cache and do not
+ * invariant: bytes == bytes of all blocks on the full lists of that stripe <= DEPOT_SHARE
+ * invariant: bytes in all stripes <= room == sum over threads of HAK_CACHE_BYTES - granted (magazine.h),
+ *            so that caches and depot together stay within the threads' budgets
  * invariant: depot_rounds(class) <= depot_rounds_most(class)
  */
 #ifndef HAK_POLICIES_MAGAZINE_DEPOT_H
@@ -34,16 +34,16 @@
 #include "core/lock.h"
 
 struct magazine {
-    struct magazine *next; /* in the depot or the store */
-    uint32_t capacity;     /* constant, but in the store */
-    uint32_t bytes;        /* of as many blocks; likewise */
+    struct magazine *next; /* in a list of the depot */
+    uint32_t capacity;     /* blocks; constant until the magazine is dropped */
+    uint32_t bytes;        /* of that many blocks; likewise */
     void *rounds[];
 };
 
-/* What the full magazines of one shard of the depot may hold. */
-#define DEPOT_SHARE ((size_t)CONFIG_DEPOT_BYTES / CONFIG_DEPOT_SHARDS)
+/* Most bytes of blocks in the full magazines of one stripe. */
+#define DEPOT_SHARE ((size_t)CONFIG_DEPOT_BYTES / CONFIG_DEPOT_STRIPES)
 
-/* Tries that fail in one interval, and magazines grow. */
+/* Failed tries at a cell's lock in one interval after which the magazines of its class grow. */
 #define DEPOT_CONTENDED 16u
 
 struct magazine_list {
@@ -54,80 +54,84 @@ struct magazine_list {
 
 struct depot_cell {
     _Alignas(HAK_CACHE_LINE) struct hak_lock lock;
-    uint32_t
-        contended; /* failed tries in this interval. Synchronization: lock; relaxed reads without */
-    uint32_t began; /* when the interval did. Synchronization: lock; relaxed reads without */
+    /* Synchronization of both: the lock; relaxed reads without it. */
+    uint32_t contended; /* failed tries at the lock in this interval */
+    uint32_t began;     /* hak_clock_ms of the start of the interval */
     struct magazine_list full;
     struct magazine_list empty;
 };
 
-struct depot_shard {
+struct depot_stripe {
     struct depot_cell cells[HAK_CLASSES];
-    size_t bytes; /* Synchronization: relaxed atomic; changed under the lock of one of the cells */
+    size_t
+        bytes; /* in full magazines. Synchronization: relaxed atomic; changed under the lock of one of the cells */
 };
 
 struct depot {
-    struct depot_shard shards[CONFIG_DEPOT_SHARDS];
+    struct depot_stripe stripes[CONFIG_DEPOT_STRIPES];
     uint32_t rounds[HAK_CLASSES]; /* Synchronization: relaxed atomic; only grows */
     uint32_t homes;               /* given out so far. Synchronization: relaxed atomic */
+    uint32_t reaped; /* the cell that depot_reap looks at next. Synchronization: relaxed atomic */
     size_t
         room; /* bytes that threads leave to the depot. Synchronization: sequentially consistent */
-    uint32_t reaped; /* where the reaper is. Synchronization: relaxed atomic */
 };
 
 extern struct depot depot;
 
-/* Places of a magazine of this class that is made now; 0: its blocks are too large for magazines. */
+/* Places of a new magazine of this class; 0: its blocks are too large for magazines. */
 static inline uint32_t depot_rounds(hak_class cls)
 {
     return atomic_load_relaxed(&depot.rounds[hak_class_index(cls)]);
 }
 
-/* The most that they can become. */
+/* The most places that magazines of the class can grow to. */
 uint32_t depot_rounds_most(hak_class cls);
 
 /* The home of a new cache. */
-struct depot_shard *depot_home(void);
+struct depot_stripe *depot_home(void);
 
-/* A full magazine, which leaves `empty`, which may be NULL, in its place. NULL: there is none, and
- * nothing has changed.
- * sync: all of these take HAK_RANK_STORE */
-struct magazine *depot_take_full(struct depot_shard *home, hak_class cls, struct magazine *empty);
+/* Takes a full magazine and leaves `empty`, which may be NULL, in its place. NULL: there is none, and nothing has changed.
+ * sync: takes HAK_RANK_STORE, as all functions below do */
+struct magazine *depot_take_full(struct depot_stripe *home, hak_class cls, struct magazine *empty);
 
-/* Takes a full magazine for an empty one, or for NULL if none lies beside. Returns `full` itself when the
+/* Gives a full magazine to the depot and returns an empty one, or NULL if the cell has none. Returns `full` itself when the
  * depot holds all that it may; nothing has changed. */
-struct magazine *depot_give_full(struct depot_shard *home, hak_class cls, struct magazine *full);
+struct magazine *depot_give_full(struct depot_stripe *home, hak_class cls, struct magazine *full);
 
-/* Threads leave more room to the depot, or less (a negative number of bytes, as it were). After that full magazines
- * are taken as long as there are too many, and their blocks given back. NULL: there are not. */
+/* Adds to the bytes that threads leave to the depot, modulo 2^64: a thread that needs them itself adds a negative number.
+ * The caller then takes the surplus. */
 void depot_change_room(size_t bytes);
+
+/* A full magazine from a stripe that holds more than its share, for the caller to empty and drop. NULL: there is none. */
 struct magazine *depot_take_surplus(hak_class *cls);
 
-/* An empty magazine, made if there is none. NULL: out of memory. */
-struct magazine *depot_take_empty(struct depot_shard *home, hak_class cls);
+/* An empty magazine, a new one if the depot has none. NULL: out of memory. */
+struct magazine *depot_take_empty(struct depot_stripe *home, hak_class cls);
 
-void depot_give_empty(struct depot_shard *home, hak_class cls, struct magazine *empty);
+void depot_give_empty(struct depot_stripe *home, hak_class cls, struct magazine *empty);
 
-/* Ends intervals that are over, a few cells at a call and none beyond the last. Returns a full magazine that was
- * not needed in one; NULL: there is none for now. */
+/* Ends the intervals of the next few cells, up to the last one, that are over at `now`. Returns a full magazine that was not
+ * needed in one, for the caller to empty and drop; NULL: these cells have none. */
 struct magazine *depot_reap(uint32_t now, hak_class *cls);
 
-/* Whether depot_reap has just looked at the last cell. */
+/* Whether the last call of depot_reap has reached the last cell. */
 bool depot_reaped_all(void);
 
-/* Frees the memory of a magazine for others, of whatever class. */
+/* Keeps the memory of a magazine for new magazines of any class. */
 void depot_drop(struct magazine *magazine) hak_cold;
 
 /* Drops all empty magazines of a class. */
 void depot_drop_empty(hak_class cls);
 
+/* As frontend_held and frontend_walk, for the depot. */
 size_t depot_held(hak_class cls);
 void depot_walk(bool (*visit)(void *block, void *context), void *context);
 
-/* All locks of the depot, in one order. */
+/* Take and release all locks of the depot. */
 void depot_lock(void);
 void depot_unlock(void);
 
+/* Whether the invariants above hold. Takes all locks. */
 bool depot_valid(void);
 
 #endif

@@ -55,9 +55,9 @@ struct hak_cache {
     bool crowded;                /* it began so (core/crowd.h) */
     uint16_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
     struct hak_traffic traffic[HAK_CLASSES];
-    struct depot_shard *home; /* constant */
-    size_t granted;           /* bytes that all magazines together may hold */
-    unsigned victim;          /* index of the class that gives way next */
+    struct depot_stripe *home; /* constant */
+    size_t granted;            /* bytes that all magazines together may hold */
+    unsigned victim;           /* index of the class that gives way next */
     struct hak_idle idle;
     uint32_t ticked_at;
 };

@@ -117,10 +117,10 @@ static void pass_an_interval(void)
 {
     uint32_t now = hak_clock_ms();
 
-    for (int i = 0; i < CONFIG_DEPOT_SHARDS; i++)
+    for (int i = 0; i < CONFIG_DEPOT_STRIPES; i++)
         for (unsigned c = 0; c < HAK_CLASSES; c++)
-            depot.shards[i].cells[c].began = now - CONFIG_DEPOT_INTERVAL_MS;
-    for (int i = 0; i < CONFIG_DEPOT_SHARDS * (int)HAK_CLASSES + 2000; i++) {
+            depot.stripes[i].cells[c].began = now - CONFIG_DEPOT_INTERVAL_MS;
+    for (int i = 0; i < CONFIG_DEPOT_STRIPES * (int)HAK_CLASSES + 2000; i++) {
         hak_class cls;
         struct magazine *full = depot_reap(now, &cls);
         if (full) {
@@ -328,7 +328,7 @@ Test(magazine, threads_exchange_magazines_without_the_back_end)
         if (round == 10)
             calls = shard.refills + shard.returns;
     }
-    cr_assert_neq(cache.home, CONFIG_DEPOT_SHARDS > 1 ? other.home : NULL);
+    cr_assert_neq(cache.home, CONFIG_DEPOT_STRIPES > 1 ? other.home : NULL);
     if (depot_rounds(cls) > 0 && DEPOT_SHARE >= 64 * COUNT)
         cr_assert_eq(shard.refills + shard.returns, calls);
 }
@@ -345,12 +345,12 @@ Test(magazine, the_depot_holds_no_more_than_its_bound)
         if (i % 1000 == 0)
             cr_assert_sound();
     }
-    /* every shard takes what it may, and the rest is back in the slabs */
+    /* every stripe takes what it may, and the rest is back in the slabs */
     size_t magazine = depot_rounds(cls) * (size_t)1024;
-    size_t share = depot.room / CONFIG_DEPOT_SHARDS;
+    size_t share = depot.room / CONFIG_DEPOT_STRIPES;
     share = share < DEPOT_SHARE ? share : DEPOT_SHARE;
-    if (depot_rounds(cls) > 0 && share > magazine && share * CONFIG_DEPOT_SHARDS < 50000 * 1024)
-        cr_assert_gt(depot_bytes(), CONFIG_DEPOT_SHARDS * (share - magazine));
+    if (depot_rounds(cls) > 0 && share > magazine && share * CONFIG_DEPOT_STRIPES < 50000 * 1024)
+        cr_assert_gt(depot_bytes(), CONFIG_DEPOT_STRIPES * (share - magazine));
     cr_assert_eq(handed_out(cls), 0);
 }
 
@@ -376,7 +376,7 @@ Test(magazine, the_depot_shrinks_when_threads_need_their_room_or_end)
     cr_assert_eq(shard.given, shard.returned);
 }
 
-Test(magazine, trim_gives_back_what_any_shard_holds)
+Test(magazine, trim_gives_back_what_any_stripe_holds)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         push_through(&cache, hak_class_at(i), 500);
@@ -808,7 +808,7 @@ static bool own_all(const struct magazine *full, bool own)
 /* Returns where it found something wrong. */
 static void *circulate(void *number)
 {
-    struct depot_shard *home = depot_home();
+    struct depot_stripe *home = depot_home();
     hak_class cls = hak_class_of(16);
     struct magazine *empty = NULL;
 
