@@ -10,7 +10,7 @@ static const size_t MOVE_GRANULES_LEAST = ((size_t)256 << 10) >> GRANULE_SHIFT;
 _Noreturn static hak_cold void large_reject(const void *pointer, const char *call)
 {
     size_t granule = (uintptr_t)pointer >> ADDRESS_BITS ? 0 : granule_of(pointer);
-    const struct range *range = page_map_range_around(granule);
+    const struct slab *range = page_map_range_around(granule);
 
     if (range == NULL)
         hak_fatal_pointer(call, pointer, "not from this allocator");
@@ -20,22 +20,22 @@ _Noreturn static hak_cold void large_reject(const void *pointer, const char *cal
 }
 
 /* The slab of a live small block, or the range of a large one; anything else stops the process. */
-static struct range *large_checked_block(const void *pointer, const char *call, bool *large)
+static struct slab *large_checked_block(const void *pointer, const char *call, bool *large)
 {
     unsigned tag = slab_tag_at(pointer);
 
     *large = tag == TAG_LARGE;
     if (*large && (uintptr_t)pointer % GRANULE_SIZE == 0)
-        return page_map_range(granule_of(pointer));
+        return page_map_slab(granule_of(pointer));
     if (tag_class(tag) >= HAK_CLASS_END)
         large_reject(pointer, call);
-    struct range *slab = slab_of(pointer);
+    struct slab *slab = slab_of(pointer);
     if (!slab_on_grid(slab, pointer))
         hak_fatal_pointer(call, pointer, SLAB_NOT_A_BLOCK);
     return slab;
 }
 
-static void large_free(struct range *range, const void *pointer, const char *call)
+static void large_free(struct slab *range, const void *pointer, const char *call)
 {
     uint16_t *tag = page_map_tag_at(page_map.root, (uintptr_t)pointer);
 
@@ -54,7 +54,7 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
     (void)shard;
     if (pointer == NULL)
         return;
-    struct range *range = large_checked_block(pointer, call, &large);
+    struct slab *range = large_checked_block(pointer, call, &large);
     if (large)
         large_free(range, pointer, call);
     else
@@ -70,7 +70,7 @@ static size_t large_granules(size_t size)
 struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     struct hak_large large = {NULL, false};
-    struct range *range = mapping_alloc(
+    struct slab *range = mapping_alloc(
         large_granules(size), align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &large.zeroed);
 
     (void)shard;
@@ -84,7 +84,7 @@ struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_
 size_t backend_usable_size(const void *pointer, const char *call)
 {
     bool large;
-    const struct range *range = large_checked_block(pointer, call, &large);
+    const struct slab *range = large_checked_block(pointer, call, &large);
 
     return large ? (size_t)range->granules << GRANULE_SHIFT : range->block_size;
 }
@@ -108,7 +108,7 @@ bool backend_has(const void *address)
 
 bool backend_resize(void *pointer, size_t size)
 {
-    struct range *range = page_map_range(granule_of(pointer));
+    struct slab *range = page_map_slab(granule_of(pointer));
     size_t granules = large_granules(size);
 
     if (granules < range->granules)
@@ -118,11 +118,11 @@ bool backend_resize(void *pointer, size_t size)
 
 void *backend_move(void *pointer, size_t size)
 {
-    struct range *range = page_map_range(granule_of(pointer));
+    struct slab *range = page_map_slab(granule_of(pointer));
 
     if (range->granules < MOVE_GRANULES_LEAST)
         return NULL;
-    struct range *to = mapping_move(range, large_granules(size));
+    struct slab *to = mapping_move(range, large_granules(size));
     if (to == NULL) {
         page_map_set_tag(range->first, TAG_LARGE);
         return NULL;

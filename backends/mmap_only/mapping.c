@@ -24,9 +24,9 @@ static const size_t GRANULES_MOST = (size_t)1 << (ADDRESS_BITS - 1 - GRANULE_SHI
 
 static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS};
 
-static struct range *bins[KINDS][BINS];
-static struct range *oldest, *youngest; /* ends of the list of dirty ranges by age */
-static size_t dirty_granules;           /* read as a hint without the lock */
+static struct slab *bins[KINDS][BINS];
+static struct slab *oldest, *youngest; /* ends of the list of dirty ranges by age */
+static size_t dirty_granules;          /* read as a hint without the lock */
 static size_t clean_granules;
 static struct hak_dirty_bound bound;
 static size_t mapped_granules; /* likewise */
@@ -63,17 +63,17 @@ static unsigned bin_of(size_t granules)
     return EXACT + 4 * (log2 - 4) + (unsigned)(granules >> (log2 - 2) & 3);
 }
 
-static struct range **bin_for(const struct range *range)
+static struct slab **bin_for(const struct slab *range)
 {
     return &bins[range->dirty ? DIRTY : CLEAN][bin_of(range->granules)];
 }
 
 /* A free range of at least `granules`, nearly the shortest. A bin that holds several lengths is searched
  * to a bound; any range of a later bin is long enough. */
-static struct range *find(unsigned kind, size_t granules)
+static struct slab *find(unsigned kind, size_t granules)
 {
     unsigned bin = bin_of(granules);
-    struct range *range = bins[kind][bin];
+    struct slab *range = bins[kind][bin];
 
     for (int tries = 0; range && tries < 16; tries++, range = range->next)
         if (range->granules >= granules)
@@ -90,9 +90,9 @@ static void tag_ends(size_t first, size_t granules, unsigned tag)
     page_map_set_tag(first + granules - 1, tag);
 }
 
-static void age_insert(struct range *range, struct range *younger)
+static void age_insert(struct slab *range, struct slab *younger)
 {
-    struct range *older = younger ? younger->older : youngest;
+    struct slab *older = younger ? younger->older : youngest;
 
     range->younger = younger;
     range->older = older;
@@ -100,7 +100,7 @@ static void age_insert(struct range *range, struct range *younger)
     *(older ? &older->younger : &oldest) = range;
 }
 
-static void age_remove(struct range *range)
+static void age_remove(struct slab *range)
 {
     *(range->younger ? &range->younger->older : &youngest) = range->older;
     *(range->older ? &range->older->younger : &oldest) = range->younger;
@@ -117,14 +117,13 @@ struct kind {
     bool zeroed;
     bool hidden; /* core dumps may leave something of it out */
     uint32_t freed_at;
-    struct range
-        *younger; /* the dirty range that comes after it by age; NULL: it is the youngest */
+    struct slab *younger; /* the dirty range that comes after it by age; NULL: it is the youngest */
 };
 
 /* Makes granules a free range and hangs it up as it is. */
-static struct range *hang(size_t first, size_t granules, struct kind kind)
+static struct slab *hang(size_t first, size_t granules, struct kind kind)
 {
-    struct range *range = page_map_range(first);
+    struct slab *range = page_map_slab(first);
 
     range->first = first;
     range->granules = (uint32_t)granules;
@@ -133,11 +132,11 @@ static struct range *hang(size_t first, size_t granules, struct kind kind)
     range->zeroed = kind.zeroed;
     range->hidden = kind.hidden;
     range->freed_at = kind.freed_at;
-    struct range *last = page_map_range(first + granules - 1);
+    struct slab *last = page_map_slab(first + granules - 1);
     last->first = first;
     last->granules = (uint32_t)granules;
     tag_ends(first, granules, TAG_FREE);
-    struct range **bin = bin_for(range);
+    struct slab **bin = bin_for(range);
     range->previous = NULL;
     range->next = *bin;
     if (*bin)
@@ -153,7 +152,7 @@ static struct range *hang(size_t first, size_t granules, struct kind kind)
 }
 
 /* Takes a free range down. Its ends are tagged as taken, so that the caller must make something of it. */
-static struct kind unhang(struct range *range)
+static struct kind unhang(struct slab *range)
 {
     struct kind kind = {range->dirty, range->zeroed, range->hidden, range->freed_at, NULL};
 
@@ -171,19 +170,19 @@ static struct kind unhang(struct range *range)
     return kind;
 }
 
-static struct range *free_before(size_t first)
+static struct slab *free_before(size_t first)
 {
     if (page_map_tag(first - 1) != TAG_FREE)
         return NULL;
-    return page_map_range(first - page_map_range(first - 1)->granules);
+    return page_map_slab(first - page_map_slab(first - 1)->granules);
 }
 
-static struct range *free_behind(size_t end)
+static struct slab *free_behind(size_t end)
 {
-    return page_map_tag(end) == TAG_FREE ? page_map_range(end) : NULL;
+    return page_map_tag(end) == TAG_FREE ? page_map_slab(end) : NULL;
 }
 
-static bool joins(const struct range *range, struct kind kind)
+static bool joins(const struct slab *range, struct kind kind)
 {
     return range && range->dirty == kind.dirty && (kind.dirty || range->zeroed == kind.zeroed);
 }
@@ -200,8 +199,8 @@ static struct kind older_of(struct kind left, struct kind right)
 /* Frees granules and joins them with free neighbours of their kind. */
 static void insert(size_t first, size_t granules, struct kind kind)
 {
-    struct range *before = free_before(first);
-    struct range *behind = free_behind(first + granules);
+    struct slab *before = free_before(first);
+    struct slab *behind = free_behind(first + granules);
     size_t end = first + granules;
 
     tag_ends(first, granules,
@@ -224,14 +223,14 @@ static void insert(size_t first, size_t granules, struct kind kind)
 
 /* Cuts `granules` from `offset` on out of a free range; what is left hangs on as it was. What was cut out is still
  * hidden, if it was. */
-static struct range *carve(struct range *range, size_t offset, size_t granules)
+static struct slab *carve(struct slab *range, size_t offset, size_t granules)
 {
     size_t first = range->first;
     size_t length = range->granules;
     struct kind kind = unhang(range);
 
     tag_ends(first, length, TAG_NONE);
-    struct range *taken = page_map_range(first + offset);
+    struct slab *taken = page_map_slab(first + offset);
     taken->first = first + offset;
     taken->granules = (uint32_t)granules;
     taken->moved = false;
@@ -276,7 +275,7 @@ static bool enter(size_t first, size_t granules)
         return false;
     mappings += 1 - neighbours(first, granules);
     atomic_store_relaxed(&mapped_granules, mapped_granules + granules);
-    struct range *range = page_map_range(first);
+    struct slab *range = page_map_slab(first);
     range->first = first;
     range->granules = (uint32_t)granules;
     range->moved = false;
@@ -294,7 +293,7 @@ static void leave(size_t first, size_t granules)
 }
 
 /* Maps granules as a taken range. The lock is not held meanwhile. */
-static struct range *map_fresh(size_t granules, size_t align)
+static struct slab *map_fresh(size_t granules, size_t align)
 {
     bool entered = false;
 
@@ -311,11 +310,11 @@ static struct range *map_fresh(size_t granules, size_t align)
         entered = enter(granule_of(base), granules);
     if (!entered)
         os_unmap(base, granules << GRANULE_SHIFT);
-    return entered ? page_map_range(granule_of(base)) : NULL;
+    return entered ? page_map_slab(granule_of(base)) : NULL;
 }
 
 /* Whether unmapping leaves mappings enough to go on. */
-static bool may_unmap(const struct range *range)
+static bool may_unmap(const struct slab *range)
 {
     return may_split() || neighbours(range->first, range->granules) < 2;
 }
@@ -331,7 +330,7 @@ static void split_ends(size_t first, size_t granules)
 
 /* Unmaps a taken range, the lock not being held meanwhile; if that cannot be, purges it and makes it a
  * clean free range. Returns whether it is gone. */
-static bool give_back(struct range *range)
+static bool give_back(struct slab *range)
 {
     size_t first = range->first;
     size_t granules = range->granules;
@@ -367,7 +366,7 @@ static bool give_back(struct range *range)
     return false;
 }
 
-static struct range *join_taken(struct range *left, const struct range *right)
+static struct slab *join_taken(struct slab *left, const struct slab *right)
 {
     tag_ends(left->first, left->granules, TAG_NONE);
     tag_ends(right->first, right->granules, TAG_NONE);
@@ -381,9 +380,9 @@ static struct range *join_taken(struct range *left, const struct range *right)
 static size_t release_oldest(size_t most)
 {
     size_t granules = oldest->granules < most ? oldest->granules : most;
-    struct range *range = carve(oldest, 0, granules);
-    struct range *before = free_before(range->first);
-    struct range *behind = free_behind(range->first + granules);
+    struct slab *range = carve(oldest, 0, granules);
+    struct slab *before = free_before(range->first);
+    struct slab *behind = free_behind(range->first + granules);
 
     if (before && !before->dirty) {
         unhang(before);
@@ -418,12 +417,12 @@ bool mapping_release_due(uint32_t now)
 /* Unmaps the clean ranges, each tried once. */
 static bool release_clean(void)
 {
-    struct range *all = NULL;
-    struct range *next;
+    struct slab *all = NULL;
+    struct slab *next;
     bool released = false;
 
     for (unsigned bin = 0; bin < BINS; bin++)
-        for (struct range *range = bins[CLEAN][bin]; range; range = next) {
+        for (struct slab *range = bins[CLEAN][bin]; range; range = next) {
             next = range->next;
             if (!may_unmap(range))
                 continue;
@@ -432,7 +431,7 @@ static bool release_clean(void)
             all = range;
         }
     while (all) {
-        struct range *range = all;
+        struct slab *range = all;
         all = range->next;
         released |= give_back(range);
     }
@@ -459,7 +458,7 @@ bool mapping_release_all(void)
 /* ── ranges for slabs and large blocks ───────────────────────────────────────────────────────── */
 
 /* Granules to skip in a range so that its number is a multiple of `align`. */
-static size_t align_offset(const struct range *range, size_t align)
+static size_t align_offset(const struct slab *range, size_t align)
 {
     return -range->first & (align - 1);
 }
@@ -485,16 +484,16 @@ static bool hide(size_t first, size_t granules)
     return true;
 }
 
-static void show(struct range *range)
+static void show(struct slab *range)
 {
     if (range->hidden)
         os_take_into_dumps(granule_address(range->first), (size_t)range->granules << GRANULE_SHIFT);
     range->hidden = false;
 }
 
-static struct range *take_free(size_t granules, size_t align, bool *zeroed)
+static struct slab *take_free(size_t granules, size_t align, bool *zeroed)
 {
-    struct range *range = NULL;
+    struct slab *range = NULL;
 
     for (unsigned kind = 0; kind < KINDS && range == NULL; kind++)
         range = find(kind, granules + align - 1);
@@ -507,9 +506,9 @@ static struct range *take_free(size_t granules, size_t align, bool *zeroed)
 }
 
 /* Fresh granules, of which those beyond `granules` hang as a free range. */
-static struct range *take_fresh(size_t granules, size_t align, size_t batch, bool *zeroed)
+static struct slab *take_fresh(size_t granules, size_t align, size_t batch, bool *zeroed)
 {
-    struct range *range = NULL;
+    struct slab *range = NULL;
 
     *zeroed = true;
     if (batch > granules)
@@ -552,13 +551,13 @@ static void note_used(size_t granules, bool fresh)
     }
 }
 
-struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
+struct slab *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
 {
     if (granules > GRANULES_MOST || align > GRANULES_MOST)
         return NULL;
     mapping_lock();
     size_t dirty = dirty_granules;
-    struct range *range = take_free(granules, align, zeroed);
+    struct slab *range = take_free(granules, align, zeroed);
     bool fresh = range == NULL || dirty_granules == dirty;
     /* Before fresh memory is touched, what is due goes back; before failing, all of it. */
     if (range == NULL && is_due(hak_clock_ms()))
@@ -574,7 +573,7 @@ struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *z
 }
 
 /* Frees a taken range. pre: the lock is held */
-static void free_taken(struct range *range)
+static void free_taken(struct slab *range)
 {
     if (range->moved) {
         give_back(range); /* it would not join its neighbours */
@@ -588,19 +587,19 @@ static void free_taken(struct range *range)
     hak_dirty_gave_back(&bound, keep_to_bound());
 }
 
-void mapping_free(struct range *range)
+void mapping_free(struct slab *range)
 {
     mapping_lock();
     free_taken(range);
     mapping_unlock();
 }
 
-void mapping_trim(struct range *range, size_t granules)
+void mapping_trim(struct slab *range, size_t granules)
 {
     size_t rest = range->granules - granules;
 
     mapping_lock();
-    struct range *cut = page_map_range(range->first + granules);
+    struct slab *cut = page_map_slab(range->first + granules);
     cut->first = range->first + granules;
     cut->granules = (uint32_t)rest;
     cut->hidden = false;
@@ -616,7 +615,7 @@ void mapping_trim(struct range *range, size_t granules)
 }
 
 /* A taken range has grown by the granules behind it. */
-static void lengthen(struct range *range, size_t granules)
+static void lengthen(struct slab *range, size_t granules)
 {
     if (range->granules > 1)
         page_map_set_tag(range->first + range->granules - 1, TAG_NONE);
@@ -624,7 +623,7 @@ static void lengthen(struct range *range, size_t granules)
     page_map_set_tag(range->first + granules - 1, TAG_TAKEN);
 }
 
-bool mapping_extend(struct range *range, size_t granules)
+bool mapping_extend(struct slab *range, size_t granules)
 {
     size_t more = granules - range->granules;
     size_t end = range->first + range->granules;
@@ -633,7 +632,7 @@ bool mapping_extend(struct range *range, size_t granules)
     if (granules > GRANULES_MOST)
         return false;
     mapping_lock();
-    struct range *behind = free_behind(end);
+    struct slab *behind = free_behind(end);
     if (behind && behind->granules >= more) {
         show(carve(behind, 0, more));
         page_map_set_tag(end, TAG_NONE);
@@ -656,7 +655,7 @@ bool mapping_extend(struct range *range, size_t granules)
     return extended;
 }
 
-struct range *mapping_move(struct range *range, size_t granules)
+struct slab *mapping_move(struct slab *range, size_t granules)
 {
     size_t first = range->first;
     size_t length = range->granules;
@@ -665,7 +664,7 @@ struct range *mapping_move(struct range *range, size_t granules)
     if (granules > GRANULES_MOST)
         return NULL;
     mapping_lock();
-    struct range *to = may_split() ? map_fresh(granules, 1) : NULL;
+    struct slab *to = may_split() ? map_fresh(granules, 1) : NULL;
     if (to == NULL) {
         mapping_unlock();
         return NULL;
@@ -702,15 +701,15 @@ struct mapping_figures mapping_figures(void)
     return figures;
 }
 
-static bool range_valid(const struct range *range, bool dirty)
+static bool range_valid(const struct slab *range, bool dirty)
 {
     size_t end = range->first + range->granules;
-    const struct range *behind = free_behind(end);
+    const struct slab *behind = free_behind(end);
     struct kind kind = {.dirty = dirty, .zeroed = range->zeroed};
 
     return range->dirty == dirty && range->granules > 0 && page_map_tag(range->first) == TAG_FREE &&
            page_map_tag(end - 1) == TAG_FREE &&
-           page_map_range(end - 1)->granules == range->granules && !joins(behind, kind);
+           page_map_slab(end - 1)->granules == range->granules && !joins(behind, kind);
 }
 
 bool mapping_valid(void)
@@ -721,14 +720,14 @@ bool mapping_valid(void)
     mapping_lock();
     for (unsigned kind = 0; kind < KINDS; kind++)
         for (unsigned bin = 0; bin < BINS; bin++)
-            for (const struct range *range = bins[kind][bin]; range; range = range->next) {
+            for (const struct slab *range = bins[kind][bin]; range; range = range->next) {
                 valid =
                     valid && range_valid(range, kind == DIRTY) && bin_of(range->granules) == bin;
                 granules[kind] += range->granules;
             }
     valid = valid && granules[DIRTY] == dirty_granules && granules[CLEAN] == clean_granules &&
             dirty_granules <= hak_dirty_floor() + bound.extra;
-    for (const struct range *range = oldest; range; range = range->younger)
+    for (const struct slab *range = oldest; range; range = range->younger)
         granules[DIRTY] -= range->granules;
     valid = valid && granules[DIRTY] == 0;
     mapping_unlock();

@@ -30,20 +30,20 @@
 /* `granules` neighbouring ones from a multiple of `align` granules on; if none are free, at least
  * `batch` are mapped. *zeroed: whether they read as zeros. Both ends are tagged TAG_TAKEN.
  * NULL: out of memory, or of mappings. */
-struct range *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed);
+struct slab *mapping_alloc(size_t granules, size_t align, size_t batch, bool *zeroed);
 
 /* Frees a range. */
-void mapping_free(struct range *range);
+void mapping_free(struct slab *range);
 
 /* Cuts a taken range down to `granules` and frees the rest. */
-void mapping_trim(struct range *range, size_t granules);
+void mapping_trim(struct slab *range, size_t granules);
 
 /* Makes a taken range longer where it lies. false: not possible. */
-bool mapping_extend(struct range *range, size_t granules);
+bool mapping_extend(struct slab *range, size_t granules);
 
 /* Moves a taken range to where it can be `granules` long, without copying, and gives its old place back.
  * NULL: not possible, nothing has changed. */
-struct range *mapping_move(struct range *range, size_t granules);
+struct slab *mapping_move(struct slab *range, size_t granules);
 
 /* Unmaps dirty ranges that are due at `now`, a bounded number of bytes. Returns whether there are more. */
 bool mapping_release_due(uint32_t now);

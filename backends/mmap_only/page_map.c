@@ -4,7 +4,7 @@
 #include "backends/mmap_only/page_map.h"
 #include "core/os.h"
 
-_Static_assert(sizeof(struct range) == 64, "a line each");
+_Static_assert(sizeof(struct slab) == 64, "a line each");
 _Static_assert(HAK_CLASSES *HAK_CLASS_SCALE + CODE_CLASS < TAG_FREE, "classes fit a tag");
 
 struct page_map page_map;
@@ -15,7 +15,7 @@ static const size_t STRIDE = (size_t)8 << 20;
 /* Tags and `parts`. */
 static const size_t HEAD = offsetof(struct leaf, parts) + sizeof(uint64_t);
 
-static const size_t PART_SIZE = PART_GRANULES * sizeof(struct range);
+static const size_t PART_SIZE = PART_GRANULES * sizeof(struct slab);
 
 _Static_assert(PARTS == 64, "a bit each in a word");
 
@@ -74,7 +74,7 @@ static struct part_run next_run(size_t index, uint64_t *parts)
     unsigned count = ~from_first ? (unsigned)__builtin_ctzll(~from_first) : (unsigned)PARTS;
 
     *parts &= ~(UINT64_MAX >> (PARTS - count) << first);
-    return (struct part_run){&leaf_at(index)->ranges[first * PART_GRANULES], count * PART_SIZE};
+    return (struct part_run){&leaf_at(index)->slabs[first * PART_GRANULES], count * PART_SIZE};
 }
 
 /* A part that the kernel does not take back stays the leaf's: it is zero, as a fresh one. */
@@ -172,9 +172,9 @@ size_t page_map_bytes(void)
     return sizeof(page_map) + atomic_load_relaxed(&mapped);
 }
 
-const struct range *page_map_range_around(size_t granule)
+const struct slab *page_map_range_around(size_t granule)
 {
-    const struct range *end = NULL; /* of what begins further down */
+    const struct slab *end = NULL; /* of what begins further down */
 
     for (size_t at = granule; at > 0; at--) {
         if (page_map.root[at / LEAF_GRANULES] == 0) {
@@ -182,7 +182,7 @@ const struct range *page_map_range_around(size_t granule)
             continue;
         }
         unsigned tag = page_map_tag(at);
-        const struct range *range = page_map_range(at);
+        const struct slab *range = page_map_slab(at);
         if (tag == TAG_NONE)
             continue;
         if (tag == TAG_TAKEN) {
@@ -192,9 +192,9 @@ const struct range *page_map_range_around(size_t granule)
             continue;
         }
         if (tag == TAG_FREE) /* either end */
-            range = page_map_range(range->first);
+            range = page_map_slab(range->first);
         else if (tag != TAG_LARGE)
-            range = page_map_range(at - range->distance);
+            range = page_map_slab(at - range->distance);
         return granule - range->first < range->granules ? range : end;
     }
     return end;

@@ -45,10 +45,9 @@
 
 /* What is known of a range, kept at its first granule; `first` and `granules` at the last one of a free range,
  * too. */
-struct range {
-    struct range
-        *next; /* of the class's slabs with something to give; free ranges of like length */
-    struct range *previous;
+struct slab {
+    struct slab *next; /* of the class's slabs with something to give; free ranges of like length */
+    struct slab *previous;
     union {
         struct {                    /* a slab, under its class's lock */
             struct hak_block *free; /* the others of those that were cut, but for blank ones */
@@ -56,8 +55,8 @@ struct range {
             uint32_t cut;           /* blocks [0, cut) have been given out at least once */
         };
         struct { /* a free range that is dirty */
-            struct range *younger;
-            struct range *older;
+            struct slab *younger;
+            struct slab *older;
         };
     };
     size_t first;      /* its first granule */
@@ -78,7 +77,7 @@ struct range {
     };
     union {
         bool
-            purged; /* a slab taken off its list, whose free blocks somebody has to purge their pages */
+            being_purged; /* a slab taken off its list, whose free blocks somebody has to purge their pages */
         bool dirty; /* a free range whose pages hold memory */
     };
     bool zeroed; /* a free range that is not dirty and reads as zeros */
@@ -91,7 +90,7 @@ struct range {
 struct leaf {
     uint16_t tags[LEAF_GRANULES];
     uint64_t parts; /* a bit each: mapped; under HAK_RANK_EXTENTS */
-    _Alignas(64 << 10) struct range ranges[LEAF_GRANULES]; /* pages are no larger */
+    _Alignas(64 << 10) struct slab slabs[LEAF_GRANULES]; /* pages are no larger */
 };
 
 struct page_map {
@@ -131,18 +130,18 @@ static inline void page_map_set_tag(size_t granule, unsigned tag)
     atomic_store_relaxed(page_map_tag_at(page_map.root, granule << GRANULE_SHIFT), (uint16_t)tag);
 }
 
-static inline struct range *page_map_range(size_t granule)
+static inline struct slab *page_map_slab(size_t granule)
 {
     uint16_t *tag = page_map_tag_at(page_map.root, granule << GRANULE_SHIFT);
     size_t index = granule % LEAF_GRANULES;
     struct leaf *leaf = (struct leaf *)(void *)(tag - index);
 
-    return &leaf->ranges[index];
+    return &leaf->slabs[index];
 }
 
 /* The range, free or not, in which a granule lies; NULL: none. Slow, for messages: it looks for where the
  * range begins. */
-const struct range *page_map_range_around(size_t granule);
+const struct slab *page_map_range_around(size_t granule);
 
 static inline size_t granule_of(const void *address)
 {

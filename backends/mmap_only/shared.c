@@ -15,14 +15,14 @@ struct shared_class *shared_lock(hak_class cls)
     return shared;
 }
 
-bool shared_has_something(const struct range *slab)
+bool shared_has_something(const struct slab *slab)
 {
     return slab->free || slab->blank_blocks > 0 || slab->cut < slab->capacity;
 }
 
-void shared_list(struct shared_class *shared, struct range *slab)
+void shared_list(struct shared_class *shared, struct slab *slab)
 {
-    struct range **first = slab->free ? &shared->filled : &shared->blank;
+    struct slab **first = slab->free ? &shared->filled : &shared->blank;
 
     if (!shared_has_something(slab))
         return;
@@ -34,7 +34,7 @@ void shared_list(struct shared_class *shared, struct range *slab)
     slab->listed = true;
 }
 
-void shared_unlist(struct shared_class *shared, struct range *slab)
+void shared_unlist(struct shared_class *shared, struct slab *slab)
 {
     if (shared->round_slab == slab)
         atomic_store_relaxed(&shared->round_slab, slab->next);
@@ -49,28 +49,28 @@ void shared_unlist(struct shared_class *shared, struct range *slab)
     slab->listed = false;
 }
 
-void shared_relist(struct shared_class *shared, struct range *slab, bool had, struct range **empty)
+void shared_relist(struct shared_class *shared, struct slab *slab, bool had, struct slab **empty)
 {
     if (slab->listed && (!had || slab->used == 0))
         shared_unlist(shared, slab);
     if (slab->used == 0) {
         slab->next = *empty;
         *empty = slab;
-    } else if (!slab->listed && !slab->purged) {
+    } else if (!slab->listed && !slab->being_purged) {
         shared_list(shared, slab);
     }
 }
 
 uint32_t shared_clock;
 
-struct range *shared_new(hak_class cls)
+struct slab *shared_new(hak_class cls)
 {
     size_t block_size = hak_class_size(cls);
     size_t granules = hak_slab_granules(block_size);
     size_t align = block_size & -block_size;
     bool zeroed;
-    struct range *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
-                                       CONFIG_SLAB_BATCH, &zeroed);
+    struct slab *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
+                                      CONFIG_SLAB_BATCH, &zeroed);
 
     if (slab == NULL)
         return NULL;
@@ -79,20 +79,20 @@ struct range *shared_new(hak_class cls)
     slab->capacity = (uint16_t)((granules << GRANULE_SHIFT) / block_size);
     slab->block_size = (uint32_t)block_size;
     slab->blank_blocks = 0;
-    slab->listed = slab->purged = false;
+    slab->listed = slab->being_purged = false;
     shared_touch(slab);
     for (uint32_t i = 0; i < granules; i++) {
-        page_map_range(slab->first + i)->distance = (uint16_t)i;
-        page_map_range(slab->first + i)->blank = 0;
+        page_map_slab(slab->first + i)->distance = (uint16_t)i;
+        page_map_slab(slab->first + i)->blank = 0;
         page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
     }
     return slab;
 }
 
-void shared_delete(struct range *slab)
+void shared_delete(struct slab *slab)
 {
     while (slab) {
-        struct range *next = slab->next;
+        struct slab *next = slab->next;
         for (size_t i = 1; i + 1 < slab->granules; i++)
             page_map_set_tag(slab->first + i, TAG_NONE);
         page_map_set_tag(slab->first + slab->granules - 1, TAG_TAKEN);

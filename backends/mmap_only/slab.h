@@ -29,20 +29,20 @@ static inline hak_class tag_class(unsigned tag)
     return (uint32_t)(tag - CODE_CLASS);
 }
 
-static inline char *slab_base(const struct range *slab)
+static inline char *slab_base(const struct slab *slab)
 {
     return granule_address(slab->first);
 }
 
 /* The slab of a small block. pre: its granule's tag is a class */
-static inline struct range *slab_of(const void *block)
+static inline struct slab *slab_of(const void *block)
 {
     size_t granule = granule_of(block);
 
-    return page_map_range(granule - page_map_range(granule)->distance);
+    return page_map_slab(granule - page_map_slab(granule)->distance);
 }
 
-static inline bool slab_on_grid(const struct range *slab, const void *block)
+static inline bool slab_on_grid(const struct slab *slab, const void *block)
 {
     size_t offset = (size_t)((const char *)block - slab_base(slab));
 
@@ -52,22 +52,22 @@ static inline bool slab_on_grid(const struct range *slab, const void *block)
 }
 
 /* The slab of a block that came through a cache or a list: it must be a block of this class. */
-static inline struct range *slab_checked(const void *block, hak_class cls)
+static inline struct slab *slab_checked(const void *block, hak_class cls)
 {
     if (unlikely(tag_class(slab_tag_at(block)) != cls))
         hak_fatal_pointer("free()", block, SLAB_BAD_LINK);
-    struct range *slab = slab_of(block);
+    struct slab *slab = slab_of(block);
     if (unlikely(!slab_on_grid(slab, block)))
         hak_fatal_pointer("free()", block, SLAB_NOT_A_BLOCK);
     return slab;
 }
 
-static inline struct hak_grid slab_grid_of(const struct range *slab)
+static inline struct hak_grid slab_grid_of(const struct slab *slab)
 {
     return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
 }
 
-static inline struct hak_slab_shape slab_shape(const struct range *slab)
+static inline struct hak_slab_shape slab_shape(const struct slab *slab)
 {
     return (struct hak_slab_shape){slab_base(slab), slab->block_size, slab->capacity, slab->cut};
 }
@@ -78,19 +78,19 @@ static inline struct hak_block *slab_block_at(const struct hak_slab_shape *shape
 }
 
 /* Blocks on its list of free ones. */
-static inline size_t slab_free_blocks(const struct range *slab)
+static inline size_t slab_free_blocks(const struct slab *slab)
 {
     return slab->cut - slab->used - slab->blank_blocks;
 }
 
-static inline bool slab_is_blank(const struct range *slab, size_t page)
+static inline bool slab_is_blank(const struct slab *slab, size_t page)
 {
-    const struct range *granule = page_map_range(slab->first + page / hak_pages_of_granule());
+    const struct slab *granule = page_map_slab(slab->first + page / hak_pages_of_granule());
 
     return granule->blank >> page % hak_pages_of_granule() & 1;
 }
 
-static inline void slab_add_blank(const struct range *slab, const struct hak_slab_shape *shape,
+static inline void slab_add_blank(const struct slab *slab, const struct hak_slab_shape *shape,
                                   uint64_t *set)
 {
     for (size_t page = 0; slab->blank_blocks > 0 && page < hak_pages_cut(shape); page++)

@@ -19,7 +19,7 @@ struct taken {
 };
 
 /* Up to `max` free blocks of a slab on top of the chain, whose end is `last`. */
-static void small_take_free(struct range *slab, size_t max, struct taken *taken)
+static void small_take_free(struct slab *slab, size_t max, struct taken *taken)
 {
     struct hak_block *head = slab->free;
     struct hak_block *last = head;
@@ -45,15 +45,15 @@ static void small_take_free(struct range *slab, size_t max, struct taken *taken)
 }
 
 /* All blocks that begin in one blank page: it may be more than a refill wants. */
-static void small_take_blank(struct range *slab, struct taken *taken)
+static void small_take_blank(struct slab *slab, struct taken *taken)
 {
     struct hak_slab_shape shape = slab_shape(slab);
-    struct range *granule = slab;
+    struct slab *granule = slab;
     size_t page = 0;
 
     while (granule->blank == 0) {
         page += hak_pages_of_granule();
-        granule = page_map_range(slab->first + page / hak_pages_of_granule());
+        granule = page_map_slab(slab->first + page / hak_pages_of_granule());
     }
     page += (size_t)__builtin_ctz(granule->blank);
     granule->blank &= (uint16_t)(granule->blank - 1);
@@ -65,7 +65,7 @@ static void small_take_blank(struct range *slab, struct taken *taken)
 }
 
 /* Up to a page's worth of blocks that were never used. */
-static void small_take_fresh(struct range *slab, size_t max, struct taken *taken)
+static void small_take_fresh(struct slab *slab, size_t max, struct taken *taken)
 {
     size_t size = slab->block_size;
     size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
@@ -83,7 +83,7 @@ static void small_take_fresh(struct range *slab, size_t max, struct taken *taken
 static struct taken small_take(struct shared_class *shared, size_t max)
 {
     struct taken taken = {{NULL, 0}, NULL, 0, NULL};
-    struct range *slab;
+    struct slab *slab;
 
     while ((slab = shared->filled) != NULL && taken.chain.count < max && taken.broken == NULL) {
         small_take_free(slab, max, &taken);
@@ -138,7 +138,7 @@ static struct hak_chain small_take_shared(hak_class cls, size_t max)
 /* From a slab that is made for it. */
 static struct hak_chain small_take_new(hak_class cls, size_t max)
 {
-    struct range *slab = shared_new(cls);
+    struct slab *slab = shared_new(cls);
 
     if (slab == NULL)
         return (struct hak_chain){NULL, 0};
@@ -153,15 +153,15 @@ static struct hak_chain small_take_new(hak_class cls, size_t max)
 
 /* Blocks of one slab. */
 struct group {
-    struct range *slab;
+    struct slab *slab;
     struct hak_block *head, *last;
     uint32_t count;
 };
 
 /* Gives a group back to its slab; an empty slab goes from the list to *empty. */
-static bool small_give(struct shared_class *shared, const struct group *group, struct range **empty)
+static bool small_give(struct shared_class *shared, const struct group *group, struct slab **empty)
 {
-    struct range *slab = group->slab;
+    struct slab *slab = group->slab;
 
     if (unlikely(slab->used < group->count))
         return false;
@@ -176,7 +176,7 @@ static bool small_give(struct shared_class *shared, const struct group *group, s
 
 static void small_give_all(hak_class cls, const struct group *groups, size_t count)
 {
-    struct range *empty = NULL;
+    struct slab *empty = NULL;
     size_t given = 0;
     struct shared_class *shared = shared_lock(cls);
 
@@ -205,7 +205,7 @@ static void small_sorter_add(struct sorter *sorter, struct hak_block *block)
         group->count++;
         return;
     }
-    struct range *slab = slab_checked(block, sorter->cls);
+    struct slab *slab = slab_checked(block, sorter->cls);
     if (sorter->count == GROUPS_MOST) {
         small_give_all(sorter->cls, sorter->groups, sorter->count);
         sorter->count = 0;

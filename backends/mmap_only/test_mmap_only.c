@@ -112,7 +112,7 @@ Test(mmap_only, every_granule_of_a_slab_has_its_class)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         size_t granule = granule_of(one(cls));
-        const struct range *slab = page_map_range(granule - page_map_range(granule)->distance);
+        const struct slab *slab = page_map_slab(granule - page_map_slab(granule)->distance);
         size_t size = (size_t)slab->granules << GRANULE_SHIFT;
         for (size_t n = 0; n < slab->granules; n++)
             cr_assert_eq(page_map_tag(slab->first + n), cls + CODE_CLASS);
@@ -201,7 +201,7 @@ Test(mmap_only, a_walk_sees_a_range_of_two_leaves_once)
 
 Test(mmap_only, the_page_map_is_mapped_in_proportion)
 {
-    const size_t part = PART_GRANULES * sizeof(struct range);
+    const size_t part = PART_GRANULES * sizeof(struct slab);
     size_t mapped = mapped_bytes();
     size_t map = page_map_bytes();
     size_t leaf_count = leaves();

@@ -20,7 +20,7 @@ static bool upkeep_is_past(uint32_t since, uint32_t now)
 /* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.
  * An empty chain: too few of them for a page to be free, and the slab stays where it is.
  * pre: the class's lock is held */
-static struct hak_chain upkeep_detach(struct shared_class *shared, struct range *slab)
+static struct hak_chain upkeep_detach(struct shared_class *shared, struct slab *slab)
 {
     struct hak_chain free = {slab->free, slab_free_blocks(slab)};
 
@@ -28,7 +28,7 @@ static struct hak_chain upkeep_detach(struct shared_class *shared, struct range 
     if (free.count * slab->block_size < os_page_size())
         return (struct hak_chain){NULL, 0};
     shared_unlist(shared, slab);
-    slab->purged = true;
+    slab->being_purged = true;
     slab->free = NULL;
     slab->used += (uint32_t)free.count;
     return free;
@@ -37,9 +37,9 @@ static struct hak_chain upkeep_detach(struct shared_class *shared, struct range 
 /* The next slab of a round that has been left alone for long enough. NULL: there is none among those that were looked
  * at.
  * pre: the class's lock is held */
-static struct range *upkeep_next(struct shared_class *shared, uint32_t now, unsigned *looks)
+static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, unsigned *looks)
 {
-    struct range *slab;
+    struct slab *slab;
 
     while ((slab = shared->round_slab) != NULL && *looks > 0) {
         --*looks;
@@ -52,7 +52,7 @@ static struct range *upkeep_next(struct shared_class *shared, uint32_t now, unsi
 }
 
 /* Marks the blocks of a chain. Its links lead through memory of the program's, so they are checked. */
-static void upkeep_add_chain(const struct range *slab, const struct hak_slab_shape *shape,
+static void upkeep_add_chain(const struct slab *slab, const struct hak_slab_shape *shape,
                              struct hak_chain chain, struct hak_block_set *set)
 {
     for (const struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
@@ -63,21 +63,21 @@ static void upkeep_add_chain(const struct range *slab, const struct hak_slab_sha
     }
 }
 
-static void slab_set_blank(struct range *slab, size_t page)
+static void slab_set_blank(struct slab *slab, size_t page)
 {
-    page_map_range(slab->first + page / hak_pages_of_granule())->blank |=
+    page_map_slab(slab->first + page / hak_pages_of_granule())->blank |=
         (uint16_t)(1u << page % hak_pages_of_granule());
 }
 
 /* Links the blocks of a set that begin in pages of another set's complement, in order of address, and gives them
  * back; those that begin in the others are blank from now on. */
-static void upkeep_attach(struct shared_class *shared, struct range *slab, uint32_t count,
+static void upkeep_attach(struct shared_class *shared, struct slab *slab, uint32_t count,
                           const struct hak_block_set *blocks, const struct hak_page_set *going)
 {
     struct hak_slab_shape shape = slab_shape(slab);
     struct hak_chain chain = {NULL, 0};
     struct hak_block *last = NULL;
-    struct range *empty = NULL;
+    struct slab *empty = NULL;
 
     for (size_t page = hak_pages_cut(&shape); page-- > 0;) {
         if (slab_is_blank(slab, page) || hak_set_has(going->words, page))
@@ -99,7 +99,7 @@ static void upkeep_attach(struct shared_class *shared, struct range *slab, uint3
             slab_set_blank(slab, page);
     slab->blank_blocks += (uint16_t)(count - chain.count);
     slab->used -= count;
-    slab->purged = false;
+    slab->being_purged = false;
     if (chain.count > 0) {
         last->next = slab->free;
         slab->free = chain.head;
@@ -112,7 +112,7 @@ static void upkeep_attach(struct shared_class *shared, struct range *slab, uint3
 /* Purges the free pages of a slab that has been taken off its list, and links it again. Returns how many calls of the
  * operating system that took.
  * pre: the lock is held, but not while this goes on */
-static unsigned upkeep_purge(struct shared_class *shared, struct range *slab, struct hak_chain free)
+static unsigned upkeep_purge(struct shared_class *shared, struct slab *slab, struct hak_chain free)
 {
     struct hak_slab_shape shape = slab_shape(slab);
     struct hak_block_set blocks;
@@ -132,7 +132,7 @@ static unsigned upkeep_purge(struct shared_class *shared, struct range *slab, st
 static bool upkeep_go_on(struct shared_class *shared, uint32_t now, unsigned *looks,
                          unsigned *walks)
 {
-    struct range *slab;
+    struct slab *slab;
 
     /* Single pages of huge ones stay. */
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
@@ -181,7 +181,7 @@ static bool upkeep_classes(uint32_t now, unsigned classes_most)
  * Returns whether any went back. */
 static bool upkeep_trim_class(struct shared_class *shared)
 {
-    struct range *slab;
+    struct slab *slab;
     unsigned calls = 0;
 
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))

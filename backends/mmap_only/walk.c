@@ -6,7 +6,7 @@ struct walk {
     void *context;
 };
 
-static void walk_range(const struct range *range, size_t first, unsigned tag,
+static void walk_range(const struct slab *range, size_t first, unsigned tag,
                        const struct walk *walk)
 {
     struct hak_extent extent = {.base = granule_address(first),
@@ -36,7 +36,7 @@ static size_t walk_leaf(size_t granule, const struct walk *walk)
 
     while (granule < end) {
         unsigned tag = page_map_tag(granule);
-        const struct range *range = page_map_range(granule);
+        const struct slab *range = page_map_slab(granule);
         bool begins = tag == TAG_LARGE || tag == TAG_FREE ||
                       (tag_class(tag) < HAK_CLASS_END && range->distance == 0);
         if (begins)
@@ -60,7 +60,7 @@ void backend_walk(void (*visit)(const struct hak_extent *extent, void *context),
 
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
-    const struct range *slab = page_map_range(granule_of(extent->base));
+    const struct slab *slab = page_map_slab(granule_of(extent->base));
     struct hak_slab_shape shape = slab_shape(slab);
     const struct hak_block *block = slab->free;
     size_t left = slab->free ? slab_free_blocks(slab) : 0;
@@ -95,7 +95,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
     }
 }
 
-static bool walk_slab_valid(const struct range *slab, hak_class cls)
+static bool walk_slab_valid(const struct slab *slab, hak_class cls)
 {
     struct hak_slab_shape shape = slab_shape(slab);
     size_t count = 0;
@@ -110,16 +110,16 @@ static bool walk_slab_valid(const struct range *slab, hak_class cls)
             return false;
     return slab->used > 0 && slab->used <= slab->cut && slab->cut <= slab->capacity &&
            (free > 0) == (slab->free != NULL) && blank == slab->blank_blocks &&
-           shared_has_something(slab) && slab->listed && !slab->purged &&
+           shared_has_something(slab) && slab->listed && !slab->being_purged &&
            slab->block_size == hak_class_size(cls) && tag_class(page_map_tag(slab->first)) == cls;
 }
 
-static bool walk_list_valid(const struct range *first, hak_class cls, bool filled)
+static bool walk_list_valid(const struct slab *first, hak_class cls, bool filled)
 {
-    const struct range *previous = NULL;
+    const struct slab *previous = NULL;
     bool valid = true;
 
-    for (const struct range *slab = first; slab && valid; slab = slab->next) {
+    for (const struct slab *slab = first; slab && valid; slab = slab->next) {
         valid = slab->previous == previous && walk_slab_valid(slab, cls) &&
                 (slab->free != NULL) == filled;
         previous = slab;
