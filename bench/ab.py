@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import copies, counters, export, libraries, machine, page, present, record, runs, verdict, wishes, workloads  # noqa: E402
+from lab import copies, counters, export, libraries, machine, page, present, programs, record, runs, verdict, wishes, workloads  # noqa: E402
 from lab.comparison import NARROW, Comparison  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
 
@@ -26,6 +26,17 @@ OK, ROW_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 # Seconds: of the default rows, of each row that was asked for, and of all rows together.
 BUDGET, ROW_BUDGET, MOST_BUDGET = 60.0, 20.0, 750.0
 COUNT_BUDGET = 240.0
+
+
+PROGRAM_OPTIONS = {
+    "setup": "a shell command, once before all runs",
+    "prepare": "a shell command before each run",
+    "input": "the file that is its standard input",
+    "metric": "[lower:|higher:]REGEX with one group, or [lower:|higher:]json:FIELD: the figure of its output that is "
+              "compared, in place of its time",
+    "client": "a command that drives the program, which is a server: that is started, and ended by SIGTERM",
+    "port": "that the server opens; without it {port} in both commands is a free one",
+}
 
 
 def form(parse):
@@ -60,6 +71,12 @@ def arguments():
     parser.add_argument("--only", action="append", metavar="NAME", default=[],
                         help="a workload of --list, or what its name begins with, or all; may be "
                              "repeated")
+    parser.add_argument("--program", metavar="COMMAND", default="",
+                        help="a program of your own as the workload; several with a semicolon between them")
+    for name, about in PROGRAM_OPTIONS.items():
+        parser.add_argument(f"--{name}", metavar=name.upper(), default="", help=f"of --program: {about}")
+    parser.add_argument("--workloads", metavar="FILE", type=Path,
+                        help=f"more workloads that --only can name, as TOML ({programs.FILE} of this folder, if there is one)")
     parser.add_argument("--counters", action="store_true",
                         help="simulate the processor's counters where the kernel has none")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
@@ -70,8 +87,8 @@ def arguments():
                         help="the option whose values the libraries differ in: the page has curves over it")
     parser.add_argument("--export-csv", metavar="FILE", help="write the summary there, too")
     parser.add_argument("--export-markdown", metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--limit", type=form(wishes.seconds), default=runs.RUN_SECONDS,
-                        metavar="SECONDS", help="a run that takes longer hangs (%(default)s)")
+    parser.add_argument("--limit", type=form(wishes.seconds), metavar="SECONDS",
+                        help=f"a run that takes longer hangs ({runs.RUN_SECONDS}; {runs.OWN_SECONDS} of --program)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
     parser.add_argument("--lock", type=int, metavar="FD",
                         help="unlock this file when all that is measured has been copied: `scons ab` keeps other "
@@ -94,12 +111,22 @@ def fail(message):
     sys.exit(CANNOT_START)
 
 
-def list_workloads():
-    for workload in workloads.WORKLOADS:
+def own_workloads(options):
+    """Those of the user's file."""
+    try:
+        if options.workloads:
+            return programs.read(options.workloads)
+        return programs.read(programs.FILE) if os.path.isfile(programs.FILE) else []
+    except ValueError as error:
+        fail(error)
+
+
+def list_workloads(own):
+    for workload in [*workloads.WORKLOADS, *own]:
         mark = " " if workload.default else "+"
         print("\n".join(textwrap.wrap(workload.about, present.WIDTH, initial_indent=f"{mark} {workload.name:<18} ",
                                       subsequent_indent=" " * 21)))
-    groups = sorted({tag for workload in workloads.WORKLOADS for tag in workload.tags})
+    groups = sorted({tag for workload in [*workloads.WORKLOADS, *own] for tag in workload.tags})
     print("\n".join(textwrap.wrap("+ runs when --only (WORKLOADS=) names it, or its group: all "
                                   + " ".join(f"@{group}" for group in groups), present.WIDTH, subsequent_indent="  ")))
 
@@ -111,9 +138,12 @@ def need(*modules):
                  "/usr/bin/python3")
 
 
-def chosen_workloads(only):
+def chosen_workloads(options):
+    """Those that are named, and the programs of the command line; both only if both are asked for."""
+    own = own_workloads(options)
     try:
-        return wishes.chosen(only)
+        asked = programs.asked(options.program, **{name: getattr(options, name) for name in PROGRAM_OPTIONS})
+        return ([] if asked and not options.only else wishes.chosen(options.only, own)) + asked
     except ValueError as error:
         fail(error)
 
@@ -121,7 +151,7 @@ def chosen_workloads(only):
 def budget_of(options, rows):
     if options.budget:
         return options.budget
-    if not options.only:
+    if not options.only and not options.program:
         # With several others each row takes longer.
         return min(MOST_BUDGET, BUDGET * (1 + len(options.others)) / 2)
     return min(MOST_BUDGET, max(BUDGET, ROW_BUDGET * rows))
@@ -129,7 +159,7 @@ def budget_of(options, rows):
 
 def prepare(options, private):
     """All that can be found wrong before the first run."""
-    chosen = chosen_workloads(options.only)
+    chosen = chosen_workloads(options)
     runner = runs.Runner(options.programs, options.limit, private)
     missing = runner.missing(chosen)
     if missing:
@@ -142,8 +172,10 @@ def prepare(options, private):
     except OSError as error:
         fail(f"{error.filename or private.folder} cannot be copied: {error.strerror}")
     budget = budget_of(options, len(chosen) * len(others))
+    # How long a program of the user's takes is not known before it has run.
+    stretch = MOST_BUDGET if not options.budget and any(workload.own for workload in chosen) else 0.0
     return Comparison(a, others, chosen, runner, budget, options.seed, present.Progress(),
-                      options.width)
+                      options.width, stretch)
 
 
 def shown_path(path):
@@ -159,7 +191,7 @@ def count(comparison, source):
         for library in (comparison.a, *comparison.others):
             left = end - time.monotonic()
             comparison.progress.say(f"{trial.workload.name}: counting under {library.label}", left)
-            if trial.live() and left > 0:
+            if trial.live() and left > 0 and not trial.workload.own:
                 try:
                     trial.counters[library.label] = counters.count(
                         trial.workload, library, comparison.runner.programs, source, comparison.runner.bench)
@@ -234,7 +266,7 @@ def main():
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     options = arguments()
     if options.list:
-        list_workloads()
+        list_workloads(own_workloads(options))
         return OK
     # One thread is enough for so few numbers, and idle threads of a numeric library are noise.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -24,7 +24,7 @@ from pathlib import Path
 import configuration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
-from lab import wishes  # noqa: E402
+from lab import programs, wishes  # noqa: E402
 from lab.libraries import PEERS, SYSTEM  # noqa: E402
 
 sys.path.pop(0)
@@ -213,12 +213,25 @@ def workload_names(env) -> "list[str]":
     return [name.strip() for name in env["WORKLOADS"].split(",") if name.strip()]
 
 
+OF_A_PROGRAM = ("SETUP", "PREPARE", "INPUT", "METRIC", "CLIENT", "PORT")  # variables; options of bench/ab.py
+
+
+def programs_file(env) -> str:
+    return env["PROGRAMS"] or (programs.FILE if os.path.isfile(programs.FILE) else "")
+
+
 def check_wishes(env) -> None:
     """Raises WishError for what bench/ab.py would refuse after the build."""
+    try:
+        programs.asked(env["PROGRAM"], **{name.lower(): env[name] for name in OF_A_PROGRAM})
+        own = programs.read(programs_file(env)) if programs_file(env) else []
+    except ValueError as error:
+        raise WishError(str(error)) from None
     for variable, check in (
-        ("WORKLOADS", lambda _: wishes.chosen(workload_names(env))),
+        ("WORKLOADS", lambda _: wishes.chosen(workload_names(env), own)),
         ("BUDGET", wishes.seconds),
         ("WIDTH", wishes.per_cent),
+        ("LIMIT", wishes.seconds),
     ):
         try:
             if env[variable]:
@@ -286,12 +299,14 @@ def words_for_scons(words: "list[str]"):
 
 def action(env, sides: "list[Side]", out: str, lock):
     """SCons action: calls bench/ab.py to compare them, which lets go of the lock on the folder of builds when it has
-    its copies."""
+    its copies. It gets the user's environment, which the user's programs need and no other workload sees."""
     words = ["/usr/bin/python3", RUNNER, *(side.argument for side in sides)]
     for name in workload_names(env):
         words += ["--only", name]
-    for variable, option in (("BUDGET", "--budget"), ("WIDTH", "--width")):
-        words += [option, env[variable]] if env[variable] else []
+    options = {"BUDGET": "--budget", "WIDTH": "--width", "LIMIT": "--limit", "PROGRAMS": "--workloads", "PROGRAM": "--program"}
+    options |= {name: f"--{name.lower()}" for name in OF_A_PROGRAM}
+    # With a sign of equality, a value may begin with a dash.
+    words += [f"{option}={env[variable]}" for variable, option in options.items() if env[variable]]
     if match := SWEEP.fullmatch(env["SWEEP"]):
         words += ["--sweep", match[1]]
     words += ["--counters"] if env["COUNTERS"] else []
@@ -299,7 +314,7 @@ def action(env, sides: "list[Side]", out: str, lock):
 
     def run(target, source, env) -> int:
         held = lock.hand_over()  # SCons itself hands no file to what it starts
-        done = subprocess.run([*words, "--lock", str(held)], pass_fds=[held], env=env["ENV"], stdin=subprocess.DEVNULL)
+        done = subprocess.run([*words, "--lock", str(held)], pass_fds=[held], stdin=subprocess.DEVNULL)
         return done.returncode
 
     return run, lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)

@@ -3,6 +3,7 @@
 
 estimate    numbers in, ratio and interval out; knows nothing of programs
 workloads   the table of what can be run
+programs    programs of the user's as workloads
 libraries   which malloc is under test, what it says it is, whether it really serves a program
 copies      private copies of libraries and workloads: what is measured does not change meanwhile
 runs        one run of one workload under one library: time, memory, or how it failed

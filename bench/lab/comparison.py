@@ -105,10 +105,11 @@ class Comparison:
     """A vs others on a list of workloads. After run(), also an interrupted one, `rows` holds
     what was measured."""
 
-    def __init__(self, a, others, chosen, runner, budget, seed, progress, width=NARROW):
+    def __init__(self, a, others, chosen, runner, budget, seed, progress, width=NARROW, stretch=0.0):
         self.a, self.others = a, list(others)
         self.runner = runner
         self.budget = budget
+        self.stretch = stretch  # the budget may grow up to this, for ten pairs of each row
         self.seed = seed
         self.width = width
         self.progress = progress
@@ -159,6 +160,7 @@ class Comparison:
             self.progress.show(0, trial.workload.name, self.budget - (time.monotonic() - start))
             self._warm_up(trial)
         self.warm_up_seconds = time.monotonic() - start
+        self.budget = max(self.budget, min(self.enough_budget() or 0, self.stretch))
         while True:
             block = [trial for trial in self.trials for _ in range(trial.workload.pairs_in_block)]
             self.generator.shuffle(block)
@@ -197,9 +199,16 @@ class Comparison:
             row.skipped = lacking(trial.workload)
         if not trial.live():
             return
+        try:
+            if trial.workload.own:
+                self.runner.set_up(trial.workload)
+        except RunFailed as error:
+            self._fail(trial.rows, error)
+            return
         runs = self._each(trial, [0, *range(1, len(self.others) + 1)], self._first_run)
         trial.seconds = sum(run.wall_seconds for run in runs.values())
-        trial.pinned = bool(runs) and all(run.threads == 1 for run in runs.values())
+        own = trial.workload.own
+        trial.pinned = bool(runs) and all(run.threads == 1 for run in runs.values()) and not (own and own.client)
         for index, row in enumerate(trial.rows, 1):
             if not row.failure:
                 self._compare_results(row, runs[0], runs[index])
@@ -219,6 +228,8 @@ class Comparison:
         return runs
 
     def _first_run(self, workload, library):
+        if workload.own:
+            return self.runner.first_run(workload, library)
         try:
             check_served(library, self.runner.filled(workload, workload.probe), workload.environment)
         except LibraryError as error:

@@ -117,6 +117,8 @@ class Copies:
         for workload in chosen:
             if workload.command[0].startswith("/"):
                 self.watch(workload.command[0])
+            if workload.own:
+                self.watch(workload.own.input)
             for program, _ in workload.needs:
                 self.watch(shutil.which(program, path=CLEAN_ENVIRONMENT["PATH"]))
 

@@ -112,6 +112,20 @@ def check_served(library, command, environment):
     raise NotServed(f"malloc of {command[0]} is not served by {library.path or 'libc'} but by {by}")
 
 
+ALLOCATING = re.compile(r"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: normal symbol `(?:malloc|calloc|realloc|free|"
+                        r"aligned_alloc|posix_memalign|_Zn[wa]m|_ZdlPvm?)'")
+
+
+def not_served(library, program, reports):
+    """Raises NotServed unless one of the processes that the dynamic linker reported on got its allocating functions
+    from the library."""
+    served = {file for report in reports for _, file in ALLOCATING.findall(report)}
+    if any(os.path.realpath(file) == os.path.realpath(library.measured) for file in served):
+        return
+    by = " and ".join(sorted(served)) or "itself: it is linked statically, or allocates nothing"
+    raise NotServed(f"malloc of {program} is not served by {library.path} but by {by}")
+
+
 def _package_version(path):
     """"libjemalloc2 5.3.0-1" for a file that a Debian package owns, else None."""
     # Since /usr was merged, a package may own the file under its name without /usr.

@@ -213,6 +213,8 @@ def table(data: Record, colour: bool = False) -> list[str]:
     for line in headline(data):
         lines += [_paint(part, BOLD, colour) for part in _wrapped(line)]
     paired = "of independent runs" if data.apart else "of runs in pairs"
+    if any(row.time and row.time.higher for row in rows):
+        lines += _wrapped("Where more of a program's own figure is better, B/A is turned round: above 1, A is better.")
     lines += _wrapped(
         f"B/A: time of B by time of A, {paired}; above 1, A is faster. n: pairs. ±: their spread. Times are "
         "medians: ns of an operation as the workload itself timed it, without its start; else of a whole program, "

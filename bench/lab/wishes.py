@@ -2,6 +2,10 @@
 """The forms of what a measurement is asked for, for bench/ab.py and for the build, which refuses what is
 ill-formed before it compiles anything. Each function raises ValueError with a message that says what is right."""
 
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
 from . import workloads
 
 
@@ -15,10 +19,11 @@ def per_cent(text: str) -> float:
     return _number(text, text.removesuffix("%"), 1000, "a number of per cent: 2 or 2%") / 100
 
 
-def chosen(names: "list[str]") -> "list[workloads.Workload]":
-    """The workloads of these names, of what they begin with, or of @GROUPs; the default ones without a name."""
+def chosen(names: Iterable[str], own: Sequence[workloads.Workload] = ()) -> list[workloads.Workload]:
+    """The workloads of these names, of what they begin with, or of @GROUPs; the default ones without a name. `own`
+    are those of the user's file."""
     try:
-        return workloads.select(["@all" if name == "all" else name for name in names])
+        return workloads.select(["@all" if name == "all" else name for name in names], own)
     except LookupError as error:
         raise ValueError(f"no workload begins with {error.args[0]!r}; bench/ab.py --list shows all") from None
 

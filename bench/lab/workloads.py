@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The table of workloads: what is run, and what of it is compared."""
 
+from __future__ import annotations
+
+import json
 import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Iterable, Sequence
 
 BENCH = Path(__file__).resolve().parent.parent
 PLACE = re.compile(r"\{(?:programs|bench)\}")
 
 OWN_TIME = "own time"  # the workload times its loop and prints ns_per_op
-WALL_TIME = "wall time"  # from before the program's start to after its end
+WALL_TIME = "wall time"  # from before the program's start to after its end; of a server, its client's
+METRIC = "metric"  # a figure that the program prints
 
 # What else a workload's line of data gives.
 LATENCY = "latency"  # p50_ns p99_ns p999_ns max_ns (some may be missing), timer_ns
@@ -27,6 +32,51 @@ class Metric:
     pattern: str  # a regular expression whose group is the figure, or json: and the path of a field
     higher: bool = False  # is better
     unit: str = ""
+
+    def read(self, text: str) -> float:
+        """The figure in a program's output; the last one, if there are several. Raises ValueError."""
+        found = _field(text, self.pattern.removeprefix("json:")) if self.pattern.startswith("json:") else (
+            [match[1] for match in re.finditer(self.pattern, text)] or [None])[-1]
+        if found is None:
+            raise ValueError(f"{self.pattern!r} is not in the output")
+        try:
+            value = float(str(found).replace(",", ""))
+        except ValueError:
+            raise ValueError(f"{self.pattern!r} gives {found!r}, which is no number") from None
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{self.pattern!r} gives {found}; only a figure above 0 can be compared")
+        return value
+
+
+def _field(text: str, path: str) -> Any:
+    """The field of the output, or of its last line, that is JSON; None if there is none."""
+    for part in [text, *reversed(text.splitlines())]:
+        try:
+            value = json.loads(part)
+        except ValueError:
+            continue
+        for name in path.split("."):
+            if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+                value = value[int(name)]
+            elif isinstance(value, dict):
+                value = value.get(name)
+            else:
+                value = None
+        if value is not None and not isinstance(value, (dict, list)):
+            return value
+    return None
+
+
+@dataclass(frozen=True)
+class Own:
+    """How a program of the user's is run: in its folder, with the user's environment."""
+    folder: str
+    setup: str = ""  # a shell command, once before all runs
+    prepare: str = ""  # another one, before each run
+    input: str = ""  # the file that is the program's standard input
+    client: tuple[str, ...] = ()  # drives the program, which is a server
+    port: int = 0  # that the server opens; 0: a free one, put in place of {port}
+    same_output: bool = False  # A and B must print the same
 
 
 @dataclass(frozen=True)
@@ -53,19 +103,22 @@ class Workload:
     tags: tuple[str, ...] = ()  # groups that can be chosen together
     simulated: tuple[str, ...] = ()  # a shorter run, for a simulated processor; else the command
     metric: Metric | None = None
+    own: Own | None = None  # of a program of the user's
 
-    def filled(self, words, programs, bench=BENCH):
+    def filled(self, words: Iterable[str], programs: str | Path, bench: str | Path = BENCH) -> list[str]:
+        if self.own:
+            return list(words)
         # These two words alone are replaced: other braces belong to the program.
         folders = {"{programs}": programs, "{bench}": bench}
         return [PLACE.sub(lambda place: str(folders[place[0]]), word) for word in words]
 
-    def missing(self, path=PATH):
+    def missing(self, path: str = PATH) -> list[tuple[str, str]]:
         """The programs of `needs` that are not installed, as (program, package)."""
         return [(program, package) for program, package in self.needs
                 if not shutil.which(program, path=path)]
 
 
-def _built(name, program, arguments, probe, about, **more):
+def _built(name: str, program: str, arguments: str, probe: str, about: str, **more: Any) -> Workload:
     program = f"{{programs}}/{program}"
     if "simulated" in more:
         more["simulated"] = (program, *more["simulated"].split())
@@ -74,11 +127,12 @@ def _built(name, program, arguments, probe, about, **more):
     return Workload(name, (program, *arguments.split()), (program, *probe.split()), about, **more)
 
 
-def _python(*arguments):
+def _python(*arguments: str) -> tuple[str, ...]:
     return ("/usr/bin/python3", "-s", "-S", *arguments)
 
 
-def _installed(name, command, probe, about, *needs, **more):
+def _installed(name: str, command: Iterable[str], probe: Iterable[str], about: str, *needs: tuple[str, str],
+               **more: Any) -> Workload:
     """A program of the system's, measured from outside."""
     more = {"measure": WALL_TIME, "default": False, "tags": ("programs",), **more}
     return Workload(name, tuple(command), tuple(probe), about, needs=needs, **more)
@@ -224,25 +278,26 @@ WORKLOADS = (
 )
 
 
-def _matching(pattern):
+def _matching(pattern: str, known: Sequence[Workload]) -> list[str]:
     """The names that a pattern stands for."""
     if pattern.startswith("@"):
-        return [workload.name for workload in WORKLOADS
-                if pattern == "@all" or pattern[1:] in workload.tags]
-    names = [workload.name for workload in WORKLOADS]
+        return [workload.name for workload in known
+                if pattern == "@all" and not workload.own or pattern[1:] in workload.tags]
+    names = [workload.name for workload in known]
     return [pattern] if pattern in names else [n for n in names if n.startswith(pattern)]
 
 
-def select(patterns):
+def select(patterns: Iterable[str], own: Sequence[Workload] = ()) -> list[Workload]:
     """The workloads whose name is, or else begins with, one of the patterns; @TAG stands for those
-    of a group, @all for all. Without a pattern, the default ones. Raises LookupError for a pattern
-    that matches none."""
+    of a group, @all for all of the laboratory's. Without a pattern, the default ones. `own` are further
+    ones that can be named. Raises LookupError for a pattern that matches none."""
+    known = [*WORKLOADS, *own]
     if not patterns:
         return [workload for workload in WORKLOADS if workload.default]
-    chosen = set()
+    chosen: set[str] = set()
     for pattern in patterns:
-        found = _matching(pattern)
+        found = _matching(pattern, known)
         if not found:
             raise LookupError(pattern)
         chosen.update(found)
-    return [workload for workload in WORKLOADS if workload.name in chosen]
+    return [workload for workload in known if workload.name in chosen]

@@ -126,7 +126,27 @@ class Targets(TreeTest):
         self.assertIn("CC   build/bench/launch.o", output)
         self.assertNotIn("build/default/", output)
         self.assertIn("bench/ab.py build/keep/libhakmem.so build/default+CONFIG_REFILL_BATCH=16/libhakmem.so system "
-                      '--only "pair 64 B" --only larson --budget 5s --counters', output)
+                      '--only "pair 64 B" --only larson --budget=5s --counters', output)
+
+    def test_a_program_and_its_settings_reach_the_runner(self):
+        output = self.tree.scons("-n", "ab", "PROGRAM=true -x; false", "PREPARE=rm -f '$HOME/x'", "METRIC=higher:(.*) a second",
+                                 "LIMIT=5s")
+        self.assertIn("\"--program=true -x; false\" \"--prepare=rm -f '$HOME/x'\" \"--metric=higher:(.*) a second\"", output)
+        self.assertIn("--limit=5s", output)
+
+    def test_a_program_that_is_none_is_refused_before_anything_is_built(self):
+        for words, expected in ((["PROGRAM=./nope"], "PROGRAM=./nope: there is no program ./nope"),
+                                (["METRIC=(x)"], 'METRIC= needs a program: PROGRAM="COMMAND"'),
+                                (["PROGRAM=true", "LIMIT=soon"], "LIMIT=soon: 'soon' is not a number of seconds: 60 or 60s"),
+                                (["PROGRAMS=/nope.toml"], "/nope.toml: No such file or directory")):
+            output = self.tree.scons("-n", "ab", *words, status=2)
+            self.assertIn(expected, output)
+            self.assertNotIn("CC ", output)
+
+    def test_a_list_of_ones_own_is_known(self):
+        (self.tree.root / "workloads.toml").write_text("[mine]\nprogram = 'true'\n", encoding="utf-8")
+        self.assertIn("--only mine", self.tree.scons("-n", "ab", "WORKLOADS=mine"))
+        self.assertIn("no workload begins with 'theirs'", self.tree.scons("-n", "ab", "WORKLOADS=theirs", status=2))
 
     def test_a_sweep_names_its_option(self):
         output = self.tree.scons("-n", "ab", "SWEEP=CONFIG_REFILL_BATCH=8,16")
