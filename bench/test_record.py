@@ -6,6 +6,7 @@ BENCH is the folder of the built workloads (build/bench). LIBRARY has libhakmem.
 CONFIG_RECORD; without it their tests are skipped."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -26,7 +27,7 @@ if FOLDERS:
     os.environ["HAKMEM_BENCH_LIBRARIES"] = FOLDERS[0]
 
 import numpy as np  # noqa: E402
-from recording import checking, cutting, importing, library, measures, recording  # noqa: E402
+from recording import charts, checking, cutting, importing, library, measures, recording  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 240
@@ -504,6 +505,10 @@ class Tool(Recorded):
         page = (self.folder / "page.html").read_text()
         self.assertEqual(page.count("<svg"), 5)
         self.assertNotIn(str(self.folder), page)
+        # Labels of neighbouring bars must not overlap, and a realloc is no dip of what is live.
+        for plot in page.split("<svg")[2:]:
+            self.assertLessEqual(len(re.findall(r">[\d.]+ (?:B|[KM]iB|[nµm]?s)<|>at once<", plot)), charts.MOST_LABELS)
+        self.assertEqual(measures.measure(one).curve[1].max(), measures.measure(one).peak)
 
     def test_live_bytes(self):
         one, = self.record("churn", 5000)

@@ -184,7 +184,7 @@ def slug(text: str) -> str:
     return re.sub(r"\W+", "-", text).strip("-").lower()
 
 
-ABSOLUTE = re.compile(r"(?<![\w.~/-])(?:/[\w.+@=,~%-]+)+/([\w.+@=,~%-]*)")
+ABSOLUTE = re.compile(r"(?<![\w.~/-])(?!/dev/)(?:/[\w.+@=,~%-]+)+/([\w.+@=,~%-]*)")
 
 
 def _without_folders(value: Any, root: str) -> Any:

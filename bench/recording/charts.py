@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The plots of a recording, and the page that they stand on."""
 
+import math
 import os
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from lab import figures
 from . import library
 
 TEMPLATE = "trace.html.j2"
+MOST_LABELS = 6  # below a plot's bars: more would overlap
+# What the events of the recording are called on the page.
+OPERATIONS = {"give": "realloc begins", "take": "realloc ends, with another block or a first one",
+              "keep": "realloc ends, in place", "retract": "realloc failed", "touched": "large blocks looked at"}
+SOON = "at once"  # a life shorter than the recording's clock can tell
 
 
 def _axes(title):
@@ -21,12 +27,14 @@ def bytes_of(number):
     """With two or three digits and a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(number) < 1000 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+            return f"{number:.0f} {unit}" if number >= 100 or number == int(number) else f"{number:.1f} {unit}"
         number /= 1024
     return ""
 
 
 def seconds_of(number):
+    if number <= 1e-9:
+        return SOON
     for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9)):
         if number * factor >= 1 or unit == "ns":
             return f"{number * factor:.3g} {unit}"
@@ -58,7 +66,7 @@ class Plots:
         total = counts.sum() or 1
         places = range(len(edges))
         axes.bar(places, 100 * counts / total, color=figures.STYLE["lib0"], width=0.85)
-        step = max(1, len(edges) // 7)
+        step = math.ceil(len(edges) / MOST_LABELS)
         axes.set_xticks(list(places)[::step], [label(edge) for edge in edges[::step]])
         axes.set_xlabel(axis)
         axes.set_ylabel("%")
@@ -83,7 +91,7 @@ def page(recording, measures, lines, name):
         shown.append(plots.bars("Blocks by bytes allocated meanwhile", *measures.lifetimes_bytes, bytes_of, "up to"))
     return environment.get_template(TEMPLATE).render(
         name=name, lines=lines, plots=shown, threads=len(recording.threads),
-        operations=[(library_name, count) for library_name, count in measures.operations.items()])
+        operations=[(OPERATIONS.get(name, name), count) for name, count in measures.operations.items()])
 
 
 def write(text, path):

@@ -49,7 +49,8 @@ def measure(recording):
     live = np.cumsum(change[order])
     clock = np.maximum.accumulate(time[order]) - recording.begin_ns
     edges = np.linspace(0, max(int(clock[-1]), 1), POINTS)
-    place = np.clip(np.searchsorted(clock, edges, side="right") - 1, 0, None)
+    # The most of each interval: between the two events of a realloc its block is in neither.
+    place = np.searchsorted(clock, edges, side="left").clip(0, len(clock) - 1)
 
     # A realloc in place and one that failed end no life.
     free = operation == library.FREE
@@ -69,7 +70,7 @@ def measure(recording):
     return Measures(
         operations={name: int(count) for name, count in zip(library.OPERATIONS, kinds) if count},
         requested=int(size[fresh].sum()),
-        curve=(edges / 1e9, live[place]),
+        curve=(edges / 1e9, np.maximum.reduceat(live, place)),
         peak=int(live.max(initial=0)),
         live_at_end=int(size[alive].sum()),
         blocks_at_end=int(alive.sum()),
