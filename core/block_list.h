@@ -32,6 +32,13 @@ struct hak_chain_stack {
     hak_packed_chain top;
 };
 
+/* The free blocks that a shard keeps as they came (core/kept.h): a stack of chains for each class. */
+struct hak_kept {
+    size_t bytes;    /* of all of them */
+    unsigned victim; /* index of the class whose chains make room next */
+    struct hak_chain_stack chains[HAK_CLASSES];
+};
+
 static inline hak_packed_chain hak_chain_pack(struct hak_chain chain)
 {
     return (uint64_t)(uintptr_t)chain.head << 16 | chain.count;

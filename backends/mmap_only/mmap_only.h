@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The mmap-only back end: no reservation, slabs that belong to nobody.
  *
- *   shard ──── class[i].kept ─► chain ─► chain     what came back of late, for this thread's next refill
+ *   shard ──── kept[i] ─► chain ─► chain     what came back of late, for this thread's next refill
  *
  *   class[i]   lock, filled ─► slab ─► slab ─► ∅   shared: slabs of the class with free blocks,
  *                    blank  ─► slab ─► ∅           and those with nothing but pages to cut
@@ -24,7 +24,7 @@
  * invariant: a slab is on `filled` if and only if it is listed and has free blocks
  * invariant: length(slab->free) + blank_blocks + used == cut <= capacity
  * invariant: a slab with used == 0 is given back; cut does not change while there are blank blocks
- * invariant: kept_bytes == bytes in all kept chains <= HAK_KEPT_BYTES
+ * invariant: that of core/kept.h, with the bound HAK_KEPT_BYTES
  *
  * best case:  few threads, tight memory, sandboxes that count addresses; memory that goes from thread
  *             to thread
@@ -43,14 +43,12 @@ struct hak_shard {
     size_t bound; /* ROOT_ENTRIES; 0 in the empty heap, so that its `root` is never followed */
 
     /* the owner's alone */
-    size_t kept_bytes;
-    unsigned victim; /* index of the class whose kept chains give way next */
     uint32_t ticked_at;
     uint32_t kept_since;          /* what is kept came after this */
     bool behind;                  /* the last tick left work that is overdue */
     bool crowded;                 /* it began so (crowd.h) */
     uint8_t refills[HAK_CLASSES]; /* of a crowded one, those that were small */
-    struct hak_chain_stack kept[HAK_CLASSES];
+    struct hak_kept kept;
 };
 
 static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)

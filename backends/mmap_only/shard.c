@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/mmap_only/mapping.h"
 #include "backends/mmap_only/shared.h"
-#include "backends/mmap_only/small.h"
 #include "core/crowd.h"
+#include "core/kept.h"
 
 bool backend_thread_init(struct hak_shard *shard)
 {
@@ -14,12 +14,12 @@ bool backend_thread_init(struct hak_shard *shard)
 
 void backend_thread_exit(struct hak_shard *shard)
 {
-    small_kept_sort_all(shard);
+    hak_kept_sort_all(&shard->kept, shard);
 }
 
 size_t backend_kept(const struct hak_shard *shard)
 {
-    return shard->kept_bytes;
+    return shard->kept.bytes;
 }
 
 size_t backend_footprint(void)

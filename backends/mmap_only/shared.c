@@ -75,17 +75,11 @@ struct slab *shared_new(hak_class cls)
     if (slab == NULL)
         return NULL;
     slab->free = NULL;
-    slab->used = slab->cut = 0;
-    slab->capacity = (uint16_t)((granules << GRANULE_SHIFT) / block_size);
-    slab->block_size = (uint32_t)block_size;
-    slab->blank_blocks = 0;
+    hak_slab_begin(slab, cls, granules);
     slab->listed = slab->being_purged = false;
     shared_touch(slab);
-    for (uint32_t i = 0; i < granules; i++) {
-        page_map_slab(slab->first + i)->distance = (uint16_t)i;
-        page_map_slab(slab->first + i)->blank = 0;
+    for (size_t i = 0; i < granules; i++)
         page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
-    }
     return slab;
 }
 

@@ -3,17 +3,15 @@
 
 #include "backends/mmap_only/shared.h"
 #include "core/crowd.h"
-
-/* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
-#define CUT_BYTES ((size_t)4096)
+#include "core/kept.h"
 
 /* Blocks that come back are sorted to so many slabs before the class's lock is taken for them. */
 enum { GROUPS_MOST = 32 };
 
 /* What one look at the shared slabs gives. */
 struct taken {
-    struct hak_chain chain; /* free blocks */
-    char *fresh;            /* else: blocks never used or blank, not linked yet */
+    struct hak_chain chain;  /* free blocks */
+    struct hak_block *fresh; /* else: blocks never used or blank, not linked yet */
     size_t fresh_count;
     const struct hak_block *broken; /* a free block whose link leads off the grid */
 };
@@ -47,36 +45,22 @@ static void small_take_free(struct slab *slab, size_t max, struct taken *taken)
 /* All blocks that begin in one blank page: it may be more than a refill wants. */
 static void small_take_blank(struct slab *slab, struct taken *taken)
 {
-    struct hak_slab_shape shape = slab_shape(slab);
-    struct slab *granule = slab;
-    size_t page = 0;
+    uint32_t first;
+    uint32_t count = hak_slab_take_blank(slab, &first);
 
-    while (granule->blank == 0) {
-        page += hak_pages_of_granule();
-        granule = page_map_slab(slab->first + page / hak_pages_of_granule());
-    }
-    page += (size_t)__builtin_ctz(granule->blank);
-    granule->blank &= (uint16_t)(granule->blank - 1);
-    uint32_t first = hak_first_in_page(&shape, page);
-    taken->fresh = shape.base + (size_t)first * shape.block_size;
-    taken->fresh_count = hak_first_in_page(&shape, page + 1) - first;
-    slab->blank_blocks -= (uint16_t)taken->fresh_count;
-    slab->used += (uint32_t)taken->fresh_count;
+    taken->fresh = hak_slab_block(slab, first);
+    taken->fresh_count = count;
+    slab->used += count;
 }
 
 /* Up to a page's worth of blocks that were never used. */
 static void small_take_fresh(struct slab *slab, size_t max, struct taken *taken)
 {
-    size_t size = slab->block_size;
-    size_t count = size < CUT_BYTES ? CUT_BYTES / size : 1;
-    size_t left = slab->capacity - slab->cut;
+    uint32_t count = hak_slab_cut(slab, max);
 
-    count = count < max ? count : max;
-    count = count < left ? count : left;
-    taken->fresh = slab_base(slab) + slab->cut * size;
+    taken->fresh = hak_slab_block(slab, slab->cut - count);
     taken->fresh_count = count;
-    slab->cut += (uint32_t)count;
-    slab->used += (uint32_t)count;
+    slab->used += count;
 }
 
 /* Free blocks of as many slabs as it takes; where there are none, blank or fresh ones. */
@@ -106,23 +90,14 @@ static struct taken small_take(struct shared_class *shared, size_t max)
     return taken;
 }
 
-/* Links fresh blocks. It touches them first, so it is done without a lock. */
-static struct hak_chain small_link_fresh(char *base, size_t size, size_t count)
-{
-    char *end = base + (count - 1) * size;
-
-    for (char *block = base; block < end; block += size)
-        ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
-    ((struct hak_block *)(void *)end)->next = NULL;
-    return (struct hak_chain){(struct hak_block *)(void *)base, count};
-}
-
+/* What was taken, as a chain. Fresh blocks are touched here for the first time, so without a lock. */
 static struct hak_chain small_chain_of(struct taken taken, hak_class cls)
 {
     if (unlikely(taken.broken != NULL))
-        hak_fatal_pointer("malloc()", taken.broken, SLAB_BAD_LINK);
+        hak_fatal_pointer("malloc()", taken.broken, HAK_BAD_LINK);
+    struct hak_block *last;
     if (taken.fresh_count > 0)
-        return small_link_fresh(taken.fresh, hak_class_size(cls), taken.fresh_count);
+        return hak_slab_link(taken.fresh, hak_class_size(cls), taken.fresh_count, &last);
     return taken.chain;
 }
 
@@ -184,7 +159,7 @@ static void small_give_all(hak_class cls, const struct group *groups, size_t cou
         given++;
     hak_unlock(&shared->lock);
     if (unlikely(given < count))
-        hak_fatal_pointer("free()", groups[given].head, SLAB_FREED_TWICE);
+        hak_fatal_pointer("free()", groups[given].head, HAK_FREED_TWICE);
     shared_delete(empty);
 }
 
@@ -205,7 +180,7 @@ static void small_sorter_add(struct sorter *sorter, struct hak_block *block)
         group->count++;
         return;
     }
-    struct slab *slab = slab_checked(block, sorter->cls);
+    struct slab *slab = hak_slab_checked(block, sorter->cls);
     if (sorter->count == GROUPS_MOST) {
         small_give_all(sorter->cls, sorter->groups, sorter->count);
         sorter->count = 0;
@@ -234,60 +209,10 @@ void small_sort(hak_class cls, struct hak_chain chain)
     small_sorter_end(&sorter);
 }
 
-static struct hak_chain small_kept_pop(struct hak_shard *shard, hak_class cls, size_t max)
+void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
-    struct hak_chain_stack *kept = &shard->kept[hak_class_index(cls)];
-    struct hak_chain chain = hak_chain_pop(kept);
-
-    if (chain.count == 0)
-        return chain;
-    if (kept->top)
-        slab_checked(hak_chain_unpack(kept->top).head, cls);
-    if (chain.count > max) {
-        struct hak_block *last = chain.head;
-        for (size_t i = 1; i < max; i++) {
-            last = last->next;
-            slab_checked(last, cls);
-        }
-        hak_chain_push(kept, (struct hak_chain){last->next, chain.count - max});
-        last->next = NULL;
-        chain.count = max;
-    }
-    shard->kept_bytes -= chain.count * hak_class_size(cls);
-    return chain;
-}
-
-/* Makes room: a kept chain of another class goes to its slabs. The classes take turns, one at a call. */
-static bool small_kept_evict(struct hak_shard *shard, hak_class wanting)
-{
-    hak_class cls = hak_class_at(shard->victim);
-
-    shard->victim = (shard->victim + 1) % HAK_CLASSES;
-    if (cls == wanting || shard->kept[hak_class_index(cls)].top == 0)
-        return false;
-    small_sort(cls, small_kept_pop(shard, cls, HAK_PACKED_MAX));
-    return true;
-}
-
-static bool small_kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
-{
-    size_t bytes = chain.count * hak_class_size(cls);
-
-    if (!hak_stackable(cls) || bytes > HAK_KEPT_BYTES || chain.count > HAK_PACKED_MAX)
-        return false;
-    while (shard->kept_bytes + bytes > HAK_KEPT_BYTES)
-        if (!small_kept_evict(shard, cls))
-            return false;
-    hak_chain_push(&shard->kept[hak_class_index(cls)], chain);
-    shard->kept_bytes += bytes;
-    return true;
-}
-
-void small_kept_sort_all(struct hak_shard *shard)
-{
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
-        while (shard->kept[i].top)
-            small_sort(hak_class_at(i), small_kept_pop(shard, hak_class_at(i), HAK_PACKED_MAX));
+    (void)shard;
+    small_sort(cls, chain);
 }
 
 /* A blank page may have had more blocks than are wanted. */
@@ -318,7 +243,7 @@ static size_t small_crowd_most(struct hak_shard *shard, hak_class cls, size_t ma
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
-    struct hak_chain chain = small_kept_pop(shard, cls, max);
+    struct hak_chain chain = hak_kept_pop(&shard->kept, cls, max);
 
     if (chain.count > 0)
         return chain;
@@ -326,9 +251,9 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     chain = small_take_shared(cls, max);
     if (chain.count == 0)
         chain = small_take_new(cls, max);
-    if (chain.count == 0 && shard->kept_bytes > 0) {
+    if (chain.count == 0 && shard->kept.bytes > 0) {
         /* Out of memory, but for what is kept for other classes. */
-        small_kept_sort_all(shard);
+        hak_kept_sort_all(&shard->kept, shard);
         chain = small_take_new(cls, max);
     }
     if (chain.count == 0) /* another thread may have freed some meanwhile */
@@ -339,21 +264,14 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
 size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
 {
     struct hak_chain chain = backend_refill_chain(shard, cls, max);
-    struct hak_block *block = chain.head;
 
-    for (size_t i = 0; i < chain.count;) {
-        struct hak_grid grid = slab_grid_of(slab_checked(block, cls));
-        do {
-            out[i] = block;
-            block = block->next;
-        } while (++i < chain.count && hak_grid_has(&grid, block));
-    }
+    hak_slab_spread(cls, chain.head, out, chain.count);
     return chain.count;
 }
 
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
-    if (!small_kept_push(shard, cls, chain))
+    if (!hak_kept_push(&shard->kept, shard, cls, chain, HAK_KEPT_BYTES))
         small_sort(cls, chain);
 }
 

@@ -8,7 +8,4 @@
 /* Gives blocks of a class back to their slabs. */
 void small_sort(hak_class cls, struct hak_chain chain);
 
-/* Likewise all that a shard keeps. */
-void small_kept_sort_all(struct hak_shard *shard);
-
 #endif

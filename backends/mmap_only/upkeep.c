@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/mmap_only/mapping.h"
 #include "backends/mmap_only/shared.h"
-#include "backends/mmap_only/small.h"
 #include "core/clock.h"
+#include "core/kept.h"
 
 /* Slabs that have not been touched for so long, in milliseconds, are purged by the next round, and rounds begin as
  * often. What is kept goes to its slabs as often, too. */
@@ -51,58 +51,37 @@ static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, unsig
     return NULL;
 }
 
-/* Marks the blocks of a chain. Its links lead through memory of the program's, so they are checked. */
-static void upkeep_add_chain(const struct slab *slab, const struct hak_slab_shape *shape,
-                             struct hak_chain chain, struct hak_block_set *set)
+/* Blocks of one slab, to be put on its list. */
+struct relinked {
+    struct hak_chain chain;
+    struct hak_block *last;
+};
+
+static void upkeep_add_relinked(void *context, struct hak_chain chain, struct hak_block *last)
 {
-    for (const struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
-        hak_block_set_add(shape, set, block);
-        if (chain.count > 1 && unlikely(!slab_on_grid(slab, block->next)))
-            hak_fatal_pointer("malloc()", block, SLAB_BAD_LINK);
-        block = block->next;
-    }
+    struct relinked *all = context;
+
+    last->next = all->chain.head;
+    all->last = all->last ? all->last : last;
+    all->chain = (struct hak_chain){chain.head, all->chain.count + chain.count};
 }
 
-static void slab_set_blank(struct slab *slab, size_t page)
-{
-    page_map_slab(slab->first + page / hak_pages_of_granule())->blank |=
-        (uint16_t)(1u << page % hak_pages_of_granule());
-}
-
-/* Links the blocks of a set that begin in pages of another set's complement, in order of address, and gives them
- * back; those that begin in the others are blank from now on. */
+/* Gives `count` blocks back that were detached: those that begin in pages that are going are blank from now on, the others
+ * are free ones again, in order of address. */
 static void upkeep_attach(struct shared_class *shared, struct slab *slab, uint32_t count,
                           const struct hak_block_set *blocks, const struct hak_page_set *going)
 {
-    struct hak_slab_shape shape = slab_shape(slab);
-    struct hak_chain chain = {NULL, 0};
-    struct hak_block *last = NULL;
+    struct relinked rest = {{NULL, 0}, NULL};
     struct slab *empty = NULL;
 
-    for (size_t page = hak_pages_cut(&shape); page-- > 0;) {
-        if (slab_is_blank(slab, page) || hak_set_has(going->words, page))
-            continue;
-        uint32_t first = hak_first_in_page(&shape, page);
-        for (uint32_t i = hak_first_in_page(&shape, page + 1); i-- > first;) {
-            if (!hak_set_has(blocks->words, i))
-                continue;
-            struct hak_block *block = slab_block_at(&shape, i);
-            block->next = chain.head;
-            last = last ? last : block;
-            chain = (struct hak_chain){block, chain.count + 1};
-        }
-    }
+    hak_slab_relink(slab, blocks, going, SIZE_MAX, upkeep_add_relinked, &rest);
     hak_lock(&shared->lock);
-    for (size_t page = 0; page < hak_pages_cut(&shape); page++)
-        if (hak_set_has(going->words, page) && !slab_is_blank(slab, page) &&
-            hak_first_in_page(&shape, page) < hak_first_in_page(&shape, page + 1))
-            slab_set_blank(slab, page);
-    slab->blank_blocks += (uint16_t)(count - chain.count);
+    hak_slab_set_blank(slab, going);
     slab->used -= count;
     slab->being_purged = false;
-    if (chain.count > 0) {
-        last->next = slab->free;
-        slab->free = chain.head;
+    if (rest.last) {
+        rest.last->next = slab->free;
+        slab->free = rest.chain.head;
     }
     shared_relist(shared, slab, false, &empty);
     hak_unlock(&shared->lock);
@@ -114,13 +93,15 @@ static void upkeep_attach(struct shared_class *shared, struct slab *slab, uint32
  * pre: the lock is held, but not while this goes on */
 static unsigned upkeep_purge(struct shared_class *shared, struct slab *slab, struct hak_chain free)
 {
-    struct hak_slab_shape shape = slab_shape(slab);
+    struct hak_slab_shape shape = hak_slab_shape(slab);
     struct hak_block_set blocks;
 
     hak_unlock(&shared->lock);
     hak_block_set_clear(&shape, &blocks);
-    upkeep_add_chain(slab, &shape, free, &blocks);
-    slab_add_blank(slab, &shape, blocks.words);
+    const struct hak_block *broken = hak_slab_add_chain(slab, free, blocks.words);
+    if (unlikely(broken != NULL))
+        hak_fatal_pointer("malloc()", broken, HAK_BAD_LINK);
+    hak_slab_add_blank(slab, blocks.words);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);
     unsigned calls = hak_purge_pages(&shape, &going);
     upkeep_attach(shared, slab, (uint32_t)free.count, &blocks, &going);
@@ -204,7 +185,7 @@ static void upkeep_kept(struct hak_shard *shard, uint32_t now)
 {
     if (upkeep_is_past(shard->kept_since, now)) {
         shard->kept_since = now;
-        small_kept_sort_all(shard);
+        hak_kept_sort_all(&shard->kept, shard);
     }
 }
 
@@ -237,13 +218,13 @@ bool backend_trim(struct hak_shard *shard)
 {
     bool purged = false;
 
-    small_kept_sort_all(shard);
+    hak_kept_sort_all(&shard->kept, shard);
     /* A fork may have left some with the heaps of threads that are no more. */
     for (unsigned tried = 0;; tried++) {
         struct hak_shard *claimed = hak_heap_claim(tried);
         if (claimed == NULL)
             break;
-        small_kept_sort_all(claimed);
+        hak_kept_sort_all(&claimed->kept, claimed);
         hak_heap_release(claimed);
     }
     for (unsigned i = 0; i < HAK_CLASSES; i++)

@@ -35,7 +35,7 @@ static struct slab *large_checked_block(const void *pointer, const char *call, b
         large_reject(pointer, call);
     struct slab *slab = slab_of(pointer);
     if (!slab_on_grid(slab, pointer))
-        hak_fatal_pointer(call, pointer, SLAB_NOT_A_BLOCK);
+        hak_fatal_pointer(call, pointer, HAK_NOT_A_BLOCK);
     return slab;
 }
 

@@ -11,7 +11,7 @@ void open_set_tags(const struct slab *slab, uint32_t tag)
 
 void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->open[hak_class_index(cls)];
 
     slab->next = *first;
     slab->previous = *first ? (*first)->previous : slab;
@@ -23,7 +23,7 @@ void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
 
 void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->open[hak_class_index(cls)];
     struct slab *last = *first ? (*first)->previous : NULL;
 
     slab->next = NULL;
@@ -36,7 +36,7 @@ void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
 
 void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    struct slab **first = &shard->lists->classes[hak_class_index(cls)].open;
+    struct slab **first = &shard->lists->open[hak_class_index(cls)];
 
     if (shard->round_slab == slab)
         shard->round_slab = slab->next;
@@ -68,16 +68,10 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     struct slab *slab = &window.slabs[run];
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
-    slab->loose_count = slab->used = slab->cut = 0;
-    slab->blank_pages = 0;
+    slab->loose_count = 0;
+    hak_slab_begin(slab, cls, granules);
     open_touch(shard, slab);
-    slab->capacity = (uint32_t)((granules << GRANULE_SHIFT) / block_size);
-    slab->block_size = (uint32_t)block_size;
     hak_check(atomic_load_relaxed(&slab->remote) == 0); /* as its last life left it */
-    for (uint32_t i = 0; i < granules; i++) {
-        slab[i].distance = (uint16_t)i;
-        slab[i].blank = 0;
-    }
     open_set_tags(slab, shard->tag + (uint32_t)cls);
     shard_see_window(shard);
     open_last(shard, cls, slab);

@@ -72,7 +72,7 @@ void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *ta
         struct hak_chain there = remote_unpack(slab, word);
         size_t count = there.count + chain.count;
         if (unlikely(word & (REMOTE_BUSY | REMOTE_ALL_FREE) || count > slab->capacity))
-            hak_fatal_pointer("free()", chain.head, SLAB_FREED_TWICE);
+            hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
         flags = REMOTE_QUEUED;
         complete = count == slab->capacity;
         if (complete && (atomic_load_relaxed(&complete_granules) >= COMPLETE_GRANULES_MAX ||
@@ -154,8 +154,7 @@ static bool remote_collect_slab(struct hak_shard *shard, struct slab *slab)
     bool purged = word & REMOTE_ALL_FREE;
     uint32_t count = purged ? slab->capacity : (uint32_t)chain.count;
     if (unlikely(slab->used < count))
-        hak_fatal_pointer("free()", purged ? slab_base(slab) : (void *)chain.head,
-                          SLAB_FREED_TWICE);
+        hak_fatal_pointer("free()", purged ? slab_base(slab) : (void *)chain.head, HAK_FREED_TWICE);
     slab->used -= count;
     if (chain.count == slab->capacity)
         remote_count_complete(-(ptrdiff_t)slab->run_granules);
@@ -236,8 +235,7 @@ static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed
     struct slab *next;
 
     backend_thread_exit(claimed);
-    for (struct slab *slab = claimed->lists->classes[hak_class_index(cls)].open; slab;
-         slab = next) {
+    for (struct slab *slab = claimed->lists->open[hak_class_index(cls)]; slab; slab = next) {
         next = slab->next;
         uint64_t word = 0;
         if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))

@@ -4,9 +4,9 @@
 #include "backends/superslab/common.h"
 #include "backends/superslab/remote.h"
 #include "backends/superslab/run.h"
-#include "backends/superslab/small.h"
 #include "core/clock.h"
 #include "core/crowd.h"
+#include "core/kept.h"
 
 struct hak_shard **shard_pages[(OWNERS_MOST + 1) / SHARDS_A_PAGE];
 uint32_t shard_owners = OWNER_NONE;
@@ -75,7 +75,7 @@ bool backend_thread_init(struct hak_shard *shard)
 
 void backend_thread_exit(struct hak_shard *shard)
 {
-    small_kept_sort_all(shard);
+    hak_kept_sort_all(&shard->lists->kept, shard);
     remote_send_all(shard);
     remote_collect(shard);
 }
@@ -83,7 +83,7 @@ void backend_thread_exit(struct hak_shard *shard)
 /* Any thread may ask. */
 size_t backend_kept(const struct hak_shard *shard)
 {
-    size_t bytes = shard->kept_bytes;
+    size_t bytes = shard->lists->kept.bytes;
 
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
         const struct slab *slab = atomic_load_relaxed(&shard->lists->outgoing[i].slab);

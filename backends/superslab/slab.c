@@ -4,10 +4,7 @@
 
 #include "backends/superslab/dense.h"
 
-/* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */
-#define CUT_BYTES ((size_t)4096)
-
-static void close_loose(struct slab *slab)
+static void slab_close_loose(struct slab *slab)
 {
     hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
     slab->loose = slab->loose_tail = NULL;
@@ -17,7 +14,7 @@ static void close_loose(struct slab *slab)
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count)
 {
     while (--count > 0)
-        head = slab_next(slab, head);
+        head = hak_slab_next(slab, head);
     return head;
 }
 
@@ -25,7 +22,7 @@ void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct h
 {
     if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
         hak_stackable(cls))
-        close_loose(slab);
+        slab_close_loose(slab);
     last->next = slab->loose;
     if (slab->loose == NULL)
         slab->loose_tail = last;
@@ -33,38 +30,21 @@ void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct h
     slab->loose_count += (uint32_t)chain.count;
 }
 
-/* How many of at most `max` fresh blocks are cut at once. */
-static size_t cut_count(const struct slab *slab, size_t max)
-{
-    size_t count = slab->block_size < CUT_BYTES ? CUT_BYTES / slab->block_size : 1;
-
-    count = count < max ? count : max;
-    return count < slab->capacity - slab->cut ? count : slab->capacity - slab->cut;
-}
-
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
 {
-    size_t size = slab->block_size;
-    size_t count = cut_count(slab, max);
-    char *base = slab_base(slab) + slab->cut * size;
+    uint32_t count = hak_slab_cut(slab, max);
 
     if (count == 0)
         return (struct hak_chain){NULL, 0};
-    slab->cut += (uint32_t)count;
-    char *end = base + (count - 1) * size;
-    for (char *block = base; block < end; block += size)
-        ((struct hak_block *)(void *)block)->next = (struct hak_block *)(void *)(block + size);
-    *last = (struct hak_block *)(void *)end;
-    return (struct hak_chain){(struct hak_block *)(void *)base, count};
+    return hak_slab_link(hak_slab_block(slab, slab->cut - count), slab->block_size, count, last);
 }
 
 size_t slab_cut_array(struct slab *slab, void **out, size_t max)
 {
-    size_t count = cut_count(slab, max);
+    uint32_t count = hak_slab_cut(slab, max);
+    char *block = (char *)hak_slab_block(slab, slab->cut);
 
-    slab->cut += (uint32_t)count;
-    char *block = slab_base(slab) + (size_t)slab->cut * slab->block_size;
-    for (size_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++)
         out[i] = block -= slab->block_size;
     return count;
 }
@@ -80,7 +60,7 @@ struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block
         return chain;
     }
     *last = slab_nth(slab, chain.head, max);
-    slab->loose = slab_next(slab, *last);
+    slab->loose = hak_slab_next(slab, *last);
     (*last)->next = NULL;
     slab->loose_count -= (uint32_t)max;
     return (struct hak_chain){chain.head, max};
@@ -91,10 +71,11 @@ struct hak_chain slab_take_closed(struct slab *slab, size_t max)
     struct hak_chain chain = hak_chain_pop(&slab->closed);
 
     if (slab->closed.top && unlikely(!slab_on_grid(slab, hak_chain_unpack(slab->closed.top).head)))
-        hak_fatal_pointer("malloc()", chain.head, SLAB_BAD_LINK);
+        hak_fatal_pointer("malloc()", chain.head, HAK_BAD_LINK);
     if (chain.count > max) {
         struct hak_block *last = slab_nth(slab, chain.head, max);
-        hak_chain_push(&slab->closed, (struct hak_chain){slab_next(slab, last), chain.count - max});
+        hak_chain_push(&slab->closed,
+                       (struct hak_chain){hak_slab_next(slab, last), chain.count - max});
         last->next = NULL;
         chain.count = max;
     }
@@ -103,158 +84,83 @@ struct hak_chain slab_take_closed(struct slab *slab, size_t max)
 
 /* ── pages ───────────────────────────────────────────────────────────────────────────────────── */
 
-static struct hak_slab_shape shape_of(const struct slab *slab)
+void slab_recut(struct slab *slab, hak_class cls)
 {
-    return (struct hak_slab_shape){slab_base(slab), slab->block_size, slab->capacity, slab->cut};
-}
+    uint32_t first;
+    uint32_t left = hak_slab_take_blank(slab, &first);
 
-static size_t pages_of(const struct slab *slab)
-{
-    return slab->run_granules * hak_pages_of_granule();
-}
-
-static bool is_blank(const struct slab *slab, size_t page)
-{
-    return slab[page / hak_pages_of_granule()].blank >> page % hak_pages_of_granule() & 1;
-}
-
-static struct hak_block *block_at(const struct slab *slab, uint32_t index)
-{
-    return (struct hak_block *)(void *)(slab_base(slab) + (size_t)index * slab->block_size);
-}
-
-void slab_add_blank(const struct slab *slab, uint64_t *set)
-{
-    struct hak_slab_shape shape = shape_of(slab);
-
-    for (size_t page = 0; slab->blank_pages > 0 && page < pages_of(slab); page++)
-        for (uint32_t i = hak_first_in_page(&shape, page);
-             is_blank(slab, page) && i < hak_first_in_page(&shape, page + 1); i++)
-            hak_set_add(set, i);
-}
-
-static void add_chain(const struct slab *slab, const struct hak_slab_shape *shape,
-                      struct hak_chain chain, struct hak_block_set *set)
-{
-    for (struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
-        hak_block_set_add(shape, set, block);
-        if (chain.count > 1)
-            block = slab_next(slab, block);
+    while (left > 0) {
+        uint32_t count = left < CONFIG_REFILL_BATCH ? left : CONFIG_REFILL_BATCH;
+        struct hak_block *last;
+        left -= count;
+        struct hak_block *block = hak_slab_block(slab, first + left);
+        struct hak_chain chain = hak_slab_link(block, slab->block_size, count, &last);
+        slab_add(slab, cls, chain, last);
     }
+}
+
+/* Adds the blocks of a chain to a set. A link that leaves the grid stops the process. */
+static void slab_mark_free(const struct slab *slab, struct hak_chain chain, uint64_t *set)
+{
+    const struct hak_block *broken = hak_slab_add_chain(slab, chain, set);
+
+    if (unlikely(broken != NULL))
+        hak_fatal_pointer("malloc()", broken, HAK_BAD_LINK);
 }
 
 /* The blocks that nobody has: in lists or in blank pages. */
-static void free_blocks(const struct slab *slab, const struct hak_slab_shape *shape,
-                        struct hak_block_set *set)
+static void slab_free_blocks(const struct slab *slab, struct hak_block_set *set)
 {
-    hak_block_set_clear(shape, set);
-    add_chain(slab, shape, (struct hak_chain){slab->loose, slab->loose_count}, set);
+    struct hak_slab_shape shape = hak_slab_shape(slab);
+
+    hak_block_set_clear(&shape, set);
+    slab_mark_free(slab, (struct hak_chain){slab->loose, slab->loose_count}, set->words);
     for (hak_packed_chain packed = slab->closed.top; packed;) {
         struct hak_chain chain = hak_chain_unpack(packed);
-        if (unlikely(!slab_on_grid(slab, chain.head)))
-            hak_fatal_pointer("malloc()", chain.head, SLAB_BAD_LINK);
+        slab_mark_free(slab, chain, set->words);
         packed = ((struct hak_chain_head *)chain.head)->below;
-        add_chain(slab, shape, chain, set);
     }
-    slab_add_blank(slab, set->words);
+    hak_slab_add_blank(slab, set->words);
 }
 
-static void link_free(struct slab *slab, hak_class cls, struct hak_chain *chain,
-                      struct hak_block *last)
-{
-    if (chain->count > 0)
-        slab_add(slab, cls, *chain, last);
-    *chain = (struct hak_chain){NULL, 0};
-}
-
-/* Links those blocks of [first, end) that are in the set, in order of address, as free ones. */
-static void link_range(struct slab *slab, hak_class cls, uint32_t first, uint32_t end,
-                       const struct hak_block_set *set)
-{
-    struct hak_chain chain = {NULL, 0};
-    struct hak_block *last = NULL;
-
-    for (uint32_t i = end; i-- > first;) {
-        if (set && !hak_set_has(set->words, i))
-            continue;
-        struct hak_block *block = block_at(slab, i);
-        block->next = chain.head;
-        last = chain.count > 0 ? last : block;
-        chain = (struct hak_chain){block, chain.count + 1};
-        if (chain.count == CONFIG_REFILL_BATCH)
-            link_free(slab, cls, &chain, last);
-    }
-    link_free(slab, cls, &chain, last);
-}
-
-void slab_recut(struct slab *slab, hak_class cls)
-{
-    struct hak_slab_shape shape = shape_of(slab);
-    struct slab *granule = slab;
-
-    while (granule->blank == 0)
-        granule++;
-    size_t page =
-        (size_t)(granule - slab) * hak_pages_of_granule() + (size_t)__builtin_ctz(granule->blank);
-    granule->blank &= (uint16_t)(granule->blank - 1);
-    slab->blank_pages--;
-    link_range(slab, cls, hak_first_in_page(&shape, page), hak_first_in_page(&shape, page + 1),
-               NULL);
-}
-
-/* Fewer pages than this are not worth a purge: in a huge page, a quarter of the slab. Where all are huge, a slab's
+/* Fewer pages than this are not worth a purge: in a huge page, a quarter of the slab. Where all pages are huge, a slab's
  * pages go only with the slab. */
-static size_t pages_worthwhile(const struct slab *slab)
+static size_t slab_pages_worthwhile(const struct slab *slab)
 {
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return SIZE_MAX;
-    return dense_is_huge((uint32_t)(slab - window.slabs), slab->run_granules) ? pages_of(slab) / 4
-                                                                              : 1;
+    if (dense_is_huge((uint32_t)(slab - window.slabs), slab->run_granules))
+        return slab->run_granules * hak_pages_of_granule() / 4;
+    return 1;
 }
 
-unsigned slab_purge_pages(struct slab *slab, hak_class cls)
+static void slab_add_relinked(void *context, struct hak_chain chain, struct hak_block *last)
 {
-    struct hak_slab_shape shape = shape_of(slab);
-    size_t pages = hak_pages_cut(&shape);
+    struct slab *slab = context;
+
+    slab_add(slab, slab_class_at(chain.head), chain, last);
+}
+
+unsigned slab_purge_pages(struct slab *slab)
+{
+    struct hak_slab_shape shape = hak_slab_shape(slab);
     struct hak_block_set blocks;
-    size_t worthwhile = pages_worthwhile(slab);
+    size_t worthwhile = slab_pages_worthwhile(slab);
     size_t gained = 0;
 
     if ((size_t)(slab->cut - slab->used) * slab->block_size / os_page_size() < worthwhile)
         return 0;
-    free_blocks(slab, &shape, &blocks);
+    slab_free_blocks(slab, &blocks);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);
-    for (size_t page = 0; page < pages && gained < worthwhile; page++)
-        gained += hak_set_has(going.words, page) && !is_blank(slab, page);
+    for (size_t page = 0; page < hak_pages_cut(&shape) && gained < worthwhile; page++)
+        gained += hak_set_has(going.words, page) && !hak_slab_is_blank(slab, page);
     if (gained < worthwhile)
         return 0;
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
     slab->loose_count = 0;
-    for (size_t page = pages; page-- > 0;) {
-        uint32_t first = hak_first_in_page(&shape, page);
-        uint32_t end = hak_first_in_page(&shape, page + 1);
-        if (is_blank(slab, page))
-            continue;
-        if (!hak_set_has(going.words, page)) {
-            link_range(slab, cls, first, end, &blocks);
-        } else if (first < end) {
-            slab[page / hak_pages_of_granule()].blank |=
-                (uint16_t)(1u << page % hak_pages_of_granule());
-            slab->blank_pages++;
-        }
-    }
+    hak_slab_relink(slab, &blocks, &going, CONFIG_REFILL_BATCH, slab_add_relinked, slab);
+    hak_slab_set_blank(slab, &going);
     dense_split((uint32_t)(slab - window.slabs), slab->run_granules);
     return hak_purge_pages(&shape, &going);
-}
-
-size_t slab_blank_blocks(const struct slab *slab)
-{
-    struct hak_slab_shape shape = shape_of(slab);
-    size_t blocks = 0;
-
-    for (size_t page = 0; page < pages_of(slab); page++)
-        if (is_blank(slab, page))
-            blocks += hak_first_in_page(&shape, page + 1) - hak_first_in_page(&shape, page);
-    return blocks;
 }

@@ -56,8 +56,7 @@
 #define HAK_SUPERSLAB_SLAB_H
 
 #include "backends/superslab/window.h"
-#include "core/block_grid.h"
-#include "core/block_list.h"
+#include "core/backend.h"
 #include "core/page_set.h"
 
 #define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
@@ -85,7 +84,7 @@ struct slab {
     uint32_t cut;
     bool listed;
     uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
-    uint16_t blank_pages; /* of all granules */
+    uint16_t blank_blocks; /* of the slab, those that begin in blank pages */
     uint32_t
         touched_at; /* hak_clock_ms when free blocks last came or went, | 1; 0: pages are settled */
     struct slab *next; /* on the shard's list */
@@ -111,36 +110,11 @@ struct slab {
 _Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
 
-#define SLAB_FREED_TWICE "freed twice"
-#define SLAB_BAD_LINK    "a free block was written to"
-#define SLAB_NOT_A_BLOCK "not the start of a block"
+#include "core/slab.h"
 
 static inline char *slab_base(const struct slab *slab)
 {
     return (char *)granule_address((uint32_t)(slab - window.slabs));
-}
-
-/* Whether the pointer is where a block of the slab begins. Any thread may ask. */
-static inline bool slab_on_grid(const struct slab *slab, const void *block)
-{
-    size_t offset = (size_t)((const char *)block - slab_base(slab));
-
-    /* 32 bits, as a slab is no longer: that division is much the cheaper one. */
-    return offset < (size_t)slab->capacity * slab->block_size &&
-           (uint32_t)offset % slab->block_size == 0;
-}
-
-static inline struct hak_grid slab_grid_of(const struct slab *slab)
-{
-    return hak_grid_of(slab_base(slab), slab->block_size, slab->capacity);
-}
-
-/* The link of a free block. A link must stay in its slab, on its grid, or the process stops. */
-static inline struct hak_block *slab_next(const struct slab *slab, const struct hak_block *block)
-{
-    if (unlikely(!slab_on_grid(slab, block->next)))
-        hak_fatal_pointer("malloc()", block, SLAB_BAD_LINK);
-    return block->next;
 }
 
 static inline uint32_t slab_tag(const struct slab *slab)
@@ -167,24 +141,23 @@ static inline bool window_holds(const void *pointer)
     return window_reaches(pointer) && window_committed(granule_of(pointer));
 }
 
-/* The slab of a small block. pre: its granule's tag is a class */
+static inline struct slab *slab_granule(const struct slab *slab, size_t index)
+{
+    return &window.slabs[slab - window.slabs + (ptrdiff_t)index];
+}
+
+static inline hak_class slab_class_at(const void *pointer)
+{
+    if (unlikely(!window_reaches(pointer)))
+        return HAK_CLASS_NONE;
+    return tag_class(atomic_load_relaxed(&window.tags[granule_of(pointer)]));
+}
+
 static inline struct slab *slab_of(const void *block)
 {
     struct slab *slab = &window.slabs[granule_of(block)];
 
     return slab - slab->distance;
-}
-
-/* The slab of a block that came through a cache or a list: it must be a block of this class. */
-static inline struct slab *slab_checked(const void *block, hak_class cls)
-{
-    if (unlikely(!window_reaches(block) ||
-                 tag_class(atomic_load_relaxed(&window.tags[granule_of(block)])) != cls))
-        hak_fatal_pointer("free()", block, SLAB_BAD_LINK);
-    struct slab *slab = slab_of(block);
-    if (unlikely(!slab_on_grid(slab, block)))
-        hak_fatal_pointer("free()", block, SLAB_NOT_A_BLOCK);
-    return slab;
 }
 
 static inline bool slab_has_linked(const struct slab *slab)
@@ -210,17 +183,11 @@ struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last
  * as an array is used from its end. */
 size_t slab_cut_array(struct slab *slab, void **out, size_t max);
 
-/* Makes the blocks of one blank page free ones again. pre: blank_pages > 0 */
+/* Makes the blocks of one blank page free ones again. pre: blank_blocks > 0 */
 void slab_recut(struct slab *slab, hak_class cls);
 
 /* Gives the whole pages that only free blocks overlap back; they are blank afterwards. Returns how
  * many calls of the operating system that took. */
-unsigned slab_purge_pages(struct slab *slab, hak_class cls);
-
-/* Adds the numbers of the blocks that begin in blank pages to a set. Any thread may ask; see backend_walk. */
-void slab_add_blank(const struct slab *slab, uint64_t *set);
-
-/* Blocks that begin in blank pages. Walks them. */
-size_t slab_blank_blocks(const struct slab *slab);
+unsigned slab_purge_pages(struct slab *slab);
 
 #endif

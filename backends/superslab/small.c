@@ -4,6 +4,7 @@
 #include "backends/superslab/common.h"
 #include "backends/superslab/remote.h"
 #include "backends/superslab/shard.h"
+#include "core/kept.h"
 
 _Static_assert(CONFIG_REFILL_BATCH <= HAK_PACKED_MAX, "a batch fits a packed chain");
 _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
@@ -11,76 +12,11 @@ _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a
 /* So many blocks of a chain are looked at to tell whether they lie together. */
 enum { LOOKS_AT = 4 };
 
-static void small_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
-
-static struct hak_chain small_kept_pop(struct hak_shard *shard, hak_class cls, size_t max)
-{
-    struct hak_chain_stack *kept = &shard->lists->classes[hak_class_index(cls)].kept;
-    struct hak_chain chain = hak_chain_pop(kept);
-
-    if (chain.count == 0)
-        return chain;
-    if (kept->top)
-        slab_checked(hak_chain_unpack(kept->top).head, cls);
-    if (chain.count > max) {
-        struct hak_block *last = chain.head;
-        for (size_t i = 1; i < max; i++) {
-            last = last->next;
-            slab_checked(last, cls);
-        }
-        hak_chain_push(kept, (struct hak_chain){last->next, chain.count - max});
-        last->next = NULL;
-        chain.count = max;
-    }
-    shard->kept_bytes -= chain.count * hak_class_size(cls);
-    return chain;
-}
-
-/* Makes room by sorting a kept chain of another class to its slabs. The classes take turns, one at a
- * call: whether or not that one has a chain, looking costs the same. */
-static bool small_kept_evict(struct hak_shard *shard, hak_class wanting)
-{
-    hak_class cls = hak_class_at(shard->victim);
-
-    shard->victim = (shard->victim + 1) % HAK_CLASSES;
-    if (cls == wanting || shard->lists->classes[hak_class_index(cls)].kept.top == 0)
-        return false;
-    small_sort(shard, cls, small_kept_pop(shard, cls, HAK_PACKED_MAX));
-    return true;
-}
-
-static bool small_kept_push(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
-{
-    size_t bytes = chain.count * hak_class_size(cls);
-
-    if (!hak_stackable(cls) || bytes > KEPT_BYTES_MAX || !shard_owns(shard))
-        return false;
-    while (shard->kept_bytes + bytes > KEPT_BYTES_MAX)
-        if (!small_kept_evict(shard, cls))
-            return false;
-    hak_chain_push(&shard->lists->classes[hak_class_index(cls)].kept, chain);
-    shard->kept_bytes += bytes;
-    return true;
-}
-
-void small_kept_sort(struct hak_shard *shard, unsigned index)
-{
-    while (shard->lists->classes[index].kept.top)
-        small_sort(shard, hak_class_at(index),
-                   small_kept_pop(shard, hak_class_at(index), HAK_PACKED_MAX));
-}
-
-void small_kept_sort_all(struct hak_shard *shard)
-{
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
-        small_kept_sort(shard, i);
-}
-
 /* The first slab of a class has given: it stays first, or makes way for one that has free blocks in
  * lists, or leaves as it has nothing more. */
 static void small_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
-    bool exhausted = slab->blank_pages == 0 && slab->cut == slab->capacity;
+    bool exhausted = slab->blank_blocks == 0 && slab->cut == slab->capacity;
 
     if (slab_has_linked(slab) || (!exhausted && !(slab->next && slab_has_linked(slab->next))))
         return;
@@ -96,14 +32,14 @@ struct hak_chain small_take(struct hak_shard *shard, hak_class cls, size_t max)
     struct hak_chain taken = {NULL, 0};
     struct slab *slab;
 
-    while ((slab = shard->lists->classes[hak_class_index(cls)].open) != NULL && taken.count < max) {
+    while ((slab = shard->lists->open[hak_class_index(cls)]) != NULL && taken.count < max) {
         struct hak_chain chain;
         struct hak_block *last = NULL;
         bool is_last = true; /* of what this refill takes */
 
         if (taken.count > 0 && slab->loose_count == 0)
             break;
-        if (!slab_has_linked(slab) && slab->blank_pages > 0)
+        if (!slab_has_linked(slab) && slab->blank_blocks > 0)
             slab_recut(slab, cls);
         if (slab->closed.top && taken.count == 0) {
             chain = slab_take_closed(slab, max);
@@ -127,7 +63,7 @@ struct hak_chain small_take(struct hak_shard *shard, hak_class cls, size_t max)
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
-    struct hak_chain chain = small_kept_pop(shard, cls, max);
+    struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, max);
 
     if (chain.count == 0 && unlikely(shard->crowded))
         chain = common_take(shard, cls, max);
@@ -139,42 +75,27 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
         chain = small_take(shard, cls, max);
     if (chain.count == 0 && open_new(shard, cls))
         chain = small_take(shard, cls, max);
-    if (chain.count == 0 && shard->kept_bytes > 0) {
+    if (chain.count == 0 && shard->lists->kept.bytes > 0) {
         /* Out of memory, but for what is kept for other classes. */
-        small_kept_sort_all(shard);
+        hak_kept_sort_all(&shard->lists->kept, shard);
         if (open_new(shard, cls))
             chain = small_take(shard, cls, max);
     }
     return chain;
 }
 
-/* Writes the first blocks of a chain to out[0 .. count-1]; returns the one after them. */
-static struct hak_block *small_spread(hak_class cls, struct hak_block *block, void **out,
-                                      size_t count)
-{
-    out += count;
-    for (ptrdiff_t i = -(ptrdiff_t)count; i < 0;) {
-        struct hak_grid grid = slab_grid_of(slab_checked(block, cls));
-        do {
-            out[i] = block;
-            block = block->next;
-        } while (++i < 0 && hak_grid_has(&grid, block));
-    }
-    return block;
-}
-
 /* Blocks of a kept chain into out[0 .. max-1]; returns how many. */
 static size_t small_kept_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
 {
-    struct hak_chain chain = small_kept_pop(shard, cls, HAK_PACKED_MAX);
+    struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, HAK_PACKED_MAX);
     size_t count = chain.count < max ? chain.count : max;
-    struct hak_block *rest = small_spread(cls, chain.head, out, count);
+    struct hak_block *rest = hak_slab_spread(cls, chain.head, out, count);
 
     if (chain.count > count) {
-        slab_checked(rest, cls);
+        hak_slab_checked(rest, cls);
         chain = (struct hak_chain){rest, chain.count - count};
-        hak_chain_push(&shard->lists->classes[hak_class_index(cls)].kept, chain);
-        shard->kept_bytes += chain.count * hak_class_size(cls);
+        hak_chain_push(&shard->lists->kept.chains[hak_class_index(cls)], chain);
+        shard->lists->kept.bytes += chain.count * hak_class_size(cls);
     }
     return count;
 }
@@ -182,9 +103,9 @@ static size_t small_kept_spread(struct hak_shard *shard, hak_class cls, void **o
 /* Blocks never cut into out[0 .. max-1], if the slab in use has no others; returns how many. */
 static size_t small_cut_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
 {
-    struct slab *slab = shard->lists->classes[hak_class_index(cls)].open;
+    struct slab *slab = shard->lists->open[hak_class_index(cls)];
 
-    if (slab == NULL || slab_has_linked(slab) || slab->blank_pages > 0)
+    if (slab == NULL || slab_has_linked(slab) || slab->blank_blocks > 0)
         return 0;
     size_t count = slab_cut_array(slab, out, max);
     slab->used += (uint32_t)count;
@@ -204,7 +125,7 @@ size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, 
     if (count > 0)
         return count;
     struct hak_chain chain = backend_refill_chain(shard, cls, max);
-    small_spread(cls, chain.head, out, chain.count);
+    hak_slab_spread(cls, chain.head, out, chain.count);
     return chain.count;
 }
 
@@ -218,12 +139,12 @@ static void small_give(struct hak_shard *shard, hak_class cls, struct slab *slab
         return;
     }
     if (unlikely(slab->used < chain.count))
-        hak_fatal_pointer("free()", chain.head, SLAB_FREED_TWICE);
+        hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
     slab->used -= (uint32_t)chain.count;
     if (slab->used == 0) {
         /* Nobody else holds a block, so nobody can have freed one. */
         if (unlikely(atomic_load_relaxed(&slab->remote) != 0))
-            hak_fatal_pointer("free()", chain.head, SLAB_FREED_TWICE);
+            hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
         open_delete(shard, cls, slab, false);
         return;
     }
@@ -234,13 +155,13 @@ static void small_give(struct hak_shard *shard, hak_class cls, struct slab *slab
 }
 
 /* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. */
-static void small_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     struct hak_block *block = chain.head;
     size_t left = chain.count;
 
     while (left > 0) {
-        struct slab *slab = slab_checked(block, cls);
+        struct slab *slab = hak_slab_checked(block, cls);
         char *base = slab_base(slab);
         size_t size = (size_t)slab->run_granules << GRANULE_SHIFT;
         struct hak_chain same = {block, 1};
@@ -251,7 +172,7 @@ static void small_sort(struct hak_shard *shard, hak_class cls, struct hak_chain 
             if ((size_t)((char *)next - base) >= size)
                 break;
             if (unlikely(!slab_on_grid(slab, next)))
-                hak_fatal_pointer("free()", next, SLAB_NOT_A_BLOCK);
+                hak_fatal_pointer("free()", next, HAK_NOT_A_BLOCK);
             last = next;
             same.count++;
         }
@@ -280,8 +201,9 @@ static bool small_is_worth_keeping(struct hak_chain chain)
 
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
-    if (!small_is_worth_keeping(chain) || !small_kept_push(shard, cls, chain))
-        small_sort(shard, cls, chain);
+    if (!small_is_worth_keeping(chain) || !shard_owns(shard) ||
+        !hak_kept_push(&shard->lists->kept, shard, cls, chain, KEPT_BYTES_MAX))
+        kept_sort(shard, cls, chain);
 }
 
 /* Links blocks without looking at them: each link is checked when it is followed, as in any chain. */

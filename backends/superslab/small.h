@@ -9,8 +9,4 @@
 /* Blocks of the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have, or fresh blocks. */
 struct hak_chain small_take(struct hak_shard *shard, hak_class cls, size_t max);
 
-/* Sorts the kept chains of a class, or of all, to the slabs of their blocks. */
-void small_kept_sort(struct hak_shard *shard, unsigned index);
-void small_kept_sort_all(struct hak_shard *shard);
-
 #endif

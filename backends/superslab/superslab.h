@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The SuperSlab back end: one window of addresses, slabs owned by heaps.
  *
- *   shard ─┬─ class[0]  open ─► slab ─► slab ─► ∅      slabs of mine with something to give
- *          │            kept ─► chain ─► chain         chains that came back, not sorted to slabs
- *          ├─ class[1]  …
+ *   shard ─┬─ open[c] ─► slab ─► slab ─► ∅        slabs of mine with something to give
+ *          ├─ kept[c] ─► chain ─► chain            chains that came back, not sorted to slabs
  *          ├─ outgoing  [slab: b ─► b] [slab: b] …     blocks of others, on their way in batches
  *          └─ queue ─► slab ─► slab                    slabs of mine that others freed blocks of
  *
@@ -16,8 +15,8 @@
  * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
  * the protocol for the rest). Granules come from and go to the runs that all shards share (run.h).
  *
- * invariant: every slab on class[c].open has class c, this shard's tag, and listed set
- * invariant: kept_bytes == bytes in all kept chains <= KEPT_BYTES_MAX
+ * invariant: every slab on open[c] has class c, this shard's tag, and listed set
+ * invariant: that of core/kept.h, with the bound KEPT_BYTES_MAX
  * invariant: bytes in outgoing[i] < OUTGOING_BYTES or one block
  *
  * best case:  everything small; blocks that are freed by the thread that allocated them
@@ -42,11 +41,6 @@ struct slab;
 #define OUTGOING_SLOTS     16
 #define OUTGOING_BYTES_MAX (OUTGOING_BYTES * OUTGOING_SLOTS)
 
-struct superslab_class {
-    struct slab *open;           /* the first is the one in use */
-    struct hak_chain_stack kept; /* may hold others' blocks under CONFIG_REMOTE_FREE_KEEP */
-};
-
 struct superslab_outgoing {
     struct slab *slab; /* NULL: empty */
     struct hak_block *tail;
@@ -56,7 +50,8 @@ struct superslab_outgoing {
 /* What a shard needs to own slabs, and to send others' blocks off in batches. A crowded shard (crowd.h) has none of it
  * before it owns its first slab, but empty lists that are read-only and everybody's. */
 struct superslab_lists {
-    struct superslab_class classes[HAK_CLASSES];
+    struct slab *open[HAK_CLASSES]; /* of each class; the first is the one in use */
+    struct hak_kept kept;           /* may hold others' blocks under CONFIG_REMOTE_FREE_KEEP */
     struct superslab_outgoing outgoing[OUTGOING_SLOTS];
 };
 
@@ -68,8 +63,6 @@ struct hak_shard {
     uint32_t tag;         /* this shard's id and the code of class 0 */
 
     /* the owner's alone */
-    unsigned victim; /* index of the class whose kept chains give way next */
-    size_t kept_bytes;
     uint32_t ticked_at;
     bool behind; /* the last tick left work that is overdue */
 

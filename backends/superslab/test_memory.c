@@ -121,7 +121,7 @@ Test(memory, a_page_with_one_live_block_stays)
     fill(64);
     free_others(every_second);
     for (size_t i = 0; i < MANY; i += 2)
-        cr_assert_eq(slab_at(many[i])->blank_pages, 0);
+        cr_assert_eq(slab_at(many[i])->blank_blocks, 0);
     each_still_holds(64, every_second);
 }
 

@@ -124,7 +124,7 @@ Test(superslab, a_returned_array_is_handed_out_again_in_its_order)
         at += backend_refill_array(shard, cls, again + at, 8) - 8;
     for (size_t i = 0; i < count; i++)
         cr_assert_eq(again[i], blocks[i]);
-    cr_assert_eq(shard->kept_bytes, 0);
+    cr_assert_eq(shard->lists->kept.bytes, 0);
     cr_assert(backend_valid(shard));
 }
 
@@ -148,7 +148,7 @@ Test(superslab, the_quick_grid_is_the_grid)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         char *block = one(hak_class_at(i));
         struct slab *slab = slab_at(block);
-        struct hak_grid grid = slab_grid_of(slab);
+        struct hak_grid grid = hak_slab_grid(slab);
         ptrdiff_t end = (ptrdiff_t)slab->capacity * slab->block_size;
         for (ptrdiff_t offset = -1000; offset < end + 1000; offset++)
             cr_assert_eq(hak_grid_has(&grid, slab_base(slab) + offset),
@@ -172,7 +172,7 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
     backend_thread_exit(shard);
     for (uint32_t i = 0; i < granules; i++)
         cr_assert_eq(window.tags[granule + i], TAG_NONE);
-    cr_assert_null(shard->lists->classes[hak_class_index(cls)].open);
+    cr_assert_null(shard->lists->open[hak_class_index(cls)]);
     cr_assert(run_valid());
 }
 

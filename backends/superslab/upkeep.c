@@ -6,8 +6,8 @@
 #include "backends/superslab/remote.h"
 #include "backends/superslab/run.h"
 #include "backends/superslab/shard.h"
-#include "backends/superslab/small.h"
 #include "core/clock.h"
+#include "core/kept.h"
 
 /* Memory that has not been used for so long, in milliseconds, is purged by the next round; and rounds
  * begin as often, so that all is done within CONFIG_PURGE_DELAY_MS. */
@@ -27,8 +27,8 @@ static void upkeep_visit_class(struct hak_shard *shard, unsigned index)
 {
     shard->round_class = index;
     if (index < HAK_CLASSES) {
-        small_kept_sort(shard, index);
-        shard->round_slab = shard->lists->classes[index].open;
+        hak_kept_sort(&shard->lists->kept, shard, hak_class_at(index));
+        shard->round_slab = shard->lists->open[index];
     }
 }
 
@@ -58,7 +58,7 @@ static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, u
             if (slab->touched_at == 0 || now - slab->touched_at + 1 < least)
                 continue;
             slab->touched_at = 0;
-            *purged += slab_purge_pages(slab, cls);
+            *purged += slab_purge_pages(slab);
             if (!slab_has_linked(slab)) {
                 open_remove(shard, cls, slab);
                 open_last(shard, cls, slab);

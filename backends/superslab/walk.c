@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/remote.h"
 #include "backends/superslab/shard.h"
+#include "core/kept.h"
 
 /* What is on its remote word; a slab with all blocks free may be just being purged, or have no chain more. */
 static uint32_t walk_remote_blocks(const struct slab *slab, uint64_t word)
@@ -12,7 +13,7 @@ static size_t walk_purged_bytes(const struct slab *slab, uint64_t word)
 {
     if (word & REMOTE_ALL_FREE)
         return (size_t)slab->run_granules << GRANULE_SHIFT;
-    return slab->blank_pages * os_page_size();
+    return hak_slab_purged_bytes(slab);
 }
 
 static struct hak_extent walk_extent(const struct slab *run, size_t granules)
@@ -57,17 +58,6 @@ void backend_walk(void (*visit)(const struct hak_extent *extent, void *context),
     }
 }
 
-/* The numbers of the blocks of a chain, as far as its links stay in the slab. */
-static void walk_add_numbers(const struct slab *slab, struct hak_chain chain, uint64_t *set)
-{
-    const struct hak_block *block = chain.head;
-
-    for (size_t left = chain.count; left > 0 && slab_on_grid(slab, block); left--) {
-        hak_set_add(set, (uint32_t)((const char *)block - slab_base(slab)) / slab->block_size);
-        block = block->next;
-    }
-}
-
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
     const struct slab *slab = &window.slabs[granule_of(extent->base)];
@@ -76,16 +66,16 @@ void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 
     for (uint32_t i = 0; word & REMOTE_ALL_FREE && i < extent->cut; i++)
         hak_set_add(set, i);
-    walk_add_numbers(slab, remote_unpack(slab, word), set);
-    walk_add_numbers(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);
+    hak_slab_add_chain(slab, remote_unpack(slab, word), set);
+    hak_slab_add_chain(slab, (struct hak_chain){slab->loose, slab->loose_count}, set);
     for (size_t chains = 0; packed && chains < slab->capacity; chains++) {
         struct hak_chain chain = hak_chain_unpack(packed);
         if (!slab_on_grid(slab, chain.head))
             break;
-        walk_add_numbers(slab, chain, set);
+        hak_slab_add_chain(slab, chain, set);
         packed = ((struct hak_chain_head *)chain.head)->below;
     }
-    slab_add_blank(slab, set);
+    hak_slab_add_blank(slab, set);
 }
 
 hak_class backend_is_block(const void *address)
@@ -96,32 +86,13 @@ hak_class backend_is_block(const void *address)
     return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
 }
 
-static void walk_kept_chain(struct hak_chain chain, bool (*visit)(void *block, void *context),
-                            void *context)
-{
-    struct hak_block *block = chain.head;
-
-    for (size_t left = chain.count; left > 0 && visit(block, context); left--)
-        block = block->next;
-}
-
 void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
                        void *context)
 {
-    for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        hak_packed_chain packed = shard->lists->classes[i].kept.top;
-        for (size_t bytes = 0; packed && bytes <= KEPT_BYTES_MAX;) {
-            struct hak_chain chain = hak_chain_unpack(packed);
-            if (backend_is_block(chain.head) == HAK_CLASS_NONE)
-                break;
-            packed = ((struct hak_chain_head *)chain.head)->below;
-            bytes += chain.count * hak_class_sizes[i];
-            walk_kept_chain(chain, visit, context);
-        }
-    }
+    hak_kept_walk(&shard->lists->kept, KEPT_BYTES_MAX, visit, context);
     for (int i = 0; i < OUTGOING_SLOTS; i++)
         if (shard->lists->outgoing[i].slab)
-            walk_kept_chain(shard->lists->outgoing[i].chain, visit, context);
+            hak_chain_walk(shard->lists->outgoing[i].chain, visit, context);
 }
 
 /* The invariants of slab.h, but those that need other threads to stand still. */
@@ -141,17 +112,14 @@ static bool walk_slab_valid(const struct hak_shard *shard, const struct slab *sl
             if (!slab_on_grid(slab, b))
                 return false;
     }
-    return slab->used + loose + closed + slab_blank_blocks(slab) == slab->cut &&
-           slab->cut <= slab->capacity && slab->listed && slab_tag(slab) == shard->tag + cls &&
-           slab->block_size == hak_class_size(cls);
+    return slab->used + loose + closed + slab->blank_blocks == slab->cut && slab->listed &&
+           hak_slab_valid(slab, cls) && shard_has(shard, slab_tag(slab));
 }
 
 bool backend_valid(const struct hak_shard *shard)
 {
-    size_t kept = 0;
-
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        const struct slab *first = shard->lists->classes[i].open;
+        const struct slab *first = shard->lists->open[i];
         const struct slab *previous = first ? first->previous : NULL;
         for (const struct slab *slab = first; slab; slab = slab->next) {
             if (slab->previous != previous || !walk_slab_valid(shard, slab, hak_class_at(i)))
@@ -162,11 +130,6 @@ bool backend_valid(const struct hak_shard *shard)
         }
         if (first && first->previous != previous)
             return false;
-        for (hak_packed_chain packed = shard->lists->classes[i].kept.top; packed;) {
-            struct hak_chain chain = hak_chain_unpack(packed);
-            packed = ((struct hak_chain_head *)chain.head)->below;
-            kept += chain.count * hak_class_sizes[i];
-        }
     }
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
         const struct superslab_outgoing *batch = &shard->lists->outgoing[i];
@@ -174,5 +137,5 @@ bool backend_valid(const struct hak_shard *shard)
             batch->chain.count * batch->slab->block_size > OUTGOING_BYTES)
             return false;
     }
-    return kept == shard->kept_bytes && kept <= KEPT_BYTES_MAX;
+    return hak_kept_valid(&shard->lists->kept, KEPT_BYTES_MAX);
 }

@@ -19,6 +19,7 @@ LAYERS = [
     ["types.h"],
     ["(building blocks)"],
     ["backend.h"],
+    ["kept.h"],
     ["(the back end)"],
     ["bins.h", "bins.c"],
     ["frontend.h"],
