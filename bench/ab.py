@@ -52,7 +52,7 @@ def form(parse):
 def arguments():
     parser = argparse.ArgumentParser(
         prog="ab.py",
-        description="Runs the workloads under library A and, by turns, under each of the others, "
+        description="Runs the workloads under library A and, interleaved, under each of the others, "
                     "and prints the ratios of their times with 95 % intervals. A library is a "
                     "path, or one of: " + ", ".join([libraries.SYSTEM, *libraries.PEERS]) + ".",
         epilog="Exit status: 0; 1 if a workload failed or a file changed during the measurement; 2 if nothing "

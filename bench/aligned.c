@@ -6,7 +6,7 @@
  *             power of two for it. What is misaligned makes another checksum
  * arguments:  operations, blocks alive, doublings of the alignment from 16 on (9: to 4096), seed
  * operation:  one free of a random block and one aligned_alloc in its place
- * wins:       whoever serves alignments from the ordinary size classes, whose sizes are often multiples
+ * wins:       the allocator that serves alignments from the ordinary size classes, whose sizes are often multiples
  *             of them, on the ordinary fast path; asking for more and cutting off the rest is slower
  *             and leaves pieces behind
  */

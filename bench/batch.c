@@ -7,9 +7,9 @@
  * arguments:  blocks in a batch, rounds, size of a block in bytes, order of the frees: 0 as allocated,
  *             1 in reverse, 2 at random, the same for all rounds
  * operation:  one malloc and one free
- * wins:       whoever takes over and hands back many blocks at the price of one (whole lists in
+ * wins:       the allocator that takes over and hands back many blocks at the price of one (whole lists in
  *             O(1)) and does no work for each block on the way; a cache smaller than N pays for
- *             every block twice. Reverse order suits lists; random order costs whoever links
+ *             every block twice. Reverse order suits lists; random order costs an allocator that links
  *             blocks through their own memory cache misses, arrays of pointers less
  */
 #include "bench_run.h"

@@ -33,7 +33,7 @@ enum { BENCH_PAGE = 4096 };
 /* What an option means that is given without a value, or its maximum if that is less. */
 enum { BENCH_OPTION_ALONE = 100000, BENCH_ARGUMENTS_MOST = 16 };
 
-/* Arguments are told apart by their places on the command line. Names that begin with two dashes are
+/* Arguments are identified by their position on the command line. Names that begin with two dashes are
  * options: they may stand anywhere, as --name or --name=VALUE, and come last in the table. */
 struct bench_argument {
     const char *name;    /* as the usage shows it */

@@ -6,7 +6,7 @@
  * on request (--latency). The same loop is compiled twice: with samples NULL nothing of this is in
  * it.
  *
- * A figure holds the two readings of the timer, a few nanoseconds, which are printed beside
+ * A figure holds the two readings of the timer, a few nanoseconds, which are printed
  * as timer_ns: where a percentile is close to it, it says little. Buckets are 1/32 wide, so a
  * percentile is right within 3 %; the longest is exact. A thread that loses its CPU in the middle of
  * an operation makes a long one, as it does in life.

@@ -6,8 +6,8 @@
  *             that a block which is not zero makes another one; then every page is written to
  * arguments:  operations, blocks alive, doublings from 16 bytes on (14: to 256 KiB), seed
  * operation:  one free of a random block and one calloc in its place
- * wins:       small blocks: whoever has the fast path of malloc for calloc too, as clearing is the
- *             same for all. Large ones: whoever knows which memory is zero because the kernel has just
+ * wins:       small blocks: the allocator that has the fast path of malloc for calloc too, as clearing is the
+ *             same for all. Large ones: the allocator that knows which memory is zero because the kernel has just
  *             made it so, and does not clear it again; clearing what is in the cache, in turn, is
  *             cheaper than a page fault
  */

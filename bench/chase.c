@@ -6,7 +6,7 @@
  *             is allocated in the timed part
  * arguments:  steps, blocks, milliseconds of slow-path calls between the building and the walk, seed
  * operation:  one link followed to the next block, at random
- * wins:       whoever packs blocks tightly and has huge pages for them, as then the processor finds nearly
+ * wins:       the allocator that packs blocks tightly and has huge pages for them, as then the processor finds nearly
  *             every page at once; small pages cost a walk through the page tables for each block
  */
 #include "bench_run.h"

@@ -10,7 +10,7 @@
  *             It tells nothing on a machine with one CPU
  * arguments:  threads, rounds of each, writes to a block in a round, size in bytes, passive (0 or 1)
  * operation:  one malloc, all writes to the block, one free; elapsed time for all threads together
- * wins:       active: whoever gives each thread slabs, or at least lines, of its own. Passive: whoever
+ * wins:       active: the allocator that gives each thread slabs, or at least lines, of its own. Passive: the allocator that
  *             returns a block that another thread has freed to where it came from; keeping it in the
  *             freeing thread's cache shares its line for ever
  */

@@ -11,10 +11,10 @@
  *             resident and private dirty memory are given after each phase, and the time of each
  * arguments:  blocks, pause in milliseconds (0: no phase 5), seed
  * operation:  one malloc and one free; the time is that of phases 1 to 4
- * wins:       phase 3: whoever can join freed neighbours into blocks of any size, or gives back the
+ * wins:       phase 3: the allocator that can join freed neighbours into blocks of any size, or gives back the
  *             free pages of slabs that are still partly alive; slabs of one size class each, kept
- *             until they are wholly free, strand a third. Phase 4 and 5: whoever returns memory
- *             without being asked. Time: whoever returns none, as the first touch of a page is dear
+ *             until they are wholly free, strand a third. Phase 4 and 5: the allocator that returns memory
+ *             without being asked. Time: the allocator that returns none, as the first touch of a page is dear
  */
 #include "bench_memory.h"
 #include "bench_run.h"

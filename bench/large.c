@@ -6,9 +6,9 @@
  *             every page is used, with a stride above the largest size only the first one
  * arguments:  operations, blocks alive, stride in bytes, seed
  * operation:  one free of a random block and one malloc in its place
- * wins:       with one page touched whoever keeps freed runs at hand and needs no system call; with all
- *             pages touched whoever gives them back late enough to use them again. Both cost resident
- *             memory: whoever returns every block at once is the slowest and the smallest
+ * wins:       with one page touched the allocator that keeps freed extents at hand and needs no system call; with all
+ *             pages touched the allocator that gives them back late enough to use them again. Both cost resident
+ *             memory: the allocator that returns every block at once is the slowest and the smallest
  */
 #include "bench_run.h"
 

@@ -13,7 +13,7 @@
  *             by one thread, blocks of a chain, smallest and largest size in bytes, seed
  * operation:  one free and one malloc. The time is elapsed time for all threads together, from the
  *             first start to the last end; the arrays are filled before
- * wins:       whoever shares nothing between threads on the hit path, takes over the memory of
+ * wins:       the allocator that shares nothing between threads on the hit path, takes over the memory of
  *             ended threads cheaply, and brings a block home (or keeps it) without a lock for each
  */
 #include "bench_run.h"

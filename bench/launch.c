@@ -201,7 +201,7 @@ static bool parse_cpus(const char *text, cpu_set_t *cpus)
     }
 }
 
-/* So that what else runs on the machine takes less from the figure, for those who may. Linux shares
+/* Other programs on the machine then disturb the figure less, where the user may do this. Linux shares
  * the processor among sessions first, and only then within one, so that both must be raised. */
 static void raise_priority(void)
 {

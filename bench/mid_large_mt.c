@@ -8,7 +8,7 @@
  *             bytes, seed
  * operation:  one free of a random block and one malloc in its place. The time is elapsed time for
  *             all threads together; the first filling is in it
- * wins:       whoever keeps the fast path for these sizes, or at least takes spans from something that
+ * wins:       the allocator that keeps the fast path for these sizes, or at least takes extents from something that
  *             belongs to the thread; one lock for all large blocks, and unmapping or purging what is
  *             wanted again at once, lose by a factor
  */

@@ -4,7 +4,7 @@
  * stresses:   the hit path alone: the size to its class, a pop, the owner's look-up, a push
  * arguments:  size of the block in bytes, number of iterations
  * operation:  one malloc and one free
- * wins:       whoever executes fewest instructions and forwards the push's store to the next pop's
+ * wins:       the allocator that executes fewest instructions and forwards the push's store to the next pop's
  *             load; a LIFO list and an array of slots do equally well, a FIFO or anything that
  *             touches the slab's metadata does worse
  */

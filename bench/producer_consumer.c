@@ -7,13 +7,13 @@
  *
  * stresses:   remote frees, and nothing else: no block is freed by the thread that allocated it
  * arguments:  blocks in all, size of a block in bytes, slots of a ring (a power of two), producers,
- *             consumers. A producer serves the consumers by turns
+ *             consumers. A producer serves the consumers round robin
  * operation:  one malloc in one thread and one free in the other; the time is elapsed time. The
  *             rings' own cost is in it, made small: indices are published once for 64 blocks
- * wins:       whoever sends freed blocks home in batches, and lets the producer take a whole batch
+ * wins:       the allocator that sends freed blocks home in batches, and lets the producer take a whole batch
  *             at once; a lock or an atomic operation for each block costs more than all the rest,
  *             and a cache that keeps what it is sent grows on one side and starves on the other.
- *             With several consumers, whoever lets them bring blocks home without meeting each other
+ *             With several consumers, the allocator that lets them bring blocks home without meeting each other
  */
 #include "bench_run.h"
 #include "bench_threads.h"

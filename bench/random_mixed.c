@@ -8,7 +8,7 @@
  * operation:  one free of a random block and one malloc in its place. The slots start empty, and
  *             filling them is timed with the rest: a short run (100000 1024 12345) shows the first
  *             touch of memory too, a long one does not
- * wins:       whoever needs no branch that depends on the size and reads little besides the block;
+ * wins:       the allocator that needs no branch that depends on the size and reads little besides the block;
  *             size classes close together keep the working set small
  */
 #include "bench_run.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* realloc_growth: arrays that grow by turns, step by step, until they are full and a new one takes
+/* realloc_growth: arrays that grow in turn, step by step, until they are full and a new one takes
  * their place, as vectors and string buffers do.
  *
- * stresses:   realloc: growth in place, copying, and moving of large blocks. The arrays grow by turns,
+ * stresses:   realloc: growth in place, copying, and moving of large blocks. The arrays grow in turn,
  *             so that none can simply run on into free memory. What was written before a step is read
  *             after it
  * arguments:  steps in all, arrays at once, growth of a step in percent, largest array in bytes, seed
- * operation:  one realloc, and the writing of what it has added; a full array costs one free beside it
- * wins:       whoever does nothing while the new size fits the block (size classes wide enough, whole
+ * operation:  one realloc, and the writing of what it has added; a full array costs one free more
+ * wins:       the allocator that does nothing while the new size fits the block (size classes wide enough, whole
  *             pages), and moves large blocks by page tables instead of by bytes
  */
 #include "bench_run.h"
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 {
     static struct bench_argument argument[] = {
         {"steps", "calls of realloc", 200000, 1, UINT64_C(1) << 40},
-        {"arrays", "arrays that grow by turns", 16, 1, UINT64_C(1) << 24},
+        {"arrays", "arrays that grow in turn", 16, 1, UINT64_C(1) << 24},
         {"percent", "growth of a step, and 16 bytes", 25, 0, 1000},
         {"largest", "bytes", 1 << 20, SMALLEST, UINT64_C(1) << 34},
         {"seed", "of the random numbers", 12345, 0, UINT64_MAX},

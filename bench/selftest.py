@@ -225,8 +225,8 @@ class Test:
 
     def run(self):
         self.repeat("slowed", SLOWED, self.one_slowed, "2 % slower on purpose")
-        self.repeat("comparisons", COMPARISONS, self.one_comparison, "A beside itself")
-        self.repeat("reports", REPORTS, self.one_report, "whole reports of A beside itself")
+        self.repeat("comparisons", COMPARISONS, self.one_comparison, "A/A test")
+        self.repeat("reports", REPORTS, self.one_report, "A/A test of whole reports")
 
 
 def libraries_of(a, b):
@@ -246,9 +246,9 @@ def promises(done):
     headlines = sum(bool(one["claimed"]) for one in done["reports"])
     found = sum(one["faster"] == "A" for one in done["slowed"])
     return [
-        ("A beside itself: comparisons that claim a difference", claims, len(done["comparisons"]),
+        ("A/A test: comparisons that claim a difference", claims, len(done["comparisons"]),
          "at most", FALSE_CLAIMS, claims <= FALSE_CLAIMS),
-        (f"A beside itself: reports of {len(WORKLOADS)} rows whose headline claims anything",
+        (f"A/A test: reports of {len(WORKLOADS)} rows whose headline claims anything",
          headlines, len(done["reports"]), "at most", FALSE_HEADLINES,
          headlines <= FALSE_HEADLINES),
         ("2 % slower on purpose: comparisons that find it", found, len(done["slowed"]), "at least",

@@ -12,8 +12,8 @@
  * arguments:  threads, sessions of a share, requests for a share, epochs, seed
  * operation:  one request: some 5 to 20 short-lived blocks of 16-1039 bytes, a buffer of 1-16 KiB that
  *             grows once, one block added to the session or replaced. Elapsed time, all threads
- * wins:       time: whoever is fast at the ordinary mixture and brings blocks home cheaply; the slowest
- *             requests: whoever does no large piece of work at once. Memory: whoever follows the
+ * wins:       time: the allocator that is fast at the ordinary mixture and brings blocks home cheaply; the slowest
+ *             requests: the allocator that does no large piece of work at once. Memory: the allocator that follows the
  *             load down; long-lived blocks strewn over all slabs are what prevents it
  */
 #include "bench_memory.h"

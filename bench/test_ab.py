@@ -245,7 +245,7 @@ class Estimates(unittest.TestCase):
         self.assertEqual(holm([0.01, None, 0.9]), [0.03, None, 1.0])
         self.assertEqual(holm([]), [])
 
-    def test_a_beside_itself_is_seldom_told_apart(self):
+    def test_an_a_a_test_seldom_shows_a_difference(self):
         # 5 in 100 are expected to claim something; 11 or more would be as rare as 1 in 100.
         generator = random.Random(7)
         found = [estimate(self.noise(generator, 12), self.noise(generator, 12)).faster
@@ -965,7 +965,7 @@ class PrivateCopies(unittest.TestCase):
             mine.write_text("2")
             self.assertEqual(private.spoiled, [str(mine)])
 
-    def test_a_library_that_needs_another_one_beside_it_gets_a_copy_of_that_too(self):
+    def test_a_library_that_needs_another_one_in_its_folder_gets_a_copy_of_that_too(self):
         helper, user = self.folder / "libhelper.so", self.folder / "libuser.so"
         forward = SOURCES["forward"].replace("*malloc(size_t size) {", "*malloc(size_t size) { helper();")
         for text, out, more in (("void helper(void) {}", helper, ["-Wl,-soname,libhelper.so"]),
@@ -1187,7 +1187,7 @@ class Exports(unittest.TestCase):
 
 class TwoRecords(unittest.TestCase):
     def store(self, name, a, ratio, change=1.0, workload="one", seed=1):
-        """A record of A beside a control that takes `change` times as long as it did."""
+        """A record of A vs a control that takes `change` times as long as it did."""
         generator = random.Random(seed)
         row = invented_row(workload, ratio=ratio)
         row.pairs = [(replace(run_a, seconds=change * generator.uniform(0.98, 1.02), ns_per_op=None),

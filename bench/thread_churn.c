@@ -6,7 +6,7 @@
  *             thread frees it
  * arguments:  threads in all, threads at once, blocks that each allocates (16-527 bytes), seed
  * operation:  one thread: its start, its blocks, its end. The kernel's part of it is large
- * wins:       whoever hands the heap of an ended thread to the next one as it is, with its memory warm,
+ * wins:       the allocator that hands the heap of an ended thread to the next one as it is, with its memory warm,
  *             and does not fill a large cache for a thread that wants few blocks
  */
 #include "bench_run.h"

@@ -6,7 +6,7 @@
  *             the first-level cache. A burst has 1 to `depth` blocks
  * arguments:  operations, most blocks in a burst, seed
  * operation:  one malloc and one free
- * wins:       whoever executes fewest instructions; what was freed last is handed out next, so lists
+ * wins:       the allocator that executes fewest instructions; what was freed last is handed out next, so lists
  *             and arrays of slots both do well as long as a burst fits. Layers before the cache,
  *             counters and headers that are written all show here
  */

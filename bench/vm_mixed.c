@@ -6,9 +6,9 @@
  *             mappings of their own; each page of a block is written to
  * arguments:  operations, blocks alive, doublings from 16 bytes on (18: to 4 MiB), seed
  * operation:  one free of a random block and one malloc in its place; filling the slots is timed too
- * wins:       whoever keeps large memory for a while and hands it out again: one system call, or the
+ * wins:       the allocator that keeps large memory for a while and hands it out again: one system call, or the
  *             first touch of one page, costs as much as hundreds of small operations. The price is
- *             resident memory, to be looked at beside the time
+ *             resident memory, to be compared next to the time
  */
 #include "bench_run.h"
 

@@ -56,7 +56,7 @@ class Count:
 
 
 class Profile:
-    """A callgrind file: instructions by file of the program, and who was called from the loop."""
+    """A callgrind file: instructions by file of the program, and the functions that the loop called."""
 
     _NAME = re.compile(r"\((\d+)\)(?: (.*))?")
 

@@ -11,7 +11,7 @@ Each run has an environment of another size, and the kernel gives it another lay
 one thread has one CPU for the whole round, another one each time; others may use all.
 
 A row gets ten pairs, then more until its interval is narrow enough or the budget is spent. Only the
-interval's width is looked at, never where it lies: who is winning plays no part.
+interval's width decides, never its position: which side is faster plays no part.
 """
 
 import math

@@ -140,7 +140,7 @@ class Copies:
         self._copy(original, copy)
         needed = _loaded(original)
         for name, path in _loaded(copy).items():
-            # Found beside the original only: it must lie beside the copy, too.
+            # Found in the original's folder only: the copy's folder needs it, too.
             if path is None and needed.get(name):
                 self._copy(needed[name], os.path.join(folder, name))
         try:

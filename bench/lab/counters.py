@@ -94,7 +94,7 @@ def parse_cachegrind(text):
 def _with_perf(command, settings, limit):
     with tempfile.TemporaryDirectory(prefix="hakmem-perf-") as folder:
         file = os.path.join(folder, "out")
-        # The library shall be in the program, not in perf.
+        # The library belongs in the program, not in perf.
         stdout = _run(["perf", "stat", "-x,", "-o", file, "-e", ",".join(EVENTS), "--",
                        "/usr/bin/env", *(f"{n}={v}" for n, v in settings.items()), *command],
                       CLEAN_ENVIRONMENT, limit)

@@ -4,7 +4,7 @@
 A pair is two runs made one after the other, A and B in random order, so that what the machine did
 meanwhile hits both. The figure of a pair is log(time of B / time of A); all that follows is about
 these numbers. Their centre is the mean without the outer tenth on either side: on a machine that
-others use too, a single run may take twice as long, and such a run shall neither move the figure
+others use too, a single run may take twice as long, and such a run must neither move the figure
 nor widen the interval to uselessness.
 
 The interval is a bootstrap of the studentised trimmed mean, with Winsorised variance as Yuen gave

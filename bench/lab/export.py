@@ -113,5 +113,5 @@ def markdown(data: Record) -> str:
     return "\n".join(text) + "\n"
 
 
-# What is written beside a page: the end of its name, and how it is made.
+# The files next to a page: the end of the name, and the function that makes the text.
 FILES = (("csv", summary_csv), ("runs.csv", runs_csv), ("md", markdown))

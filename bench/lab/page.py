@@ -287,8 +287,8 @@ def _section(data: Record, other: Library, plotter: Plotter, letter: str) -> Sec
 
 
 def _downloads(data: Record) -> list[tuple[str, str, str]]:
-    """(title, name of the file, link with its content), so that the page needs nothing beside it. What is too large
-    stands beside the page only."""
+    """(title, name of the file, link with its content), so that the page needs no other file. What is too large
+    is in the folder of the page only."""
     titles = {"csv": "Summary as CSV", "runs.csv": "All runs as CSV", "md": "Tables as Markdown"}
     made = []
     for ending, make in export.FILES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table of workloads: what is run, and what of it is compared."""
+"""The table of workloads: the command of each, and which of its figures is compared."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ WORKLOADS = (
            "the same, every page written", default=False, tags=("large",),
            simulated="3 4 4096 12345"),
     _built("realloc_growth", "realloc_growth", "40000 16 25 1048576 12345 --latency=5000", "1 1",
-           "16 arrays grow by turns, by a quarter each time, up to 1 MiB", default=False,
+           "16 arrays grow in turn, by a quarter each time, up to 1 MiB", default=False,
            tags=("large",),
            simulated="4000 16 25 1048576 12345"),
     _built("calloc", "calloc", "150000 256 14 12345 --latency=20000", "1 1",
