@@ -53,9 +53,15 @@ static inline struct hak_chain hak_chain_unpack(hak_packed_chain packed)
 static inline struct hak_chain hak_chain_of(void *const *blocks, size_t count)
 {
     struct hak_block *last = (struct hak_block *)blocks[0];
+    size_t i = 1;
 
-#pragma GCC unroll 4
-    for (size_t i = 1; i < count; i++) {
+    for (; i + 8 <= count; i += 8)
+#pragma GCC unroll 8
+        for (size_t n = 0; n < 8; n++) {
+            last->next = (struct hak_block *)blocks[i + n];
+            last = last->next;
+        }
+    for (; i < count; i++) {
         last->next = (struct hak_block *)blocks[i];
         last = last->next;
     }

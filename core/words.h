@@ -14,19 +14,25 @@ static inline void hak_words_copy(void *to, const void *from, size_t count)
 {
     uint64_t *word = (uint64_t *)to;
     const uint64_t *source = (const uint64_t *)from;
+    size_t at = 0;
 
-    for (; count >= 8; count -= 8, word += 8, source += 8) {
-        const hak_two_words *pair = (const hak_two_words *)(const void *)source;
-        hak_two_words *target = (hak_two_words *)(void *)word;
-        hak_two_words first = pair[0], second = pair[1], third = pair[2], fourth = pair[3];
-        target[0] = first;
-        target[1] = second;
-        target[2] = third;
-        target[3] = fourth;
+    for (size_t end = count & ~(size_t)15; at < end; at += 16) {
+        const hak_two_words *pair = (const hak_two_words *)(const void *)(source + at);
+        hak_two_words *target = (hak_two_words *)(void *)(word + at);
+        hak_two_words a = pair[0], b = pair[1], c = pair[2], d = pair[3];
+        hak_two_words e = pair[4], f = pair[5], g = pair[6], h = pair[7];
+        target[0] = a;
+        target[1] = b;
+        target[2] = c;
+        target[3] = d;
+        target[4] = e;
+        target[5] = f;
+        target[6] = g;
+        target[7] = h;
         __asm__ volatile("" ::: "memory");
     }
-    for (; count > 0; count--) {
-        *word++ = *source++;
+    for (; at < count; at++) {
+        word[at] = source[at];
         __asm__ volatile("" ::: "memory");
     }
 }
