@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Tests of what configurations promise, and of the page that says whether they keep it."""
+"""Tests of what configurations promise and options cost, and of the pages that have the figures."""
 
+import re
 import sys
 import tempfile
 import unittest
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 sys.dont_write_bytecode = True
 
 import defconfigs  # noqa: E402
+import options  # noqa: E402
 from lab import document  # noqa: E402
 from lab.estimate import Estimate  # noqa: E402
 from lab.record import Measured  # noqa: E402
@@ -44,6 +46,42 @@ class Statements(unittest.TestCase):
                                ("# At the price of: time of pair 65 B", "no workload 'pair 65 B'")):
             with self.assertRaisesRegex(defconfigs.CannotMeasure, expected):
                 self.said(f"# For all.\n{line}\n")
+
+
+class Options(unittest.TestCase):
+    """What Kconfig files want measured, and where figures stand."""
+
+    # A figure that somebody has measured: figures rot where no command writes them.
+    FIGURE = re.compile(r"\d+(?:\.\d+)? ?(?:%|ns\b|[mµu]s\b|MB\b)|\d\.\d+ (?:times|of the time)|\d+(?:\.\d+)? instructions")
+
+    def changes(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "Kconfig"
+            path.write_text(text, encoding="utf-8")
+            return options.changes_of(path)
+
+    def test_what_is_measured_stands_with_its_option(self):
+        first, second = self.changes("config A\n\t# Measured with y: time of pair 64 B, peak_rss of larson 4 threads\n"
+                                     "config B\n\tint\n\t# Measured with 8: time of chase\n")
+        self.assertEqual((first.option, second.option), ("CONFIG_A=y", "CONFIG_B=8"))
+        self.assertEqual([(one.measure, one.workload.name) for one in first.statements],
+                         [("time", "pair 64 B"), ("peak_rss", "larson 4 threads")])
+
+    def test_what_is_ill_formed_is_not_skipped(self):
+        for line, expected in (("# Measured: x", "write `# Measured with VALUE"), ("# Measured with y: speed of chase", "write MEASURE of"),
+                               ("# Measured with y: time of nothing", "no workload 'nothing'")):
+            with self.assertRaisesRegex(defconfigs.CannotMeasure, expected):
+                self.changes(f"config A\n\t{line}\n")
+
+    def test_no_figure_stands_where_no_command_writes_it(self):
+        files = ["README.md", "core/README.md", "Kconfig", *(
+            str(path.relative_to(defconfigs.ROOT)) for pattern in ("policies/*/*", "backends/*/*", "doc/examples/*/*/*")
+            for path in defconfigs.ROOT.glob(pattern) if path.name in ("Kconfig", "README.md"))]
+        found = [f"{file}:{number}: {match[0]}" for file in files
+                 for number, line in enumerate((defconfigs.ROOT / file).read_text(encoding="utf-8").splitlines(), 1)
+                 for match in [self.FIGURE.search(line.replace("95 % interval", ""))] if match]
+        self.assertEqual(found, [])
+        self.assertTrue(self.FIGURE.search("larson 6 %") and self.FIGURE.search("takes 1.2 times as long"))
 
 
 class Verdicts(unittest.TestCase):
