@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-# What people expect of a project with menuconfig. SConstruct does the work; doc/building.md explains.
+# The usual targets of a project with menuconfig. SConstruct does the work; doc/building.md explains.
 # Nothing below needs more than make and a shell until `make deps` has run.
 
 .DEFAULT_GOAL := help
 .PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig randconfig \
         list-defconfigs help deps test ab install install-strip uninstall clean FORCE
 
-# O=FOLDER: what is written goes there, .config too, and the sources may be read-only.
+# O=FOLDER: all output goes there, .config too, and the sources may be read-only.
 O              ?=
 KCONFIG_CONFIG ?= $(if $(O),$(O)/).config
 PLUGINS        ?=
@@ -35,7 +35,7 @@ menuconfig guiconfig oldconfig olddefconfig listnewconfig:
 savedefconfig:
 	@$(find_python); $$python site_scons/kconfig.py $@ $(if $(O),'$(O)'/)defconfig
 
-# A valid configuration by chance; SEED=N gives the same one again.
+# A random valid configuration; SEED=N gives the same one again.
 SEED ?=
 randconfig:
 	@$(find_python); $$python site_scons/kconfig.py randconfig "$(SEED)"
@@ -59,11 +59,11 @@ PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
 PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian mypy pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_DEB) \
                 $(PACKAGES_PORT) $(shell cat tests/process/packages.txt)
 
-# Seconds to wait for another apt or dpkg to end, as the upgrades that a fresh machine makes by itself. apt waits for
-# dpkg's lock when told to, but never for those of its own lists and archives.
+# Seconds to wait for another apt or dpkg, such as the automatic upgrades of a fresh machine. apt can wait for dpkg's
+# lock, but not for the locks on its own lists and archives.
 APT_WAIT = 600
 
-# $(call install,PACKAGES): those that are missing, and no network when none is.
+# $(call install,PACKAGES): installs those that are missing; without missing packages it does not use the network.
 define install
 @missing=; for package in $(1); do \
 	case $$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null) in installed) ;; *) missing="$$missing $$package" ;; esac; done; \
@@ -94,15 +94,15 @@ ab:
 	$(call install,$(sort $(PACKAGES) $(PACKAGES_AB)))
 	$(SCONS) -j$(JOBS) $(SCONS_ARGS) ab
 
-# Where to: given to make as to scons, or in the environment.
+# Where to install: on make's command line, as on scons', or in the environment.
 PLACES = $(foreach name,PREFIX LIBDIR INCLUDEDIR DESTDIR,$(if $($(name)),$(name)='$($(name))'))
 
-# CONFIG is one for the command line alone. install-strip is GNU's name for it.
+# CONFIG counts only on the command line. install-strip is GNU's name for stripped installation.
 install-strip: STRIP = STRIP=yes
 install install-strip uninstall:
 	$(SCONS) -j$(JOBS) $(PLACES) $(STRIP) $(if $(filter command,$(origin CONFIG)),CONFIG='$(CONFIG)') $(SCONS_ARGS) $(@:install-strip=install)
 
-# Not below a build that is under way. Of a folder that is the user's own, only what was built.
+# Waits for a build that is under way. In the user's own folder, removes only what was built.
 clean:
 	@if [ -e '$(BUILDS)/.lock' ] && command -v flock >/dev/null; then exec 9<'$(BUILDS)/.lock'; \
 	flock -n 9 || { echo "make: waiting for the build that writes to $(BUILDS)/"; flock 9; }; fi; \
@@ -130,7 +130,7 @@ help:
 	@echo '  make uninstall         remove what the same make install has put there'
 	@echo '  make clean             remove build/'
 	@echo 'Measure and test (these install the Debian packages that are missing)'
-	@echo '  make ab                run the default configuration beside the system'"'"'s malloc'
+	@echo '  make ab                compare the default configuration with the system'"'"'s malloc'
 	@echo '  make test              build and test the default configuration and every pair of plug-ins'
 	@echo '  make deps              only install the packages'
 	@echo '  make help              show this'
