@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from refusal import Refusal
+
 INCLUDE = re.compile(r'#[ \t]*include[ \t]+(?:"([^"]+)"|<([^>]+)>)')
 # In this order: a quote in a comment begins no string.
 TOKEN = re.compile(
@@ -38,10 +40,6 @@ HEAD = """\
 #define _GNU_SOURCE
 #endif
 """
-
-
-class AmalgamationError(Exception):
-    pass
 
 
 def tokens(text: str) -> "list[tuple[str, str]]":
@@ -149,7 +147,7 @@ class Amalgamation:
         for folder in self.folders:
             if (folder / name).is_file():
                 return (folder / name).resolve()
-        raise AmalgamationError(f'#include "{name}": found in none of {", ".join(map(str, self.folders))}')
+        raise Refusal(f'#include "{name}": found in none of {", ".join(map(str, self.folders))}')
 
     def headers_and_body(self, text: str) -> "tuple[list[str], str]":
         """The texts of what is included and not there yet, in order, and the text without its includes."""
@@ -197,8 +195,10 @@ def attributed(text: str) -> str:
     return text.replace("__attribute__((weak))", '__attribute__((weak, visibility("default")))')
 
 
-def write(sources: "list[Path]", folders: "list[Path]", shown: "dict[Path, str]", identity: str, licence: str) -> str:
-    """The text of hakmem.c. `folders` are where headers are looked for."""
+def text(folders: "list[Path]", sources: "list[Path]", identity: str) -> str:
+    """The text of hakmem.c. `folders` are where headers are looked for, the root of the tree first."""
+    licence = (folders[0] / "LICENSE").read_text(encoding="utf-8")
+    shown = {path: next(str(path.relative_to(folder)) for folder in folders if folder in path.parents) for path in [*sources, folders[0] / "core/malloc.c"]}
     made = Amalgamation(folders)
     # override.c includes malloc.c and uses its static functions: the two are one file.
     units: "list[list[tuple[str, str]]]" = []

@@ -18,6 +18,8 @@ from unittest import mock
 
 import kconfiglib
 
+from refusal import Refusal
+
 LINE = re.compile(r"(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)")
 # Meant to unset an option, but a comment to Kconfig.
 ALMOST_UNSET = re.compile(r"(?!# CONFIG_\w+ is not set$)\s*#\s*CONFIG_\w+\s+is\s+not\s+set", re.IGNORECASE)
@@ -34,8 +36,10 @@ FORMS = {
 PARENTS = {"policies": "FRONTEND", "backends": "BACKEND"}
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(Refusal):
     """What is wrong with a configuration: one line for each problem."""
+
+    before = "the configuration is not what was asked for; nothing was built\n"
 
     def __init__(self, problems: "list[str]"):
         super().__init__("\n".join(problems))

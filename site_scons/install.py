@@ -1,228 +1,142 @@
 # SPDX-License-Identifier: MIT
 """`scons install` and `scons uninstall`: what goes where, and what tells other build systems about it.
 
-Both work from one list, so that uninstall removes what install has put there, and nothing else.
-"""
+SCons installs; uninstall removes what install has put there, and nothing else."""
 
 import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from SCons.Tool.install import installShlibLinks
+
+import toolchain
+from refusal import Refusal
+
+TEMPLATES = {"hakmem.pc": "pkgconfig", "hakmem-config.cmake": "cmake/hakmem", "hakmem-config-version.cmake": "cmake/hakmem"}
 
 
-class InstallError(Exception):
-    pass
-
-
-@dataclass
-class Places:
-    """Where things go. All are absolute and normal; `destdir`, which no file says anything of, may be empty."""
+class Places(NamedTuple):
+    """Where things go. All are absolute and normal; `destdir`, of which no file says anything, may be empty."""
 
     prefix: str
     libdir: str
     includedir: str
     destdir: str
 
-    def staged(self, path: str) -> Path:
-        return Path(self.destdir + path)
-
 
 def places(env) -> Places:
-    """From PREFIX, LIBDIR, INCLUDEDIR and DESTDIR. Raises InstallError for what cannot be."""
+    """From PREFIX, LIBDIR, INCLUDEDIR and DESTDIR. Raises Refusal for what cannot be."""
 
     def path(name: str, default: str) -> str:
         value = env[name] or default
-        # Spaces and the like mean something in pkg-config's and CMake's files.
         if value and not value.startswith("/"):
-            raise InstallError(f"{name}={value}: this must be an absolute path")
+            raise Refusal(f"{name}={value}: this must be an absolute path")
+        # Spaces and the like mean something in pkg-config's and CMake's files.
         if name != "DESTDIR" and not re.fullmatch(r"[\w/.+:@~-]+", value):
-            raise InstallError(f"{name}={value}: only letters, digits and any of / . _ + : @ ~ - may be in it")
+            raise Refusal(f"{name}={value}: only letters, digits and any of / . _ + : @ ~ - may be in it")
         normal = os.path.normpath("/" + value.lstrip("/")) if value else ""
         return "" if normal == "/" and name == "DESTDIR" else normal
 
     prefix = path("PREFIX", "/usr/local")
-    below = "" if prefix == "/" else prefix
-    return Places(
-        prefix, path("LIBDIR", f"{below}/lib"), path("INCLUDEDIR", f"{below}/include"), path("DESTDIR", "")
-    )
+    below = prefix.rstrip("/")
+    return Places(prefix, path("LIBDIR", f"{below}/lib"), path("INCLUDEDIR", f"{below}/include"), path("DESTDIR", ""))
 
 
-def below_prefix(path: str, where: Places) -> str:
-    """A path as pkg-config's files write it."""
-    prefix = where.prefix.rstrip("/") + "/"
-    return "${prefix}/" + path[len(prefix) :] if path.startswith(prefix) else path
+def substitutions(where: Places, version: str, config) -> "dict[str, str]":
+    """What stands in the templates in place of @NAME@."""
 
+    def below_prefix(path: str) -> str:  # as pkg-config's files write it
+        prefix = where.prefix.rstrip("/") + "/"
+        return "$${prefix}/" + path.removeprefix(prefix) if path.startswith(prefix) else path
 
-def composition(config) -> "dict[str, str]":
-    """What was composed, for pkg-config's variables and CMake's."""
-    return {
+    numbers = version.split(".")
+    values = {
+        "prefix": where.prefix,
+        "pc_libdir": below_prefix(where.libdir),
+        "pc_includedir": below_prefix(where.includedir),
+        "relative_includedir": os.path.relpath(where.includedir, where.libdir),
         "frontend": config.frontend,
         "backend": config.backend,
         "names": "libc hak" if "OVERRIDE_LIBC" in config.enabled else "hak",  # malloc and the rest, or hak_malloc alone
         "config_digest": config.digest,
+        "version": version,
+        "major": numbers[0],
+        "compatible": "[.]".join(numbers[: 2 if numbers[0] == "0" else 1]),
     }
-
-
-def pkgconfig_text(where: Places, version: str, config) -> str:
-    composed = "".join(f"{name}={value}\n" for name, value in composition(config).items())
-    return f"""prefix={where.prefix}
-libdir={below_prefix(where.libdir, where)}
-includedir={below_prefix(where.includedir, where)}
-{composed}
-Name: hakmem
-Description: malloc that is composed at build time: {config.frontend}, {config.backend}
-Version: {version}
-Cflags: -I${{includedir}}
-Libs: -L${{libdir}} -lhakmem
-Libs.private: -pthread
-"""
-
-
-def cmake_text(where: Places, version: str, config) -> str:
-    """The imported targets. Relative paths, so that what was installed may be moved as a whole."""
-    composed = "".join(f'set(hakmem_{name.upper()} "{value}")\n' for name, value in composition(config).items())
-    include = os.path.relpath(where.includedir, where.libdir)
-    return f"""# hakmem::hakmem is the shared library, hakmem::hakmem-static the archive.
-include(CMakeFindDependencyMacro)
-find_dependency(Threads)
-
-{composed}
-# Not through a link such as /lib, beside which there is no include/.
-get_filename_component(_hakmem_libdir "${{CMAKE_CURRENT_LIST_DIR}}" REALPATH)
-get_filename_component(_hakmem_libdir "${{_hakmem_libdir}}/../.." ABSOLUTE)
-get_filename_component(_hakmem_includedir "${{_hakmem_libdir}}/{include}" ABSOLUTE)
-
-if(NOT TARGET hakmem::hakmem)
-  add_library(hakmem::hakmem SHARED IMPORTED)
-  set_target_properties(hakmem::hakmem PROPERTIES
-    IMPORTED_LOCATION "${{_hakmem_libdir}}/libhakmem.so.{version}"
-    IMPORTED_SONAME "{soname(version)}"
-    INTERFACE_INCLUDE_DIRECTORIES "${{_hakmem_includedir}}")
-  add_library(hakmem::hakmem-static STATIC IMPORTED)
-  set_target_properties(hakmem::hakmem-static PROPERTIES
-    IMPORTED_LOCATION "${{_hakmem_libdir}}/libhakmem.a"
-    INTERFACE_INCLUDE_DIRECTORIES "${{_hakmem_includedir}}"
-    INTERFACE_LINK_LIBRARIES Threads::Threads)
-endif()
-
-unset(_hakmem_libdir)
-unset(_hakmem_includedir)
-"""
-
-
-def cmake_version_text(version: str) -> str:
-    """Before 1.0 each minor version may differ from the one before, as a major one later."""
-    compatible = ".".join(version.split(".")[: 2 if version.startswith("0.") else 1])
-    return f"""set(PACKAGE_VERSION "{version}")
-if(NOT CMAKE_SIZEOF_VOID_P EQUAL 8)
-  set(PACKAGE_VERSION_UNSUITABLE TRUE)
-elseif(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
-  set(PACKAGE_VERSION_EXACT TRUE)
-  set(PACKAGE_VERSION_COMPATIBLE TRUE)
-elseif(PACKAGE_FIND_VERSION VERSION_LESS PACKAGE_VERSION
-       AND PACKAGE_FIND_VERSION MATCHES "^{re.escape(compatible)}([.]|$)")
-  set(PACKAGE_VERSION_COMPATIBLE TRUE)
-else()
-  set(PACKAGE_VERSION_COMPATIBLE FALSE)
-endif()
-"""
-
-
-def soname(version: str) -> str:
-    return f"libhakmem.so.{version.split('.')[0]}"
-
-
-@dataclass
-class Item:
-    """A file that is installed: a copy of one, a text, or a link."""
-
-    path: str
-    copy: "Path | None" = None
-    text: str = ""
-    link: str = ""
-
-
-def items(root: Path, build: Path, where: Places, version: str, config) -> "list[Item]":
-    """All that is installed of a build."""
-    full = f"libhakmem.so.{version}"
-    found = [
-        Item(f"{where.libdir}/{full}", copy=build / full),
-        Item(f"{where.libdir}/{soname(version)}", link=full),
-        Item(f"{where.libdir}/libhakmem.so", link=soname(version)),
-        Item(f"{where.libdir}/libhakmem.a", copy=build / "libhakmem.a"),
-        Item(f"{where.libdir}/pkgconfig/hakmem.pc", text=pkgconfig_text(where, version, config)),
-        Item(f"{where.libdir}/cmake/hakmem/hakmem-config.cmake", text=cmake_text(where, version, config)),
-        Item(f"{where.libdir}/cmake/hakmem/hakmem-config-version.cmake", text=cmake_version_text(version)),
-    ]
-    found += [
-        Item(f"{where.includedir}/hakmem/{header.name}", copy=header)
-        for header in sorted((root / "core/include/hakmem").glob("*.h"))
-    ]
-    share = f"{where.prefix.rstrip('/')}/share"
-    found += [
-        Item(f"{share}/man/man{page.suffix[1:]}/{page.name}", copy=page)
-        for page in sorted((root / "doc/man").glob("*.[1-9]"))
-    ]
-    return found
+    return {f"@{name}@": value for name, value in values.items()}
 
 
 def strip_tool(archiver: str) -> str:
     """The program beside the archiver: aarch64-linux-gnu-strip for aarch64-linux-gnu-ar."""
-    beside = re.sub(r"ar$", "strip", archiver.removesuffix("gcc-ar") + "ar" if archiver.endswith("gcc-ar") else archiver)
-    return beside if beside != archiver and shutil.which(beside) else "strip"
+    beside = re.sub(r"(gcc-)?ar$", "strip", archiver)
+    found = beside if beside != archiver and shutil.which(beside) else "strip"
+    toolchain.require("STRIP", found, "binutils")
+    return found
 
 
-def stripped(strip: str, file: Path) -> None:
-    """Leaves the symbols that others link to."""
-    how = "--strip-debug" if file.name.endswith(".a.new") else "--strip-unneeded"
-    # D, as the archiver has it: equal objects give equal archives.
-    subprocess.run([strip, how, "--enable-deterministic-archives", str(file)], stdin=subprocess.DEVNULL, check=True)
+def declare(env, root: Path, version: str, config, library, archive, needs: list, owner) -> list:
+    """What is installed when what it needs is built, as SCons' nodes. Raises Refusal for
+    places that cannot be, and without strip."""
+    where = places(env)
+    strip = strip_tool(env["AR"]) if env["STRIP"] else ""
+
+    def copy(target: str, source: str, env) -> int:
+        """Beside it, then renamed: programs that run have the old library mapped."""
+        new = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.new")
+        try:
+            shutil.copyfile(source, new)
+            if strip and os.path.basename(target).startswith("libhakmem."):
+                # D, as the archiver has it: equal objects give equal archives. Symbols that others link to stay.
+                how = "--strip-debug" if target.endswith(".a") else "--strip-unneeded"
+                subprocess.run([strip, how, "--enable-deterministic-archives", new], stdin=subprocess.DEVNULL, check=True)
+            os.chmod(new, 0o644)
+            os.replace(new, target)
+        except BaseException:
+            owner.leave_root()  # what SCons writes when it ends is the owner's
+            raise
+        return 0
+
+    def copy_library(target: str, source: str, env) -> int:
+        copy(target, source, env)
+        installShlibLinks(target, source, env)
+        return 0
+
+    env = env.Clone(INSTALL=copy, INSTALLVERSIONEDLIB=copy_library, INSTALLSTR="INST $TARGET", SUBSTFILESUFFIX="",
+                    SUBST_DICT=substitutions(where, version, config))
+    libdir, share = where.destdir + where.libdir, f"{where.destdir}{where.prefix.rstrip('/')}/share"
+    for folder in (libdir, where.destdir + where.includedir, share):
+        with owner.as_root():
+            existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+            if not (existing.is_dir() and os.access(existing, os.W_OK)):
+                said = "Permission denied" if existing.is_dir() else "Not a directory"
+                raise Refusal(f"install: {existing}: {said}")
+    installed = [env.InstallVersionedLib(libdir, library), env.Install(libdir, archive)]
+    texts = {name: env.Substfile(f"$BUILD/install/{name}", f"#site_scons/templates/{name}.in") for name in TEMPLATES}
+    installed += [env.Install(f"{libdir}/{TEMPLATES[name]}", made) for name, made in texts.items()]
+    for header in sorted((root / "core/include/hakmem").glob("*.h")):
+        installed.append(env.Install(f"{where.destdir}{where.includedir}/hakmem", str(header)))
+    for page in sorted((root / "doc/man").glob("*.[1-9]")):
+        installed.append(env.Install(f"{share}/man/man{page.suffix[1:]}", str(page)))
+    # Root may act for the owner of the tree: it is root from when all is built until all is installed.
+    enter = env.Action(lambda target, source, env: owner.enter_root(), lambda *_: "")
+    begin = env.AlwaysBuild(env.Alias("install-begins", [needs, *texts.values()], enter))
+    env.Depends(installed, begin)
+    env.Precious(installed)  # SCons would remove what is there before there is something new
+    return env.AlwaysBuild(installed)
 
 
-def install(found: "list[Item]", where: Places, strip: str = "") -> None:
-    """`strip` takes the debug information out of what is installed; none leaves it there."""
-    for item in found:
-        target = where.staged(item.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it, then renamed: programs that run have the old library mapped.
-        new = target.with_name(f".{target.name}.new")
-        new.unlink(missing_ok=True)
-        if item.link:
-            new.symlink_to(item.link)
-        else:
-            if item.copy:
-                shutil.copyfile(item.copy, new)
-                if strip and item.copy.name.startswith("libhakmem."):
-                    stripped(strip, new)
-            else:
-                new.write_text(item.text, encoding="utf-8")
-            new.chmod(0o644)
-        new.replace(target)
-        print(f"INST {target}")
-
-
-def uninstall(found: "list[Item]", where: Places, _strip: str = "") -> None:
+def uninstall(installed: list, library, owner) -> int:
     """Folders that are ours alone go with their last file; others stay."""
-    for item in found:
-        target = where.staged(item.path)
-        if target.is_symlink() or target.exists():
-            target.unlink()
-            print(f"RM   {target}")
-        folder = target.parent
-        if folder.name == "hakmem" and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def act(action, found: "list[Item]", where: Places, strip: str) -> int:
-    """Returns 0, or 1 after saying what the system did not let us do, as SCons wants it."""
-    try:
-        action(found, where, strip)
-    except subprocess.CalledProcessError as error:
-        print(f"scons: {action.__name__}: {strip} fails on {error.cmd[-1]}")
-        return 1
-    except OSError as error:
-        print(f"scons: {action.__name__}: {error.filename}: {error.strerror}")
-        return 1
+    libdir = Path(installed[0].abspath).parent
+    paths = [libdir / link.name for link, _ in library.attributes.shliblinks]
+    with owner.as_root():
+        for path in [*(Path(node.abspath) for node in installed), *paths]:
+            if path.is_symlink() or path.exists():
+                path.unlink()
+                print(f"RM   {path}")
+            if path.parent.name == "hakmem" and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
     return 0

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import configuration
+from refusal import Refusal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 from lab import programs, wishes  # noqa: E402
@@ -41,8 +42,10 @@ SWEEP = re.compile(r"(CONFIG_\w+)=([^,]+(?:,[^,]+)*)")
 MOST_NAME = 100  # characters of a folder's name
 
 
-class WishError(Exception):
+class WishError(Refusal):
     """What was asked for cannot be compared; the message says what can."""
+
+    before = "nothing was built\n"
 
 
 @dataclass(frozen=True)
@@ -156,17 +159,13 @@ class Laboratory:
 
     def changed(self, shown: str, file: str, changes: "list[str]") -> configuration.Configuration:
         """The configuration of the file with the changes made."""
-        try:
-            text = (self.root / file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise WishError(f"{shown}: {file} cannot be read: {error}") from None
+        text = configuration.read_text(self.root / file, f"{shown}: {file}")
         options = configuration.load_options(self.root, self.plugins)
         for change in changes:
             text = changed_text(options, text, shown, change)
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = Path(folder) / "config"
-            temporary.write_text(text, encoding="utf-8")
-            return configuration.load(self.root, temporary, shown, self.plugins)
+        if problems := configuration.load_text(options, text, shown, configuration.read_renamed(self.root)):
+            raise configuration.ConfigurationError(problems)
+        return configuration.outcome(self.root, options, self.plugins)
 
 
 def folder_name(wish: str, digest: str) -> str:
@@ -188,25 +187,17 @@ def git(root: Path, shown: str, problem: str, *words: str) -> str:
 
 
 def changed_text(options, text: str, shown: str, change: str) -> str:
+    """The text of a configuration with that line, and without others that set the option, or that ask for another one
+    of the same choice. Of another revision, whose options are not known here, that is done as far as names go."""
     match = CHANGE.fullmatch(change)
     if not match:
         raise WishError(f"{shown}: '{change}' is no change of an option: write +CONFIG_NAME=VALUE")
-    return replaced(options, text, match[1], change)
-
-
-def replaced(options, text: str, name: str, line: str) -> str:
-    """The text of a configuration with that line, and without others that set the option, or that ask for
-    another one of the same choice."""
-    symbol = options.syms.get(name.removeprefix("CONFIG_"))
-    rivals = {name}
-    if symbol is not None and symbol.choice and line.endswith("=y"):
+    rivals = {match[1]}
+    symbol = options.syms.get(match[1].removeprefix("CONFIG_"))
+    if symbol is not None and symbol.choice and match[2] == "y":
         rivals |= {f"CONFIG_{other.name}" for other in symbol.choice.syms}
-    kept = [
-        old
-        for old in text.splitlines()
-        if not ((match := re.match(r"(?:# )?(CONFIG_\w+)(?:=| is not set)", old)) and match[1] in rivals)
-    ]
-    return "\n".join([*kept, line, ""])
+    set_it = re.compile(rf"(# )?({'|'.join(rivals)})(=| is not set)")
+    return "\n".join([*(line for line in text.splitlines() if not set_it.match(line)), change, ""])
 
 
 def workload_names(env) -> "list[str]":
@@ -222,6 +213,8 @@ def programs_file(env) -> str:
 
 def check_wishes(env) -> None:
     """Raises WishError for what bench/ab.py would refuse after the build."""
+    if env["SANITIZE"]:
+        raise WishError(f"SANITIZE={env['SANITIZE']}: what a sanitizer slows down is not worth measuring")
     try:
         programs.asked(env["PROGRAM"], **{name.lower(): env[name] for name in OF_A_PROGRAM})
         own = programs.read(programs_file(env)) if programs_file(env) else []

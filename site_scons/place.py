@@ -15,9 +15,7 @@ from pathlib import Path
 
 import SCons.SConsign
 
-
-class PlaceError(Exception):
-    pass
+from refusal import Refusal
 
 
 # ── As whom ─────────────────────────────────────────────────────────────────────────────────────────
@@ -30,37 +28,51 @@ class Owner:
     def __init__(self, root: Path, folder: Path) -> None:
         status = (folder if folder.is_dir() else root).stat()
         self.user, self.group = status.st_uid, status.st_gid
-        self.is_another = os.geteuid() == 0 and self.user != 0
+        self.is_acting = False  # root acts as the owner, or has done so until it began to install
 
     def become(self) -> None:
-        """Raises PlaceError where root may not do that."""
+        """Acts as the owner from now on, if root is another."""
+        if os.geteuid() != 0 or self.user == 0:
+            return
         try:
-            name = pwd.getpwuid(self.user)
+            entry = pwd.getpwuid(self.user)
+            self.groups, home = os.getgrouplist(entry.pw_name, self.group), entry.pw_dir
         except KeyError:
-            name = None
+            self.groups, home = [self.group], "/"
         try:
-            os.setgroups(os.getgrouplist(name.pw_name, self.group) if name else [self.group])
-            os.setresgid(self.group, self.group, 0)
-            os.setresuid(self.user, self.user, 0)
+            self.is_acting = True
+            self.leave_root()
         except OSError as error:
-            raise PlaceError(f"root cannot act as the owner of this tree, user {self.user}: {error.strerror}") from None
+            self.is_acting = False
+            sys.stderr.write(
+                f"scons: root cannot act as the owner of this tree, user {self.user}: {error.strerror}; "
+                "what is built will be root's\n"
+            )
+            return
         # Root's own folders are not for others to read.
-        os.environ["HOME"] = name.pw_dir if name else "/"
+        os.environ["HOME"] = home
         if not os.access(os.environ.get("TMPDIR", "/"), os.W_OK):
             os.environ.pop("TMPDIR", None)
 
+    def enter_root(self) -> None:
+        """For what is written outside of the tree: the whole process is root's until it leaves that."""
+        if self.is_acting:
+            os.setresuid(0, 0, 0)
+            os.setresgid(0, 0, 0)
+
+    def leave_root(self) -> None:
+        if self.is_acting and os.geteuid() == 0:
+            os.setgroups(self.groups)
+            os.setresgid(self.group, self.group, 0)
+            os.setresuid(self.user, self.user, 0)
+
     @contextlib.contextmanager
     def as_root(self):
-        """For what is written outside of the tree. As long as other threads start nothing."""
-        if not self.is_another:
-            yield
-            return
-        os.setresuid(0, 0, 0)
-        os.setresgid(0, 0, 0)
+        self.enter_root()
         try:
             yield
         finally:
-            self.become()
+            self.leave_root()
 
 
 # ── The only one ────────────────────────────────────────────────────────────────────────────────────
@@ -74,14 +86,14 @@ class Lock:
         self.held = -1
 
     def acquire(self, command: str) -> None:
-        """Waits for other builds, and says for which. `command` is what they say of this one."""
+        """Waits for other builds, and says for which one. `command` is what they say of this one."""
         said = ""
         while True:
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 held = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
-                raise PlaceError(f"{self.file.parent}/ cannot be written: {error.strerror}; O=FOLDER builds elsewhere") from None
+                raise Refusal(f"{self.file.parent}/ cannot be written: {error.strerror}; O=FOLDER builds elsewhere") from None
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

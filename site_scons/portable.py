@@ -16,7 +16,7 @@ class Platform(NamedTuple):
     without: "set[str]"  # tests of what the emulator lacks
 
     def require(self) -> None:
-        """Raises ToolError if a tool is not here."""
+        """Raises Refusal if a tool is not here."""
         for variable, command in (("CC", self.cc), ("AR", self.ar), ("emulator", " ".join(self.runner[:1]))):
             if command:
                 toolchain.require(variable, command, self.packages)

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from refusal import Refusal
+
 # The groups of tests in the order in which they run.
 GROUPS = (
     "unit", "policy", "backend", "contract", "checked", "sanitized", "smoke", "library", "counts", "build", "bench",
@@ -99,12 +101,12 @@ class Tally:
 
 
 def selected(tests: "list[Test]", only: str) -> "list[Test]":
-    """The tests that ONLY names, by group or program. Raises ValueError for a name that is neither."""
+    """The tests that ONLY names, by group or program. Raises Refusal for a name that is neither."""
     wanted = [word for word in only.split(",") if word]
     names = {test.name for test in tests}
     for word in wanted:
         if word not in GROUPS and word not in names:
-            raise ValueError(
+            raise Refusal(
                 f"ONLY={word}: there is no such test. Groups: {', '.join(GROUPS)}; programs: {', '.join(sorted(names))}"
             )
     chosen = [test for test in tests if not wanted or test.group in wanted or test.name in wanted]
@@ -136,10 +138,10 @@ class Rounds:
 
 
 def wanted_rounds(repeat: str, seed: str) -> Rounds:
-    """What REPEAT and SEED ask for. Raises ValueError for what is no number."""
+    """What REPEAT and SEED ask for. Raises Refusal for what is no number."""
     for name, value in (("REPEAT", repeat or "1"), ("SEED", seed or "1")):
         if not value.isdecimal() or int(value) < 1:
-            raise ValueError(f"{name}={value}: this is a number from 1 on")
+            raise Refusal(f"{name}={value}: this is a number from 1 on")
     return Rounds(int(repeat or 1), int(seed or 1))
 
 

@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 
+from refusal import Refusal
+
 # fmt: off
 WARNINGS = [
     "-Wall", "-Wextra", "-Wundef", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes",
@@ -43,15 +45,11 @@ SANITIZERS = {
 }
 
 
-class ToolError(Exception):
-    pass
-
-
 def require(variable: str, command: str, package: str) -> None:
-    """Raises ToolError unless the first word of the command can be run."""
+    """Raises Refusal unless the first word of the command can be run."""
     words = shlex.split(command)
     if not words or not shutil.which(words[0]):
-        raise ToolError(
+        raise Refusal(
             f"{variable}={command}: there is no such program on PATH. Install it "
             f"(Debian: apt-get install {package}), or name another: scons {variable}=…"
         )
@@ -70,12 +68,12 @@ def compiler_version(cc: str) -> str:
     )
     lines = asked.stdout.splitlines()
     if asked.returncode or not lines:
-        raise ToolError(f"CC={cc}: `{cc} --version` fails: is that a C compiler?\n{asked.stderr}".rstrip())
+        raise Refusal(f"CC={cc}: `{cc} --version` fails: is that a C compiler?\n{asked.stderr}".rstrip())
     return lines[0].strip()
 
 
 def require_header(cc: str, cppflags: str, header: str, package: str) -> None:
-    """Raises ToolError unless the compiler finds the header."""
+    """Raises Refusal unless the compiler finds the header."""
     found = subprocess.run(
         [*shlex.split(cc), *shlex.split(cppflags), "-E", "-x", "c", "-"],
         input=f"#include <{header}>\n",
@@ -83,7 +81,7 @@ def require_header(cc: str, cppflags: str, header: str, package: str) -> None:
         text=True,
     )
     if found.returncode:
-        raise ToolError(f"{cc} does not find <{header}>: `make deps` installs it (Debian: {package})")
+        raise Refusal(f"{cc} does not find <{header}>: `make deps` installs it (Debian: {package})")
 
 
 def configure(env) -> None:

@@ -125,7 +125,7 @@ class Installing(Packaging):
                 "share/man/man7/hakmem.7",
             ],
         )
-        self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so"), "libhakmem.so.0")
+        self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so"), "libhakmem.so.0.1.0")
         self.assertEqual(os.readlink(root / "opt/lib/x86/libhakmem.so.0"), "libhakmem.so.0.1.0")
         self.assertIn("[libhakmem.so.0]", self.run_in("readelf -d opt/lib/x86/libhakmem.so | grep SONAME"))
         for name in ("pkgconfig/hakmem.pc", "cmake/hakmem/hakmem-config.cmake"):
@@ -181,8 +181,7 @@ class Installing(Packaging):
                 self.assertIn(message, self.install(*words, status=2))
         (self.folder / "file").touch()
         said = self.install(f"DESTDIR={self.folder}/file", status=2)
-        self.assertIn("scons: install: ", said)
-        self.assertIn("Not a directory", said)
+        self.assertIn(f"scons: install: {self.folder}/file: Not a directory", said)
 
 
 class Debian(Packaging):

@@ -141,7 +141,7 @@ class Runner(unittest.TestCase):
         self.assertEqual(suite.wanted_rounds("1", ""), suite.Rounds(1, 1))
         self.assertEqual(suite.wanted_rounds("20", "7"), suite.Rounds(20, 7))
         for repeat, seed, named in (("0", "", "REPEAT=0"), ("often", "", "REPEAT=often"), ("2", "-1", "SEED=-1")):
-            with self.assertRaisesRegex(ValueError, f"^{named}: this is a number from 1 on$"):
+            with self.assertRaisesRegex(suite.Refusal, f"^{named}: this is a number from 1 on$"):
                 suite.wanted_rounds(repeat, seed)
 
     def test_side_by_side(self):
@@ -177,5 +177,5 @@ class Selection(unittest.TestCase):
         self.assertEqual(self.names("model,test_b"), ["test_b", "model"])
 
     def test_unknown(self):
-        with self.assertRaisesRegex(ValueError, "^ONLY=test_c: there is no such test. Groups: unit, "):
+        with self.assertRaisesRegex(suite.Refusal, "^ONLY=test_c: there is no such test. Groups: unit, "):
             self.names("test_a,test_c")
