@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/dirty_bound.h"
 
+#include "core/clock.h"
+
 /* The most that `extra` may be. */
 static const size_t EXTRA_MOST =
     CONFIG_DIRTY_BURST_MAX > CONFIG_DIRTY_MAX
@@ -51,8 +53,7 @@ static void dirty_bound_end_interval(struct hak_dirty_bound *bound, size_t used,
 
 void hak_dirty_note(struct hak_dirty_bound *bound, size_t used, size_t dirty, uint32_t now)
 {
-    /* Unsigned: a stamp that is a tick ahead of `now` counts as over. */
-    if ((uint64_t)(now - bound->began) + 1 > CONFIG_PURGE_DELAY_MS)
+    if (hak_clock_due(bound->began, now, CONFIG_PURGE_DELAY_MS))
         dirty_bound_end_interval(bound, used, dirty, now);
     hak_dirty_track(bound, used, dirty);
 }

@@ -14,7 +14,7 @@ enum { CLASSES_MOST = 8, LOOKS_MOST = 256, WALKS_MOST = 16 };
 
 static bool upkeep_is_past(uint32_t since, uint32_t now)
 {
-    return (uint64_t)(now - since) + 1 > ROUND_MS;
+    return hak_clock_due(since, now, ROUND_MS);
 }
 
 /* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.

@@ -19,7 +19,7 @@ enum { LOOKS_MOST = 256, WALKS_MOST = 16, CALLS_MOST = 64 };
 
 static bool upkeep_is_due(const struct hak_shard *shard, uint32_t now)
 {
-    return shard->round_class == HAK_CLASSES && (uint64_t)(now - shard->round_at) + 1 > ROUND_MS;
+    return shard->round_class == HAK_CLASSES && hak_clock_due(shard->round_at, now, ROUND_MS);
 }
 
 /* Lets the round visit a class: first what is kept of it goes to its slabs. */
