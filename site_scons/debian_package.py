@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`scons deb`: Debian packages of one configuration, made by Debian's tools.
 
-site_scons/debian/ has what Debian's debian/ is made of: what depends on the configuration is written here.
+site_scons/debian/ is the source of debian/; this module writes the parts that depend on the configuration.
 """
 
 import email.utils
@@ -14,33 +14,33 @@ from pathlib import Path
 import generated
 
 TOOLS = {"dpkg-buildpackage": "dpkg-dev", "dh": "debhelper"}
-# What the library is built from, and what the packages say of it.
+# What goes into the packages' source tree.
 SOURCES = ("Kconfig", "SConstruct", "CHANGELOG.md", "LICENSE", "README.md")
 FOLDERS = ("backends", "bench", "configs", "core", "doc", "policies", "site_scons", "tests")
 
 
-NOBODY = "hakmem@hakmem.invalid"  # packages for oneself; who gives them to others sets DEBEMAIL
+NOBODY = "hakmem@hakmem.invalid"  # for packages that are not given to others; DEBEMAIL names a maintainer
 
 
 def missing() -> "list[str]":
-    """The Debian packages with tools that are not here."""
+    """The Debian packages whose tools are missing."""
     return [package for tool, package in TOOLS.items() if not shutil.which(tool)]
 
 
 def maintainer() -> str:
-    """Who makes the packages, as Debian's tools are told."""
+    """The maintainer, from the variables that Debian's tools use."""
     return f"{os.environ.get('DEBFULLNAME', 'The HAKMEM authors')} <{os.environ.get('DEBEMAIL', NOBODY)}>"
 
 
 def package_version(version: str, name: str, config) -> str:
-    """Packages of two configurations differ in their version, so that both can lie in one folder, and that those
-    of one are installed together. A .config has no name but its digest."""
+    """Packages of two configurations differ in their version, so that both can lie in one folder, and so that packages
+    of the same configuration are installed together. A .config has only its digest as a name."""
     said = f"local.{config.digest}" if name == "local" else name.replace("_", ".")
     return f"{version}+{said}"
 
 
 def description_text(name: str, config) -> str:
-    """What is composed, as a paragraph of a description."""
+    """The composition, as a paragraph of a package description."""
     names = "libc's and C++'s names and hak_malloc's" if "OVERRIDE_LIBC" in config.enabled else "hak_malloc and the like alone, not malloc"
     said = f"This is the configuration {name}: front end {config.frontend}, back end {config.backend}, with {names} " \
            f"(digest {config.digest})."
@@ -58,8 +58,7 @@ def changelog_text(version: str, described: str, time: int) -> str:
 
 
 def source_time(root: Path) -> int:
-    """When the sources were committed, so that equal sources give equal packages; elsewhere, that of the
-    changelog."""
+    """The time of the commit, so that equal sources give equal packages; outside of git, the changelog's."""
     if "SOURCE_DATE_EPOCH" in os.environ:
         return int(os.environ["SOURCE_DATE_EPOCH"])
     asked = subprocess.run(
@@ -84,7 +83,7 @@ def symbols_text(text: str, enabled: "frozenset[str]") -> str:
 
 
 def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
-    """A source tree with a debian/ in it, and what was packaged of this configuration before gone."""
+    """Makes a source tree with debian/ in it, and removes older packages of this configuration."""
     shutil.rmtree(tree, ignore_errors=True)
     version = package_version(version, name, config)
     for old in tree.parent.glob(f"*_{version}_*"):
@@ -97,7 +96,7 @@ def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
     make_writable(tree)
     revision = generated.revision(root, config.places.values())
     (tree / generated.ARCHIVED).write_text(f"{revision}\n")
-    # A plug-in from elsewhere is one of the tree here.
+    # A plug-in from PLUGINS becomes a part of this tree.
     for part, place in config.places.items():
         if not (tree / part).exists():
             shutil.copytree(place, tree / part)
@@ -121,7 +120,7 @@ def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
 
 
 def make_writable(tree: Path) -> None:
-    """Sources that cannot be written to have copies that can."""
+    """Copies of read-only sources must be writable."""
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o200)

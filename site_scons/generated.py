@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-# What the library is made from: a change elsewhere does not make it a modified one.
+# The sources of the library: changes elsewhere do not count as modifications.
 SOURCES = ["Kconfig", "SConstruct", "backends", "configs", "core", "policies", "site_scons"]
 
 
@@ -87,7 +87,7 @@ def repository_revision(root: Path) -> "tuple[str, list[Path]]":
 
 
 def write(target, source, env) -> None:
-    """SCons action: puts the text of a Value node into a file, which is never there by half."""
+    """SCons action: writes the text of a Value node to a file, which appears only when it is complete."""
     file = str(target[0])
     with open(f"{file}.new", "w", encoding="utf-8") as out:
         out.write(source[0].read())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The front ends of Kconfig for this tree: kconfiglib's own, around which nothing gets lost in silence.
+"""Runs kconfiglib's front ends for this tree, and reports every setting that gets lost.
 
 usage: kconfig.py menuconfig | guiconfig | oldconfig | olddefconfig | listnewconfig
        kconfig.py defconfig FILE | savedefconfig FILE | randconfig SEED
@@ -7,8 +7,7 @@ usage: kconfig.py menuconfig | guiconfig | oldconfig | olddefconfig | listnewcon
 KCONFIG_CONFIG names the file that is read and written, .config by default.
 
 An option that was renamed keeps its value (configs/renamed). A setting that does not come out is reported with
-the reason, as the build would. What a front end cannot work with (the locale, the terminal, the file) is one line
-that says what to do.
+the reason, as in a build. When a front end cannot use the locale, the terminal or the file, one line says what to do.
 """
 
 import builtins
@@ -59,7 +58,7 @@ class Options(kconfiglib.Kconfig):
         renamed = configuration.read_renamed(ROOT)
         text = configuration.with_new_names(configuration.read_text(Path(file), file), renamed)
         self.problems = configuration.load_text(self, text, file, renamed)
-        # A full .config says what nobody has asked for, too: that is at its default.
+        # A full .config also lists options at their defaults, which the user did not ask for.
         own = configuration.text_of(self.write_min_config).splitlines()
         self.asked = []
         for number, line in enumerate(text.splitlines(), 1):

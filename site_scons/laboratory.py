@@ -188,7 +188,7 @@ def git(root: Path, shown: str, problem: str, *words: str) -> str:
 
 def changed_text(options, text: str, shown: str, change: str) -> str:
     """The text of a configuration with that line, and without others that set the option, or that ask for another one
-    of the same choice. Of another revision, whose options are not known here, that is done as far as names go."""
+    of the same choice. The options of another revision are unknown here; for them, names decide."""
     match = CHANGE.fullmatch(change)
     if not match:
         raise WishError(f"{shown}: '{change}' is no change of an option: write +CONFIG_NAME=VALUE")
@@ -234,7 +234,7 @@ def check_wishes(env) -> None:
 
 
 ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
-PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build: nothing else shall differ
+PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build, so that nothing else differs
 
 
 def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int, out: str = "build") -> None:
@@ -286,7 +286,7 @@ def revision_action(root: Path, side: Side, jobs: int, out: str = "build"):
 
 
 def words_for_scons(words: "list[str]"):
-    """A command whose words are taken as they are, by no shell; SCons alone would replace $NAME."""
+    """A command that runs without a shell; SCons must not expand $NAME in its words."""
     return [[word.replace("$", "$$") for word in words]]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The targets that hand a build on: install, uninstall, amalgamation, deb."""
+"""The targets that install or package a build: install, uninstall, amalgamation, deb."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def declare(env, name: str, root: Path, version: str, builds: list, out: str, ow
         always([], lambda: debian_package.build(root, version, build, root / out / "deb", env["CC"]))
         return
     if name == "amalgamation":
-        # What is generated for a build is a part of its amalgamation; its library is not.
+        # The amalgamation contains the generated headers; it does not need the library.
         texts = [node for each in builds for node in Flatten(each.products) if node.dir.name == "gen"]
         always(texts, lambda: max(amalgamate(root, each) for each in builds))
         return
@@ -61,7 +61,7 @@ def amalgamate(root: Path, build) -> int:
         return 1
     folder = root / build.folder / "amalgamation"
     folder.mkdir(exist_ok=True)
-    # What programs include comes first, what is beside it after it.
+    # hakmem.h, which programs include, comes first.
     headers = sorted((root / "core/include/hakmem").glob("*.h"), key=lambda file: (file.stem != "hakmem", file.stem))
     (folder / "hakmem.h").write_text("\n".join(file.read_text(encoding="utf-8") for file in headers), encoding="utf-8")
     new = folder / "hakmem.c.new"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Configurations that nobody wrote: every pair of front end and back end, and random ones.
+"""Generated configurations: every pair of front end and back end, and random ones.
 
 There is no list of plug-ins: the two choices are found through the symbols FRONTEND and BACKEND, whose
 defaults name a folder for each entry.
@@ -13,7 +13,7 @@ import kconfiglib
 
 import configuration
 
-# Satisfying one dependency may break another; what is not settled after so many rounds is contradictory.
+# Satisfying one dependency may break another; dependencies that take more rounds than this are contradictory.
 ROUNDS = 4
 
 
@@ -64,7 +64,7 @@ class Wishes:
         )
 
     def others(self) -> "list[kconfiglib.Symbol]":
-        """What was set beside the entries."""
+        """The symbols that were set in addition to the entries."""
         return [symbol for symbol in dict.fromkeys(self.done) if symbol not in self.entries]
 
     def satisfy(self, expression) -> bool:
@@ -150,7 +150,7 @@ def random_value(symbol: kconfiglib.Symbol, chance: random.Random) -> "str | Non
 
 def random_options(root: Path, seed: int, plugins: "Path | None" = None) -> kconfiglib.Kconfig:
     """Options of which all that can be set has a random value. Raises ConfigurationError when Kconfig
-    forbids the pair that chance has chosen."""
+    forbids the pair that was drawn."""
     options = configuration.load_options(root, plugins)
     chance = random.Random(seed)
     wishes = Wishes([chance.choice(list(entries(options, symbol).values())) for symbol in ("BACKEND", "FRONTEND")])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where a build writes, as whom, and that it is the only one to do so.
+"""Where a build writes, as which user, and the lock that lets one build write at a time.
 
-All that is written lies in one folder, build/ or the one that O= names. One build at a time has it: SCons
-reads its database when it begins and writes the whole of it when it ends, so that of two at once, the one that
-ends last would call up to date what the other has made from something else.
+All output lies in one folder, build/ or the one that O= names. One build at a time may write to it: SCons reads
+its database at the start and writes the whole of it at the end, so of two concurrent builds the one that ends last
+would call files up to date that the other has built differently.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ import SCons.SConsign
 from refusal import Refusal
 
 
-# ── As whom ─────────────────────────────────────────────────────────────────────────────────────────
+# ── As which user ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Owner:
-    """Whose the sources are. Root that installs from a user's tree acts as that user until it installs, so that
-    nothing in the tree becomes root's."""
+    """The owner of the sources. When root builds or installs from another user's tree, it acts as that user until it
+    installs, so that no file in the tree becomes root's."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         status = (folder if folder.is_dir() else root).stat()
@@ -75,18 +75,18 @@ class Owner:
             self.leave_root()
 
 
-# ── The only one ────────────────────────────────────────────────────────────────────────────────────
+# ── One build at a time ────────────────────────────────────────────────────────────────────────────────────
 
 
 class Lock:
-    """On the folder of builds. Held until the process ends, or the one that it was handed over to lets go."""
+    """A lock on the folder of builds. It is held until the process ends, or the process that it was handed to unlocks it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / ".lock"
         self.held = -1
 
     def acquire(self, command: str) -> None:
-        """Waits for other builds, and says for which one. `command` is what they say of this one."""
+        """Waits for another build, and names it. `command` is how other builds name this one."""
         said = ""
         while True:
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What scons builds, what it builds again, and what it says to those who ask for the impossible."""
+"""What scons builds, what it rebuilds, and its messages for impossible requests."""
 
 import json
 import os

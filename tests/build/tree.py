@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the build stand on: a copy of the sources in which anything may be changed."""
+"""The base of the build's tests: a copy of the sources in which anything may be changed."""
 
 import os
 import re
@@ -15,7 +15,7 @@ SOURCES = (
 )
 SECONDS = 3000  # what has not ended by then hangs
 
-# What the one who runs the tests has set for his own build says nothing here.
+# Variables of the user's own builds, which must not reach the tests.
 OWN_VARIABLES = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "AR", "PYTHON", "KCONFIG_CONFIG", "PLUGINS", "SCONSFLAGS", "SCONS_ARGS")
 MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "JOBS")
 
