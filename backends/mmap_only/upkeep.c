@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/mmap_only/mapping.h"
 #include "backends/mmap_only/shared.h"
-#include "core/clock.h"
 #include "core/kept.h"
+#include "core/upkeep.h"
 
-/* Slabs that have not been touched for so long, in milliseconds, are purged by the next round, and rounds begin as
- * often. What is kept goes to its slabs as often, too. */
-enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
-
-/* What one tick does of a round, so that no malloc waits long: classes and slabs looked at, slabs whose free
- * blocks are walked. */
-enum { CLASSES_MOST = 8, LOOKS_MOST = 256, WALKS_MOST = 16 };
-
-static bool upkeep_is_past(uint32_t since, uint32_t now)
-{
-    return hak_clock_due(since, now, ROUND_MS);
-}
+/* Classes that one tick looks at. */
+enum { CLASSES_MOST = 8 };
 
 /* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.
  * An empty chain: too few of them for a page to be free, and the slab stays where it is.
@@ -24,7 +14,6 @@ static struct hak_chain upkeep_detach(struct shared_class *shared, struct slab *
 {
     struct hak_chain free = {slab->free, slab_free_blocks(slab)};
 
-    slab->touched_at = 0;
     if (free.count * slab->block_size < os_page_size())
         return (struct hak_chain){NULL, 0};
     shared_unlist(shared, slab);
@@ -34,18 +23,17 @@ static struct hak_chain upkeep_detach(struct shared_class *shared, struct slab *
     return free;
 }
 
-/* The next slab of a round that has been left alone for long enough. NULL: there is none among those that were looked
- * at.
+/* The next slab of a round that has been left alone for long enough. NULL: there is none among those that may still be
+ * looked at.
  * pre: the class's lock is held */
-static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, unsigned *looks)
+static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, struct hak_effort *left)
 {
     struct slab *slab;
 
-    while ((slab = shared->round_slab) != NULL && *looks > 0) {
-        --*looks;
+    while ((slab = shared->round_slab) != NULL && left->looks > 0) {
+        left->looks--;
         atomic_store_relaxed(&shared->round_slab, slab->next);
-        /* The stamp may be a tick ahead. */
-        if (slab->touched_at != 0 && upkeep_is_past(slab->touched_at - 1, now))
+        if (hak_slab_settles(slab, now, HAK_ROUND_MS))
             return slab;
     }
     return NULL;
@@ -110,26 +98,25 @@ static unsigned upkeep_purge(struct shared_class *shared, struct slab *slab, str
 }
 
 /* Begins a round of a class if one is due, and goes on with it. Returns whether it is over. */
-static bool upkeep_go_on(struct shared_class *shared, uint32_t now, unsigned *looks,
-                         unsigned *walks)
+static bool upkeep_go_on(struct shared_class *shared, uint32_t now, struct hak_effort *left)
 {
     struct slab *slab;
 
     /* Single pages of huge ones stay. */
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return true;
-    if (!upkeep_is_past(atomic_load_relaxed(&shared->round_at), now) &&
+    if (!hak_clock_due(atomic_load_relaxed(&shared->round_at), now, HAK_ROUND_MS) &&
         atomic_load_relaxed(&shared->round_slab) == NULL)
         return true;
     hak_lock(&shared->lock);
-    if (shared->round_slab == NULL && upkeep_is_past(shared->round_at, now)) {
+    if (shared->round_slab == NULL && hak_clock_due(shared->round_at, now, HAK_ROUND_MS)) {
         atomic_store_relaxed(&shared->round_at, now);
         atomic_store_relaxed(&shared->round_slab, shared->filled);
     }
-    while (*walks > 0 && (slab = upkeep_next(shared, now, looks)) != NULL) {
+    while (left->walks > 0 && (slab = upkeep_next(shared, now, left)) != NULL) {
         struct hak_chain free = upkeep_detach(shared, slab);
         if (free.count > 0) {
-            --*walks;
+            left->walks--;
             upkeep_purge(shared, slab, free);
         }
     }
@@ -145,12 +132,11 @@ static unsigned upkeep_class;
 static bool upkeep_classes(uint32_t now, unsigned classes_most)
 {
     unsigned index = atomic_load_relaxed(&upkeep_class);
-    unsigned looks = LOOKS_MOST;
-    unsigned walks = WALKS_MOST;
+    struct hak_effort left = HAK_EFFORT_OF_TICK;
     bool over = true;
 
     for (unsigned i = 0; i < classes_most && over; i++) {
-        over = upkeep_go_on(&shared_classes[index], now, &looks, &walks);
+        over = upkeep_go_on(&shared_classes[index], now, &left);
         index = over ? (index + 1) % HAK_CLASSES : index;
     }
     atomic_store_relaxed(&upkeep_class, index);
@@ -171,7 +157,7 @@ static bool upkeep_trim_class(struct shared_class *shared)
     shared->trim_slab = shared->filled;
     while ((slab = shared->trim_slab) != NULL) {
         shared->trim_slab = slab->next;
-        if (slab->touched_at == 0)
+        if (!hak_slab_settles(slab, 0, 0))
             continue;
         struct hak_chain free = upkeep_detach(shared, slab);
         if (free.count > 0)
@@ -183,7 +169,7 @@ static bool upkeep_trim_class(struct shared_class *shared)
 
 static void upkeep_kept(struct hak_shard *shard, uint32_t now)
 {
-    if (upkeep_is_past(shard->kept_since, now)) {
+    if (hak_clock_due(shard->kept_since, now, HAK_ROUND_MS)) {
         shard->kept_since = now;
         hak_kept_sort_all(&shard->kept, shard);
     }
@@ -203,9 +189,8 @@ void backend_tick(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
 
-    if (now == shard->ticked_at && !shard->behind)
+    if (!hak_tick_begins(&shard->ticked_at, shard->behind, now))
         return;
-    shard->ticked_at = now;
     atomic_store_relaxed(&shared_clock, now);
     shard->behind = mapping_dirty() && mapping_release_due(now);
     upkeep_kept(shard, now);
@@ -214,19 +199,19 @@ void backend_tick(struct hak_shard *shard)
     hak_assert_expensive(backend_valid(shard));
 }
 
+/* Sorts all that a shard keeps, which is not memory that goes back yet. */
+static bool upkeep_sort_kept(struct hak_shard *shard)
+{
+    hak_kept_sort_all(&shard->kept, shard);
+    return false;
+}
+
 bool backend_trim(struct hak_shard *shard)
 {
-    bool purged = false;
+    bool purged = upkeep_sort_kept(shard);
 
-    hak_kept_sort_all(&shard->kept, shard);
-    /* A fork may have left some with the heaps of threads that are no more. */
-    for (unsigned tried = 0;; tried++) {
-        struct hak_shard *claimed = hak_heap_claim(tried);
-        if (claimed == NULL)
-            break;
-        hak_kept_sort_all(&claimed->kept, claimed);
-        hak_heap_release(claimed);
-    }
+    hak_trim_parked(
+        upkeep_sort_kept); /* a fork may have left some with the heaps of threads that are no more */
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         purged |= upkeep_trim_class(&shared_classes[i]);
     return mapping_release_all() || purged;

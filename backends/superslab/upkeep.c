@@ -6,20 +6,15 @@
 #include "backends/superslab/remote.h"
 #include "backends/superslab/run.h"
 #include "backends/superslab/shard.h"
-#include "core/clock.h"
 #include "core/kept.h"
+#include "core/upkeep.h"
 
-/* Memory that has not been used for so long, in milliseconds, is purged by the next round; and rounds
- * begin as often, so that all is done within CONFIG_PURGE_DELAY_MS. */
-enum { ROUND_MS = CONFIG_PURGE_DELAY_MS / 2 };
-
-/* What one tick does of a round, so that no malloc waits long: slabs looked at, slabs whose free
- * blocks are walked, calls of the operating system. */
-enum { LOOKS_MOST = 256, WALKS_MOST = 16, CALLS_MOST = 64 };
+/* Calls of the operating system that one tick makes, so that no malloc waits long. */
+enum { CALLS_MOST = 64 };
 
 static bool upkeep_is_due(const struct hak_shard *shard, uint32_t now)
 {
-    return shard->round_class == HAK_CLASSES && hak_clock_due(shard->round_at, now, ROUND_MS);
+    return shard->round_class == HAK_CLASSES && hak_clock_due(shard->round_at, now, HAK_ROUND_MS);
 }
 
 /* Lets the round visit a class: first what is kept of it goes to its slabs. */
@@ -44,26 +39,24 @@ static void upkeep_start(struct hak_shard *shard, uint32_t now)
  * it is over, and adds to *purged. */
 static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, unsigned *purged)
 {
-    unsigned looks = 0;
-    unsigned walks = 0;
+    struct hak_effort left = HAK_EFFORT_OF_TICK;
     unsigned most = *purged + CALLS_MOST;
 
     while (shard->round_class < HAK_CLASSES) {
         hak_class cls = hak_class_at(shard->round_class);
         struct slab *slab;
         while ((slab = shard->round_slab) != NULL) {
-            if (looks++ == LOOKS_MOST || walks == WALKS_MOST || *purged >= most)
+            if (left.looks-- == 0 || left.walks == 0 || *purged >= most)
                 return false;
             shard->round_slab = slab->next;
-            if (slab->touched_at == 0 || now - slab->touched_at + 1 < least)
+            if (!hak_slab_settles(slab, now, least))
                 continue;
-            slab->touched_at = 0;
             *purged += slab_purge_pages(slab);
             if (!slab_has_linked(slab)) {
                 open_remove(shard, cls, slab);
                 open_last(shard, cls, slab);
             }
-            walks++;
+            left.walks--;
         }
         upkeep_visit_class(shard, shard->round_class + 1);
     }
@@ -78,7 +71,7 @@ static bool upkeep_go_on(struct hak_shard *shard, uint32_t now)
     shard->ticked_at = now;
     if (upkeep_is_due(shard, now))
         upkeep_start(shard, now);
-    return !upkeep_step(shard, now, ROUND_MS, &purged);
+    return !upkeep_step(shard, now, HAK_ROUND_MS, &purged);
 }
 
 /* The slabs of a thread that has ended: what others have freed of them comes back here. One heap at a
@@ -126,9 +119,8 @@ void backend_tick(struct hak_shard *shard)
     uint32_t now = hak_clock_ms();
     unsigned purged = 0;
 
-    if (now == shard->ticked_at && !shard->behind)
+    if (!hak_tick_begins(&shard->ticked_at, shard->behind, now))
         return;
-    shard->ticked_at = now;
     atomic_store_relaxed(&shard->seen_at, now);
     dense_tick(now);
     shard->behind = run_dirty() && run_purge_due(now);
@@ -136,7 +128,7 @@ void backend_tick(struct hak_shard *shard)
         upkeep_start(shard, now);
         shard->claims = 0;
     }
-    if (!upkeep_step(shard, now, ROUND_MS, &purged))
+    if (!upkeep_step(shard, now, HAK_ROUND_MS, &purged))
         shard->behind = true;
     if (shard->claims != UINT_MAX)
         upkeep_ended(shard, now);
@@ -162,13 +154,7 @@ bool backend_trim(struct hak_shard *shard)
 {
     bool purged = upkeep_purge_shard(shard);
 
-    for (unsigned tried = 0;; tried++) {
-        struct hak_shard *claimed = hak_heap_claim(tried);
-        if (claimed == NULL)
-            break;
-        purged = upkeep_purge_shard(claimed) || purged;
-        hak_heap_release(claimed);
-    }
+    purged = hak_trim_parked(upkeep_purge_shard) || purged;
     for (unsigned i = 0; i < COMMONS; i++) {
         struct hak_shard *common = common_lock(i);
         if (common) {

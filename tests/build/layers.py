@@ -19,7 +19,7 @@ LAYERS = [
     ["types.h"],
     ["(building blocks)"],
     ["backend.h"],
-    ["kept.h"],
+    ["kept.h", "upkeep.h"],
     ["(the back end)"],
     ["bins.h", "bins.c"],
     ["frontend.h"],
