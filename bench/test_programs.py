@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import test_ab  # noqa: E402
-from lab import comparison, export, libraries, page, present, programs, runs, verdict, wishes, workloads  # noqa: E402
+from lab import comparison, export, figures, libraries, page, present, programs, runs, verdict, wishes, workloads  # noqa: E402
 from test_ab import BENCH, CC, data_of, run_script, time_by_looks  # noqa: E402
 
 PROGRAMS = None  # the folder of `launch` and of the libraries; set when the tests begin
@@ -256,6 +256,9 @@ class Runs(unittest.TestCase):
             self.assertEqual(row.time.estimate.faster, faster)
             self.assertAlmostEqual(row.time.estimate.ratio, 2.0 if better == "higher" else 0.5)
             self.assertEqual(verdict.verdict(row).words, f"2.00x {'better' if faster == 'A' else 'worse'}")
+            series, written = figures._series(data_of(result), "sh")
+            self.assertEqual({round(value) for points in series.values() for _, value in points}, {50, 100})
+            self.assertEqual(written(50.0), "50.0")
             self.assertEqual("turned round" in " ".join(present.table(data_of(result))), better == "higher")
 
     def test_failures_have_their_reason(self):

@@ -7,14 +7,18 @@ own file executed (the loop, the calls, the jumps through its PLT) is taken off:
 allocator, with whatever it calls in other libraries.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
 
-from .libraries import CLEAN_ENVIRONMENT, command_line, how_it_ended
+from .libraries import CLEAN_ENVIRONMENT, Library, command_line, how_it_ended
 
 LIMIT_SECONDS = 120
 LOOP = "timed_loop"
@@ -51,7 +55,7 @@ class Count:
     served_by: tuple[str, ...]  # the functions that the loop called: "malloc in libc.so.6"
 
     @property
-    def net(self):
+    def net(self) -> float:
         return self.total - self.loop
 
 
@@ -60,13 +64,13 @@ class Profile:
 
     _NAME = re.compile(r"\((\d+)\)(?: (.*))?")
 
-    def __init__(self, lines):
-        self.instructions = Counter()  # ELF file -> its own instructions, without what it calls
-        self.called = {}  # function -> ELF file, for the calls of the loop into other files
-        self._names = {}
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.instructions: Counter[str] = Counter()  # ELF file -> its own instructions, without what it calls
+        self.called: dict[str, str] = {}  # function -> ELF file, for the calls of the loop into other files
+        self._names: dict[tuple[str, str], str] = {}
         self._read(lines)
 
-    def _name(self, space, text):
+    def _name(self, space: str, text: str) -> str:
         """Names are written once, as "(7) name", and later only as "(7)"."""
         match = self._NAME.fullmatch(text)
         if not match:
@@ -76,7 +80,7 @@ class Profile:
             self._names[space, number] = name
         return self._names[space, number]
 
-    def _read(self, lines):
+    def _read(self, lines: Iterable[str]) -> None:
         here = function = called_file = None
         after_calls = False
         for line in lines:
@@ -102,7 +106,7 @@ class Profile:
                 after_calls, called_file = False, None
 
 
-def _profile(command, library):
+def _profile(command: Sequence[str], library: Library) -> Profile:
     with tempfile.TemporaryDirectory(prefix="hakmem-callgrind-") as folder:
         file = os.path.join(folder, "out")
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}",
@@ -122,7 +126,7 @@ def _profile(command, library):
             return Profile(lines)
 
 
-def count(load, library, programs):
+def count(load: Load, library: Library, programs: str | Path) -> Count:
     program = os.path.join(os.path.realpath(programs), load.program)
     short, long = (_profile([program, *map(str, arguments)], library)
                    for arguments in (load.short, load.long))

@@ -14,16 +14,19 @@ A row gets ten pairs, then more until its interval is narrow enough or the budge
 interval's width decides, never its position: which side is faster plays no part.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import random
 import statistics
 import time
 from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Sequence
 
-from .estimate import ENOUGH_PAIRS, estimate
+from .estimate import ENOUGH_PAIRS, Estimate, estimate
 from .libraries import Library, LibraryError, check_served
-from .runs import MOST_PADDING, Run, RunFailed
+from .runs import MOST_PADDING, Run, RunFailed, Runner
 from .workloads import Workload
 
 MOST_PAIRS = 300
@@ -34,12 +37,12 @@ MOST_GRACE = 60.0  # seconds
 BUDGET_MARGIN = 1.2  # of the time that ten pairs took, for a machine that gets busier
 
 
-def grace(budget):
+def grace(budget: float) -> float:
     """By how much the budget may be exceeded, for the first ten pairs of rows only."""
     return min(budget / 2, MOST_GRACE)
 
 
-def lacking(workload):
+def lacking(workload: Workload) -> str | None:
     """What this machine lacks for the workload, and how to get it; None if it is all there."""
     missing = workload.missing()
     programs, packages = zip(*missing) if missing else ((), ())
@@ -61,24 +64,25 @@ class Row:
     narrow: bool = False  # no more pairs are needed
     loads: list[float] = field(default_factory=list)  # of the machine, after each pair
 
-    def times(self):
+    def times(self) -> tuple[list[float], list[float]]:
         return [a.seconds for a, _ in self.pairs], [b.seconds for _, b in self.pairs]
 
-    def estimate(self, **more):
+    def estimate(self, **more: Any) -> Estimate | None:
         return estimate(*self.times(), **more)
 
-    def load(self):
+    def load(self) -> float | None:
         """The machine's, the row's own runs included; None if there are none."""
         return round(statistics.median(self.loads), 2) if self.loads else None
 
-    def add(self, pair, order, width, round_=0):
+    def add(self, pair: tuple[Run, Run], order: str, width: float, round_: int = 0) -> None:
         self.pairs.append(pair)
         self.orders.append(order)
         self.rounds.append(round_)
         self.loads.append(os.getloadavg()[0])
         count = len(self.pairs)
         if count >= ENOUGH_PAIRS and count % max(PAIRS_BETWEEN_LOOKS, count // 10) == 0:
-            self.narrow = self.estimate(resamples=LOOK_RESAMPLES).width <= width
+            found = self.estimate(resamples=LOOK_RESAMPLES)
+            self.narrow = found is not None and found.width is not None and found.width <= width
 
 
 @dataclass
@@ -93,10 +97,10 @@ class Trial:
     order: list[int] = field(default_factory=list)  # of the last round, to be reversed
     counters: dict = field(default_factory=dict)  # label -> counters.Counted
 
-    def live(self):
+    def live(self) -> list[Row]:
         return [row for row in self.rows if not row.failure and not row.skipped]
 
-    def seconds_per_round(self):
+    def seconds_per_round(self) -> float:
         """What a round takes, all that is done around its runs included; 0 where none was ever made."""
         return self.spent / self.rounds if self.rounds else self.seconds
 
@@ -105,7 +109,8 @@ class Comparison:
     """A vs others on a list of workloads. After run(), also an interrupted one, `rows` holds
     what was measured."""
 
-    def __init__(self, a, others, chosen, runner, budget, seed, progress, width=NARROW, stretch=0.0):
+    def __init__(self, a: Library, others: Sequence[Library], chosen: Iterable[Workload], runner: Runner,
+                 budget: float, seed: int, progress: Any, width: float = NARROW, stretch: float = 0.0) -> None:
         self.a, self.others = a, list(others)
         self.runner = runner
         self.budget = budget
@@ -122,15 +127,15 @@ class Comparison:
         self.warm_up_seconds = 0.0
 
     @property
-    def rows(self):
+    def rows(self) -> list[Row]:
         """All rows, those of each of the others together."""
         return [row for b in range(len(self.others)) for row in (t.rows[b] for t in self.trials)]
 
     @property
-    def failed(self):
+    def failed(self) -> bool:
         return any(row.failure for row in self.rows)
 
-    def enough_budget(self):
+    def enough_budget(self) -> float | None:
         """The seconds in which all rows get ten pairs, from what the runs have taken, with a margin; None where
         that is not known. As a block has one round of most workloads and some more of the short ones, all rows
         are served by the time that the last one has its ten."""
@@ -141,7 +146,7 @@ class Comparison:
         return self.warm_up_seconds + BUDGET_MARGIN * blocks * sum(
             trial.workload.pairs_in_block * trial.seconds_per_round() for trial in live)
 
-    def run(self, afterwards=None):
+    def run(self, afterwards: Callable[[Comparison], None] | None = None) -> None:
         """Measures; then calls `afterwards`, which may take its time and be interrupted, too."""
         start = time.monotonic()
         try:
@@ -155,7 +160,7 @@ class Comparison:
             self.progress.clear()
             self.seconds = time.monotonic() - start
 
-    def _run(self, start):
+    def _run(self, start: float) -> None:
         for trial in self.trials:
             self.progress.show(0, trial.workload.name, self.budget - (time.monotonic() - start))
             self._warm_up(trial)
@@ -179,7 +184,7 @@ class Comparison:
             if not ran:
                 return
 
-    def wants_pair(self, row, expected, spent):
+    def wants_pair(self, row: Row, expected: float, spent: float) -> bool:
         """Whether the row gets one more pair. The budget binds, save that a row's first ten pairs
         may exceed it a little. Who is winning plays no part."""
         if row.failure or row.narrow or len(row.pairs) >= MOST_PAIRS:
@@ -188,11 +193,11 @@ class Comparison:
             return spent < self.budget + grace(self.budget)
         return spent + expected < self.budget
 
-    def _fail(self, rows, error):
+    def _fail(self, rows: Sequence[Row], error: RunFailed) -> None:
         for row in rows:
             row.failure, row.command = str(error), error.command
 
-    def _warm_up(self, trial):
+    def _warm_up(self, trial: Trial) -> None:
         """Sees that each library serves the program and runs it once under each, which fills the
         page cache. The figures are dropped, but for how long it takes and whether it has threads."""
         for row in trial.rows:
@@ -213,7 +218,7 @@ class Comparison:
             if not row.failure:
                 self._compare_results(row, runs[0], runs[index])
 
-    def _each(self, trial, indices, run):
+    def _each(self, trial: Trial, indices: Iterable[int], run: Callable[[Workload, Library], Run]) -> dict[int, Run]:
         """{index: Run} of the libraries, 0 being A. One that fails ends the row that it is for, A's
         all rows and thereby the round."""
         runs = {}
@@ -227,7 +232,7 @@ class Comparison:
                     return {}
         return runs
 
-    def _first_run(self, workload, library):
+    def _first_run(self, workload: Workload, library: Library) -> Run:
         if workload.own:
             return self.runner.first_run(workload, library)
         try:
@@ -237,7 +242,7 @@ class Comparison:
                             self.runner.command(workload, library, workload.probe)) from None
         return self.runner.run(workload, library)
 
-    def _compare_results(self, row, run_a, run_b):
+    def _compare_results(self, row: Row, run_a: Run, run_b: Run) -> bool:
         """False, and the end of the row, if A and B disagree."""
         if run_a.result == run_b.result:
             return True
@@ -246,7 +251,7 @@ class Comparison:
             self.runner.command(row.workload, self.a)))
         return False
 
-    def _round(self, trial, rows):
+    def _round(self, trial: Trial, rows: Sequence[Row]) -> None:
         wanted = [0] + [index for index, row in enumerate(trial.rows, 1) if row in rows]
         if sorted(trial.order) == wanted:
             order, trial.order = trial.order[::-1], []

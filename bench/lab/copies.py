@@ -10,6 +10,8 @@ digests of all of them are taken again:
   an original is another one                   harmless, as the copy was measured: `replaced` says which
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re
@@ -17,15 +19,17 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Iterable, Sequence
 
 from . import libraries
-from .libraries import CLEAN_ENVIRONMENT, LibraryError
+from .libraries import CLEAN_ENVIRONMENT, Library, LibraryError
+from .workloads import Workload
 
 BENCH = Path(__file__).resolve().parent.parent
 READ_BY_WORKLOADS = ("*.c", "*.h", "*.lua", "*.py", "*.sql")
 
 
-def digest(path):
+def digest(path: str | Path) -> str | None:
     """None for a file that is not there or cannot be read."""
     try:
         with open(path, "rb") as file:
@@ -34,7 +38,7 @@ def digest(path):
         return None
 
 
-def _suitable(folder):
+def _suitable(folder: str) -> bool:
     """Whether LD_PRELOAD can name what lies there, and the kernel runs it."""
     try:
         return not re.search(r"[\s:]", folder) and not os.statvfs(folder).f_flag & os.ST_NOEXEC
@@ -42,7 +46,7 @@ def _suitable(folder):
         return False
 
 
-def _place():
+def _place() -> str:
     candidates = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp", os.getcwd()])
     for folder in candidates:
         if _suitable(folder) and os.access(folder, os.W_OK):
@@ -51,9 +55,9 @@ def _place():
                        "programs may be run and whose path has no space and no colon")
 
 
-def _loaded(file):
+def _loaded(file: str) -> dict[str, str | None]:
     """{name: path, or None where it is not found} of what the dynamic linker loads for a program or a library."""
-    def said(command, **more):
+    def said(command: Sequence[str], **more: str) -> str:
         return subprocess.run(command, env={**CLEAN_ENVIRONMENT, **more}, capture_output=True, text=True,
                               errors="replace").stdout
 
@@ -74,26 +78,26 @@ def _loaded(file):
 class Copies:
     """A folder of copies; close() removes it. As a context manager it closes itself."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="hakmem-measured-", dir=_place())
         self.programs = os.path.join(self.folder, "programs")
         self.bench = os.path.join(self.folder, "bench")
-        self._copied = {}  # copy -> (original, digest)
-        self._watched = {}  # file -> digest
-        self._opened = {}  # argument -> Library
+        self._copied: dict[str, tuple[str, str | None]] = {}  # copy -> (original, digest)
+        self._watched: dict[str, str | None] = {}  # file -> digest
+        self._opened: dict[str, Library] = {}  # argument -> Library
         os.mkdir(self.programs)
         os.mkdir(self.bench)
 
-    def close(self):
+    def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Copies:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _copy(self, original, copy):
+    def _copy(self, original: str | Path, copy: str) -> None:
         """The copy's content decides: what it was copied from may change at any time."""
         if copy in self._copied:
             return
@@ -101,12 +105,12 @@ class Copies:
         os.chmod(copy, 0o555 if os.access(original, os.X_OK) else 0o444)
         self._copied[copy] = (os.path.abspath(original), digest(copy))
 
-    def watch(self, path):
+    def watch(self, path: str | Path | None) -> None:
         if path and os.path.isfile(path):
             real = os.path.realpath(path)
             self._watched.setdefault(real, digest(real))
 
-    def take_programs(self, programs, chosen):
+    def take_programs(self, programs: str | Path, chosen: Iterable[Workload]) -> None:
         """Copies the chosen workloads' programs, and what workloads read; watches the system's programs."""
         for name in {"launch", *(workload.command[0].removeprefix("{programs}/") for workload in chosen
                                  if workload.command[0].startswith("{programs}"))}:
@@ -122,13 +126,13 @@ class Copies:
             for program, _ in workload.needs:
                 self.watch(shutil.which(program, path=CLEAN_ENVIRONMENT["PATH"]))
 
-    def open_library(self, argument):
+    def open_library(self, argument: str) -> Library:
         """As libraries.open_library, of a copy: what it says it is, the copy says. Raises LibraryError."""
         if argument not in self._opened:
             self._opened[argument] = self._open(argument)
         return self._opened[argument]
 
-    def _open(self, argument):
+    def _open(self, argument: str) -> Library:
         original = libraries.find(argument)
         for file in _loaded("/bin/true").values():
             self.watch(file)
@@ -141,8 +145,8 @@ class Copies:
         needed = _loaded(original)
         for name, path in _loaded(copy).items():
             # Found in the original's folder only: the copy's folder needs it, too.
-            if path is None and needed.get(name):
-                self._copy(needed[name], os.path.join(folder, name))
+            if path is None and (found := needed.get(name)):
+                self._copy(found, os.path.join(folder, name))
         try:
             opened = libraries.open_library(argument, copy)
         except LibraryError as error:
@@ -152,19 +156,19 @@ class Copies:
                 self.watch(path)
         return opened
 
-    def known(self, text):
+    def known(self, text: str) -> str:
         """The text with the names that the user knows: a copy will be gone when it is read."""
         for copy, (original, _) in self._copied.items():
             text = text.replace(copy, original)
         return text
 
     @property
-    def spoiled(self):
+    def spoiled(self) -> list[str]:
         """The files that were measured and are not what they were, as their users know them."""
         return [original for copy, (original, taken) in self._copied.items() if digest(copy) != taken] + [
             path for path, taken in self._watched.items() if digest(path) != taken]
 
     @property
-    def replaced(self):
+    def replaced(self) -> list[str]:
         """The originals that are not any more what was copied."""
         return [original for original, taken in self._copied.values() if digest(original) != taken]

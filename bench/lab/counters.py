@@ -11,15 +11,19 @@ counted too, and the difference is divided by the operations between the two. Wh
 not known, the figure is that of a whole run.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping, Sequence
 
-from .libraries import CLEAN_ENVIRONMENT, command_line, how_it_ended
-from .workloads import BENCH
+from .libraries import CLEAN_ENVIRONMENT, Library, command_line, how_it_ended
+from .workloads import BENCH, Workload
 
 PERF, SIMULATION = "perf", "cachegrind"
 SECONDS, PROBE_SECONDS = 60, 15  # the time limits of a counted run
@@ -44,12 +48,12 @@ class Counted:
     values: dict[str, float | None]  # of NAMES; None: not available
 
     @property
-    def instructions_per_cycle(self):
+    def instructions_per_cycle(self) -> float | None:
         cycles, instructions = self.values["cycles"], self.values["instructions"]
         return instructions / cycles if cycles and instructions is not None else None
 
 
-def _run(command, environment, limit):
+def _run(command: Sequence[str], environment: Mapping[str, str], limit: float) -> str:
     shown = command_line(command, {})
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
@@ -63,7 +67,7 @@ def _run(command, environment, limit):
     return done.stdout
 
 
-def parse_perf(text):
+def parse_perf(text: str) -> dict[str, float | None]:
     """{name: count} of what `perf stat -x,` wrote; None for what the kernel cannot count."""
     counts = dict.fromkeys(NAMES)
     for line in text.splitlines():
@@ -75,7 +79,7 @@ def parse_perf(text):
     return counts
 
 
-def parse_cachegrind(text):
+def parse_cachegrind(text: str) -> dict[str, float | None]:
     """{name: count} of a cachegrind file."""
     names = re.search(r"^events: (.*)$", text, re.MULTILINE)
     sums = re.search(r"^summary: (.*)$", text, re.MULTILINE)
@@ -91,7 +95,8 @@ def parse_cachegrind(text):
     }
 
 
-def _with_perf(command, settings, limit):
+def _with_perf(command: Sequence[str], settings: Mapping[str, str],
+               limit: float) -> tuple[dict[str, float | None], str]:
     with tempfile.TemporaryDirectory(prefix="hakmem-perf-") as folder:
         file = os.path.join(folder, "out")
         # The library belongs in the program, not in perf.
@@ -102,7 +107,8 @@ def _with_perf(command, settings, limit):
             return parse_perf(text.read()), stdout
 
 
-def _simulated(command, settings, limit):
+def _simulated(command: Sequence[str], settings: Mapping[str, str],
+               limit: float) -> tuple[dict[str, float | None], str]:
     with tempfile.TemporaryDirectory(prefix="hakmem-cachegrind-") as folder:
         # One file for each process.
         stdout = _run(["valgrind", "--tool=cachegrind", "--cache-sim=yes", "--branch-sim=yes",
@@ -115,11 +121,11 @@ def _simulated(command, settings, limit):
         for file in files:
             with open(file, encoding="utf-8", errors="replace") as text:
                 processes.append(parse_cachegrind(text.read()))
-    return {name: None if name == "cycles" else sum(one[name] for one in processes)
+    return {name: None if name == "cycles" else sum(one[name] or 0.0 for one in processes)
             for name in NAMES}, stdout
 
 
-def _perf_counts():
+def _perf_counts() -> bool:
     try:
         counts, _ = _with_perf(["/bin/true"], {}, PROBE_SECONDS)
     except (CountFailed, OSError):
@@ -127,7 +133,7 @@ def _perf_counts():
     return any(value is not None for value in counts.values())
 
 
-def available_source(simulate):
+def available_source(simulate: bool) -> tuple[str | None, str]:
     """Where counts come from on this machine: PERF, else SIMULATION if it is wanted and there, else
     None; and why."""
     if shutil.which("perf") and _perf_counts():
@@ -141,12 +147,13 @@ def available_source(simulate):
     return SIMULATION, f"cachegrind, a simulation: {why}"
 
 
-def _operations(stdout):
+def _operations(stdout: str) -> int | None:
     found = re.search(r"\bops=(\d+)", stdout)
     return int(found[1]) if found else None
 
 
-def count(workload, library, programs, source, bench=BENCH):
+def count(workload: Workload, library: Library, programs: str | Path, source: str,
+          bench: str | Path = BENCH) -> Counted:
     """Raises CountFailed."""
     settings = {**library.environment, **workload.environment}
     counter = _with_perf if source == PERF else _simulated
@@ -159,6 +166,8 @@ def count(workload, library, programs, source, bench=BENCH):
     if before is None or after is None or after <= before:
         return Counted(source, "run", long)
     # What happens hardly ever in an operation may happen more often in the short run.
-    return Counted(source, "operation",
-                   {name: None if long[name] is None or short[name] is None
-                    else max(0.0, (long[name] - short[name]) / (after - before)) for name in NAMES})
+    operations = after - before
+
+    def each(whole: float | None, start: float | None) -> float | None:
+        return None if whole is None or start is None else max(0.0, (whole - start) / operations)
+    return Counted(source, "operation", {name: each(long[name], short[name]) for name in NAMES})

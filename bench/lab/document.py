@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Results that are kept in a page of doc/, between two marks that name the command which writes them."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Sequence
+
 
 class DocumentError(Exception):
     """The page is not one that can be written to; the message says why."""
 
 
-def write(path, command, lines):
+def write(path: Path, command: Sequence[str], lines: list[str]) -> None:
     """Replaces what stands between the marks by these lines."""
     begin, end = f"<!-- {command} writes from here -->\n", "<!-- to here -->\n"
     try:

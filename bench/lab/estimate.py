@@ -17,8 +17,13 @@ where the interval does not hold 1. A report has many rows; holm() says which of
 claimed all at once.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import Any, Sequence
+
+Array = Any  # of numpy's, which is imported where it is needed: it takes long
 
 CONFIDENCE = 0.95
 ENOUGH_PAIRS = 10  # below that no winner is named
@@ -38,23 +43,23 @@ class Estimate:
     p: float | None = None  # how often chance alone would take the ratio as far from 1 as it is
 
     @property
-    def enough(self):
+    def enough(self) -> bool:
         return self.pairs >= ENOUGH_PAIRS and self.low is not None
 
     @property
-    def width(self):
+    def width(self) -> float | None:
         """Of the interval, relative to the ratio: 0.02 is about plus or minus one per cent."""
-        return None if self.low is None else math.log(self.high / self.low)
+        return None if self.low is None or self.high is None else math.log(self.high / self.low)
 
     @property
-    def faster(self):
+    def faster(self) -> str | None:
         """"A", "B", or None where the data do not tell."""
-        if not self.enough or self.low <= 1 <= self.high:
+        if not self.enough or self.low is None or self.high is None or self.low <= 1 <= self.high:
             return None
         return "A" if self.low > 1 else "B"
 
 
-def _trimmed_mean(values, axis=-1):
+def _trimmed_mean(values: Array, axis: int = -1) -> tuple[Array, Array]:
     """Trimmed mean along the last axis, and its standard error."""
     import numpy
 
@@ -69,12 +74,12 @@ def _trimmed_mean(values, axis=-1):
     return mean, deviation * math.sqrt((count - 1) / (kept * (kept - 1)))
 
 
-def _distances(logs, centre, error, resamples):
+def _distances(logs: Array, centre: float, error: float, resamples: int) -> Array:
     """How far resampled data lie from their centre, in their own standard errors."""
     import numpy
     from scipy import stats
 
-    def distance(sample, axis):
+    def distance(sample: Array, axis: int) -> Array:
         mean, sample_error = _trimmed_mean(sample, axis)
         # A sample of hardly anything but one value has no error of its own: count it as far off.
         return abs(mean - centre) / numpy.maximum(sample_error, 1e-6 * error)
@@ -83,7 +88,7 @@ def _distances(logs, centre, error, resamples):
                            method="percentile", random_state=SEED).bootstrap_distribution
 
 
-def estimate(values_a, values_b, resamples=RESAMPLES):
+def estimate(values_a: Sequence[float], values_b: Sequence[float], resamples: int = RESAMPLES) -> Estimate | None:
     """The estimate from the figures of A and B, pair by pair; None without a pair. They need not be
     times; whatever they are, they must be above 0."""
     import numpy
@@ -112,7 +117,8 @@ def estimate(values_a, values_b, resamples=RESAMPLES):
                     float(logs.std(ddof=1)), p)
 
 
-def estimate_apart(values_a, values_b, resamples=RESAMPLES):
+def estimate_apart(values_a: Sequence[float], values_b: Sequence[float],
+                   resamples: int = RESAMPLES) -> Estimate | None:
     """The estimate from figures of A and B that were not made in pairs, at different times maybe. `pairs` is the
     number of figures of the smaller sample. What the machine did to all figures of one side is not in the
     interval: nothing in the figures tells it from a difference between A and B."""
@@ -140,13 +146,17 @@ def estimate_apart(values_a, values_b, resamples=RESAMPLES):
     return Estimate(pairs, math.exp(centre), math.exp(centre - half), math.exp(centre + half), spread, p)
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's correction: p values that may be compared with 0.05 all together, so that the chance
     of even one false claim among them is at most 0.05. None stays None, and counts as a row."""
-    order = sorted(range(len(p_values)), key=lambda i: 1.0 if p_values[i] is None else p_values[i])
-    corrected, floor = [None] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        if p_values[index] is not None:
-            floor = max(floor, min(1.0, p_values[index] * (len(p_values) - rank)))
+    def key(index: int) -> float:
+        p = p_values[index]
+        return 1.0 if p is None else p
+    corrected: list[float | None] = [None] * len(p_values)
+    floor = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=key)):
+        p = p_values[index]
+        if p is not None:
+            floor = max(floor, min(1.0, p * (len(p_values) - rank)))
             corrected[index] = floor
     return corrected

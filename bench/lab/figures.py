@@ -6,15 +6,19 @@ dark; text is text, in the page's font. Each library has one colour and one mark
 page's legends explain: names of any length have room there.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import random
 import re
 import statistics
+from typing import Any, Callable, Sequence
 
 from .libraries import PEERS, SYSTEM
 from .matrix import rows_of
-from .text import letters
+from .record import Record, Row
+from .text import letters, three_digits
 from .verdict import verdict
 
 # What matplotlib is told, and what the page calls it. No other colour is drawn.
@@ -38,7 +42,7 @@ RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98
 MOST_TICKS = 7
 
 
-def slots(data):
+def slots(data: Record) -> dict[str, int]:
     """{label: number of its colour}"""
     chosen = {data.A.label: 0}
     chosen |= {other.label: FIXED[other.label] for other in data.others if other.label in FIXED}
@@ -50,7 +54,7 @@ def slots(data):
                      for index, label in enumerate(rest)}
 
 
-def _pyplot():
+def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
@@ -68,7 +72,7 @@ def _pyplot():
     return pyplot
 
 
-def _svg(figure, about, number):
+def _svg(figure: Any, about: str, number: int) -> Any:
     """The figure's SVG, ready to stand in HTML. `number` keeps names apart on a page."""
     from markupsafe import Markup, escape
 
@@ -91,47 +95,46 @@ def _svg(figure, about, number):
 class Plotter:
     """Makes the plots of one page."""
 
-    def __init__(self, data):
+    def __init__(self, data: Record) -> None:
         self.data = data
         self.slots = slots(data)
         self.count = 0
 
-    def _look(self, label):
+    def _look(self, label: str) -> tuple[str, str]:
         """Colour and marker of a library."""
         slot = self.slots[label]
         return STYLE[f"lib{slot}"], MARKERS[slot]
 
-    def _finished(self, figure, about):
+    def _finished(self, figure: Any, about: str) -> Any:
         self.count += 1
         return _svg(figure, about, self.count)
 
-    def forest(self, rows, wide):
+    def forest(self, rows: Sequence[Row], wide: bool) -> Any:
         """Ratio and interval of each row, from the first one down; None if none has an interval."""
-        rows = [row for row in rows if _interval(row)]
-        if not rows:
+        found = [(row, bounds) for row in rows if (bounds := _interval(row))]
+        if not found:
             return None
         figure, axes = _pyplot().subplots(
-            figsize=(WIDE if wide else NARROW, 0.85 + 0.26 * len(rows)), layout="constrained")
-        for y, row in enumerate(reversed(rows)):
-            low, ratio, high = _interval(row)
+            figsize=(WIDE if wide else NARROW, 0.85 + 0.26 * len(found)), layout="constrained")
+        for y, (row, (low, ratio, high)) in enumerate(reversed(found)):
             colour = STYLE[_direction(row)]
             axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot([ratio], [y], marker="o", markersize=6, color=colour, markeredgewidth=1.6,
                       markerfacecolor=colour if row.claimed else STYLE["card"])
         axes.axvline(1, color=STYLE["text"], linewidth=1, zorder=0)
-        axes.set_yticks(range(len(rows)), [row.workload for row in reversed(rows)])
+        axes.set_yticks(range(len(found)), [row.workload for row, _ in reversed(found)])
         axes.tick_params(axis="y", length=0, labelcolor=STYLE["text"])
-        axes.set_ylim(-0.7, len(rows) - 0.3)
-        lowest = min(min(_interval(row)[0] for row in rows), 0.98) * 0.99
-        highest = max(max(_interval(row)[2] for row in rows), 1.02) * 1.01
+        axes.set_ylim(-0.7, len(found) - 0.3)
+        lowest = min(min(low for _, (low, _, _) in found), 0.98) * 0.99
+        highest = max(max(high for _, (_, _, high) in found), 1.02) * 1.01
         _ratio_axis(axes, lowest, highest, wide)
         axes.set_xlabel("time of B / time of A: right of 1, A is faster" if wide else "right of 1: A is faster")
         return self._finished(figure, "ratio of times and its interval, for each workload")
 
-    def overview(self, workloads, wide):
+    def overview(self, workloads: Sequence[str], wide: bool) -> Any:
         """Ratio and interval of each of the others, in groups, one for each workload; None without any."""
-        groups = [(name, [(row.B.label, _interval(row)) for row in rows_of(self.data, name)
-                          if row and _interval(row)]) for name in workloads]
+        groups = [(name, [(row.B.label, bounds) for row in rows_of(self.data, name)
+                          if row and (bounds := _interval(row))]) for name in workloads]
         groups = [(name, found) for name, found in groups if found]
         if not groups:
             return None
@@ -159,7 +162,7 @@ class Plotter:
         axes.set_xlabel("time / time of A: left of 1 is faster than A" if wide else "left of 1: faster than A")
         return self._finished(figure, "times of all libraries by that of A, for each workload")
 
-    def sweep(self, workload, points):
+    def sweep(self, workload: str, points: Sequence[Any]) -> Any:
         """Time by that of A over the values of an option, with the band of the intervals; None below two
         points. `points` holds (value, low, ratio, high), in order."""
         if len(points) < 2:
@@ -181,7 +184,7 @@ class Plotter:
         axes.set_ylabel("time / time of A")
         return self._finished(figure, f"time of {workload} over the values of {self.data.sweep}")
 
-    def runs(self, workload):
+    def runs(self, workload: str) -> Any:
         """Every run: over the rounds, which shows drift, and side by side, which shows the distribution; None
         without any."""
         series, unit = _series(self.data, workload)
@@ -228,14 +231,14 @@ class Plotter:
             axes.grid(axis="y")
         return self._finished(figure, f"every run of {workload}, over the rounds and side by side")
 
-    def memory(self, row):
+    def memory(self, row: Row) -> Any:
         """Resident memory over time; None where a run was too short for that."""
-        curves = [(letter, row.rss[letter]) for letter in "AB" if row.rss[letter]]
+        curves = [(letter, curve) for letter in "AB" if (curve := row.rss[letter])]
         if not curves:
             return None
         figure, axes = _small(row.workload)
         for letter, curve in curves:
-            axes.plot(*zip(*curve), color=self._look(row.side(letter).label)[0], linewidth=1.6,
+            axes.plot([x for x, _ in curve], [y for _, y in curve], color=self._look(row.side(letter).label)[0], linewidth=1.6,
                       linestyle="-" if letter == "A" else (0, (4, 1.5)))
         axes.set_ylim(0, 1.15 * max(mib for _, curve in curves for _, mib in curve) or 1)
         axes.set_xlim(left=0)
@@ -245,18 +248,18 @@ class Plotter:
         axes.grid(axis="y")
         return self._finished(figure, f"resident memory of {row.workload} over time")
 
-    def latency(self, row):
+    def latency(self, row: Row) -> Any:
         """Latency by percentile; None where the workload gives none."""
-        names = [(name, title) for name, title in
+        found = [(title, measured) for name, title in
                  (("p50", "50 %"), ("p99", "99 %"), ("p999", "99.9 %"), ("max", "worst"))
-                 if row.measure(name)]
-        if len(names) < 2:
+                 if (measured := row.measure(name))]
+        if len(found) < 2:
             return None
         figure, axes = _small(row.workload)
         for letter in "AB":
             colour, marker = self._look(row.side(letter).label)
-            values = [row.measures[name].side(letter) for name, _ in names]
-            axes.plot(range(len(names)), values, color=colour, marker=marker, markersize=4.5,
+            values = [measured.side(letter) for _, measured in found]
+            axes.plot(range(len(found)), values, color=colour, marker=marker, markersize=4.5,
                       linewidth=1.6, linestyle="-" if letter == "A" else (0, (4, 1.5)))
         axes.set_yscale("log")
         from matplotlib.ticker import FuncFormatter, LogLocator
@@ -264,20 +267,20 @@ class Plotter:
         axes.yaxis.set_major_locator(LogLocator(base=10, numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
         axes.minorticks_off()
-        axes.set_xticks(range(len(names)), [title for _, title in names])
+        axes.set_xticks(range(len(found)), [title for title, _ in found])
         axes.set_xlabel("operations up to here")
         axes.grid(axis="y")
         return self._finished(figure, f"latency of {row.workload} by percentile")
 
 
-def _small(title):
+def _small(title: str) -> tuple[Any, Any]:
     figure, axes = _pyplot().subplots(figsize=(NARROW, 2.35), layout="constrained")
     axes.set_title(title, loc="left", pad=6)
     axes.set_axisbelow(True)
     return figure, axes
 
 
-def _ratio_axis(axes, lowest, highest, wide):
+def _ratio_axis(axes: Any, lowest: float, highest: float, wide: bool) -> None:
     """A logarithmic x axis of ratios."""
     axes.set_xscale("log")
     axes.set_xlim(lowest, highest)
@@ -289,25 +292,27 @@ def _ratio_axis(axes, lowest, highest, wide):
     axes.spines["left"].set_visible(False)
 
 
-def _letter(data, label):
+def _letter(data: Record, label: str) -> str:
     return letters(data)[label]
 
 
-def _series(data, workload):
-    """({label: [(round, time), …]}, how a time is written) of all runs of a workload."""
+def _series(data: Record, workload: str) -> tuple[dict[str, list[tuple[int, float]]], Callable[[float], str]]:
+    """({label: [(round, figure), …]}, how it is written) of all runs of a workload: times, or what it prints."""
     rows = [row for row in rows_of(data, workload) if row and row.runs]
     of_operations = bool(rows) and all(row.time and row.time.unit == "ns" for row in rows)
-    series = {}
+    of_metric = any(row.metric for row in rows)
+    series: dict[str, dict[int, float]] = {}
     for row in rows:
         for pair in row.runs:
             for side in "AB":
                 if run := pair.side(side):
-                    value = run.ns_per_op if of_operations else 1e9 * run.seconds
-                    series.setdefault(row.side(side).label, {})[pair.round] = value
-    return {label: sorted(points.items()) for label, points in series.items()}, _time
+                    value = run.metric if of_metric else run.ns_per_op if of_operations else None
+                    series.setdefault(row.side(side).label, {})[pair.round] = 1e9 * run.seconds if value is None else value
+    return {label: sorted(points.items()) for label, points in series.items()}, (
+        three_digits if of_metric else _time)
 
 
-def _dots(axes, points, colour):
+def _dots(axes: Any, points: Sequence[Any], colour: str) -> None:
     """Many dots as one path: a line of no length has round ends. An element for each would make the page large."""
     xs, ys = [], []
     for x, y in points:
@@ -316,7 +321,7 @@ def _dots(axes, points, colour):
     axes.plot(xs, ys, color=colour, linewidth=3, solid_capstyle="round", alpha=0.55)
 
 
-def _running_median(points, buckets=12):
+def _running_median(points: Sequence[Any], buckets: int = 12) -> list[tuple[float, float]]:
     """Medians of neighbours, from the first round to the last."""
     size = max(3, math.ceil(len(points) / buckets))
     parts = [points[start:start + size] for start in range(0, len(points), size)]
@@ -324,49 +329,49 @@ def _running_median(points, buckets=12):
             if len(part) > size // 2]
 
 
-def _decades(low, high):
+def _decades(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten within bounds, fewer if these are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if len(powers) <= 3 else (1,)
     return [step * 10.0 ** power for power in powers for step in steps if low <= step * 10.0 ** power <= high]
 
 
-def _value_ticks(values):
+def _value_ticks(values: Sequence[float]) -> tuple[Sequence[float], list[str]]:
     """Places and labels on an axis of an option's values: all of them if there are few."""
     shown = values if len(values) <= 6 else values[::math.ceil(len(values) / 6)]
     return shown, [_binary(value) for value in shown]
 
 
-def _binary(value):
+def _binary(value: float) -> str:
     for unit, size in (("Mi", 1 << 20), ("Ki", 1 << 10)):
         if value >= size and value % size == 0:
             return f"{value // size}{unit}"
     return f"{value:g}"
 
 
-def _time(nanoseconds):
+def _time(nanoseconds: float) -> str:
     for limit, unit, size in ((1e3, "ns", 1), (1e6, "µs", 1e3), (1e9, "ms", 1e6)):
         if nanoseconds < limit:
             return f"{nanoseconds / size:g} {unit}"
     return f"{nanoseconds / 1e9:g} s"
 
 
-def _interval(row):
-    estimate = row.time and row.time.estimate
-    if not estimate or estimate.low is None or row.failure:
+def _interval(row: Row) -> tuple[float, float, float] | None:
+    estimate = row.time.estimate if row.time else None
+    if not estimate or estimate.low is None or estimate.high is None or row.failure:
         return None
     return estimate.low, estimate.ratio, estimate.high
 
 
-def _direction(row):
+def _direction(row: Row) -> str:
     """The colour, whether the difference holds for all rows together or not: that is how the dot is filled."""
     return {"faster": "good", "slower": "bad"}.get(verdict(row).direction or "", "dim")
 
 
-def _ticks(low, high, most):
+def _ticks(low: float, high: float, most: float) -> list[float]:
     """Those of RATIO_TICKS that are in sight and not too close to each other; 1 is one of them."""
     room = math.log(high / low) / most
-    kept = [1]
+    kept = [1.0]
     for tick in sorted(RATIO_TICKS, key=lambda tick: abs(math.log(tick))):
         if low <= tick <= high and all(abs(math.log(tick / other)) >= room for other in kept):
             kept.append(tick)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The mallocs under test: what they are, and whether they really serve a program."""
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import os
@@ -9,6 +11,7 @@ import shlex
 import signal
 import subprocess
 from dataclasses import dataclass, replace
+from typing import Iterable, Mapping, Sequence
 
 PROBE_SECONDS = 20
 SYSTEM = "system"
@@ -41,16 +44,16 @@ class Library:
     copy: str | None = None  # the private copy that programs get in its place
 
     @property
-    def measured(self):
+    def measured(self) -> str | None:
         """The file that programs are run with."""
         return self.copy or self.path
 
     @property
-    def environment(self):
-        return {"LD_PRELOAD": self.measured} if self.path else {}
+    def environment(self) -> dict[str, str]:
+        return {"LD_PRELOAD": self.measured} if self.measured else {}
 
 
-def how_it_ended(returncode, stderr):
+def how_it_ended(returncode: int, stderr: str) -> str:
     """A few words on a program that failed, with its last words if it said any."""
     if returncode < 0:
         try:
@@ -63,13 +66,13 @@ def how_it_ended(returncode, stderr):
     return f"{ended}: {lines[-1]}" if lines else ended
 
 
-def command_line(command, environment):
+def command_line(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """The command as one can type it."""
     settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     return " ".join(settings + [shlex.join(command)])
 
 
-def _probe(command, environment):
+def _probe(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Runs a short program; returns what it wrote to stderr. Raises LibraryError if it fails."""
     shown = command_line(command, environment)
     try:
@@ -89,7 +92,7 @@ def _probe(command, environment):
     return done.stderr
 
 
-def malloc_served_by(command, environment):
+def malloc_served_by(command: Sequence[str], environment: Mapping[str, str]) -> set[str]:
     """The files to which the program's and its libraries' malloc was bound, as the dynamic linker
     reports it; empty for a static program."""
     report = _probe(command, {**environment, "LD_DEBUG": "bindings"})
@@ -97,10 +100,10 @@ def malloc_served_by(command, environment):
                           report))
 
 
-def check_served(library, command, environment):
+def check_served(library: Library, command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Raises NotServed unless the program's malloc is the library's."""
     served = malloc_served_by(command, {**library.environment, **environment})
-    if library.path:
+    if library.measured:
         if any(os.path.realpath(file) == os.path.realpath(library.measured) for file in served):
             return
     else:
@@ -116,17 +119,17 @@ ALLOCATING = re.compile(r"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: normal sy
                         r"aligned_alloc|posix_memalign|_Zn[wa]m|_ZdlPvm?)'")
 
 
-def not_served(library, program, reports):
+def not_served(library: Library, program: str, reports: Iterable[str]) -> None:
     """Raises NotServed unless one of the processes that the dynamic linker reported on got its allocating functions
     from the library."""
     served = {file for report in reports for _, file in ALLOCATING.findall(report)}
-    if any(os.path.realpath(file) == os.path.realpath(library.measured) for file in served):
+    if any(os.path.realpath(file) == os.path.realpath(library.measured or "") for file in served):
         return
     by = " and ".join(sorted(served)) or "itself: it is linked statically, or allocates nothing"
     raise NotServed(f"malloc of {program} is not served by {library.path} but by {by}")
 
 
-def _package_version(path):
+def _package_version(path: str) -> str | None:
     """"libjemalloc2 5.3.0-1" for a file that a Debian package owns, else None."""
     # Since /usr was merged, a package may own the file under its name without /usr.
     real = os.path.realpath(path)
@@ -144,13 +147,13 @@ def _package_version(path):
     return None
 
 
-def _system():
+def _system() -> Library:
     version = os.confstr("CS_GNU_LIBC_VERSION") or "the C library, version unknown"
     package = _package_version("/lib/x86_64-linux-gnu/libc.so.6")
     return Library(SYSTEM, None, f"{version} ({package})" if package else version, None)
 
 
-def _named(peer):
+def _named(peer: str) -> str:
     """The file of a malloc that was asked for by name."""
     file, package = PEERS[peer]
     for folder in FOLDERS:
@@ -160,7 +163,7 @@ def _named(peer):
                        f"`apt-get install {package}`, or give the path of another build")
 
 
-def find(argument):
+def find(argument: str) -> str | None:
     """The path of a library's file, of a path or a name; None for the system's malloc. Raises LibraryError."""
     if argument == SYSTEM:
         return None
@@ -173,19 +176,19 @@ def find(argument):
     return os.path.abspath(path)
 
 
-def _preloadable(path):
+def _preloadable(path: str) -> str:
     if re.search(r"[\s:]", path):
         raise LibraryError(f"{path}: LD_PRELOAD cannot name a file with a space or a colon in its "
                            "path; copy or link it elsewhere")
     return path
 
 
-def _digest(path):
+def _digest(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def _options(path, identity):
+def _options(path: str, identity: str) -> dict[str, str] | None:
     """The options of a library in its build's folder, from the file that it was compiled with;
     None where that is not there or belongs to another build."""
     try:
@@ -198,7 +201,7 @@ def _options(path, identity):
     return dict(re.findall(r"^#define (CONFIG_\w+) (.*)$", text.decode(), re.MULTILINE))
 
 
-def _label(path):
+def _label(path: str) -> str:
     """The folder's name for what the build made there, which is the configuration's; else the
     file's."""
     name = os.path.basename(path).split(".so")[0]
@@ -206,7 +209,7 @@ def _label(path):
     return folder if name == "libhakmem" and folder else name.removeprefix("lib")
 
 
-def open_library(argument, copy=None):
+def open_library(argument: str, copy: str | None = None) -> Library:
     """The library of that path, or the one of that name; programs get the copy of it, if there is one. Raises
     LibraryError if a program cannot be run with it."""
     path = find(argument)
@@ -231,7 +234,7 @@ def open_library(argument, copy=None):
     return library
 
 
-def tell_apart(opened):
+def tell_apart(opened: Sequence[Library]) -> list[Library]:
     """Gives each library a label of its own. Those that share one get the name of their folder, or
     else a number."""
     result = list(opened)

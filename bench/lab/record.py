@@ -271,7 +271,7 @@ def _row(trial: Trial, row: ComparisonRow, comparison: Comparison, machine: Mach
 def correct(rows: Sequence[Row]) -> None:
     """Says of each row that names a winner whether it may be claimed together with all others."""
     estimates = [row.time.estimate if row.time else None for row in rows]
-    for row, found, p in zip(rows, estimates, holm([found and found.p for found in estimates])):
+    for row, found, p in zip(rows, estimates, holm([found.p if found else None for found in estimates])):
         row.p_corrected = p
         row.claimed = found.faster if found and p is not None and p < 1 - CONFIDENCE else None
 
