@@ -20,7 +20,7 @@ from refusal import Refusal
 
 # The groups of tests in the order in which they run.
 GROUPS = (
-    "unit", "policy", "backend", "contract", "checked", "sanitized", "smoke", "library", "counts", "build", "bench",
+    "unit", "policy", "backend", "contract", "faults", "checked", "sanitized", "smoke", "library", "counts", "build", "bench",
     "model", "process", "portable",
 )
 # What has not ended by then hangs: many times what the longest of them takes on a busy machine. No limit is there to
@@ -28,7 +28,7 @@ GROUPS = (
 PROGRAM_SECONDS = 3600
 TEST_SECONDS = 900  # of one Criterion test
 # Criterion programs: worth running with each compiler.
-CRITERION = {"unit", "policy", "backend", "contract", "checked"}
+CRITERION = {"unit", "policy", "backend", "contract", "faults", "checked"}
 # Criterion forks in ways that the sanitizers do not bear: their builds have plain programs.
 SANITIZED = {"sanitized"}
 # For platforms on which the others do not run.
@@ -39,10 +39,10 @@ ALL = set(GROUPS) - SANITIZED - SMOKE - PORTABLE
 # What depends on which front end and back end there are: run for each pair of them.
 PAIR = {"contract", "library", "counts", "process"}
 # What depends on the one alone, or on the other: once for each policy and back end, and for each pair in the matrix.
-OF_POLICY = {"policy", "checked"}
-OF_BACKEND = {"backend", "checked"}
+OF_POLICY = {"policy", "faults", "checked"}
+OF_BACKEND = {"backend", "faults", "checked"}
 # What may differ with the compiler.
-COMPILER = CRITERION - {"unit", "checked"}
+COMPILER = CRITERION - {"unit", "faults", "checked"}
 # Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
 # processors busy, or must have them for itself.
 SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE

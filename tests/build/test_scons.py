@@ -387,7 +387,7 @@ class Identity(TreeTest):
             self.assertEqual(generated.revision(inner, []), "0123456789ab")
 
     def test_equal_sources_give_equal_libraries_in_any_folder(self):
-        other = Tree()
+        other = Tree(compiles=True)
         self.addCleanup(other.remove)
         for tree in (self.tree, other):
             shutil.rmtree(tree.root / ".git", ignore_errors=True)

@@ -235,6 +235,20 @@ size_t bytes_without_flag(const char *flag)
     return without.bytes;
 }
 
+bool kernel_moves_pages(void)
+{
+    enum { DONTUNMAP = 4, FLAGS = MREMAP_MAYMOVE | MREMAP_FIXED | DONTUNMAP };
+    size_t page = os_page_size();
+    char *from = os_map(page);
+    char *to = os_map(page);
+
+    require(from && to);
+    bool moves = mremap(from, page, page, FLAGS, to) == to;
+    os_unmap(from, page);
+    os_unmap(to, page);
+    return moves;
+}
+
 void require_valid_heap(void)
 {
     struct hak_heap *heap = hak_heap_mine;

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/contract/death.h"
+
 /* An assertion for any thread and for forked children, where Criterion's own cannot be used: says
  * what failed, and aborts. Allocates nothing. */
 #define require(condition) ((condition) ? (void)0 : require_failed(#condition, __FILE__, __LINE__))
@@ -61,6 +63,9 @@ size_t mapped_bytes(void);
 /* Bytes of what the library has for blocks that lie in mappings without this flag, as VmFlags of /proc/self/smaps names
  * it: "nh" for no huge pages, "hg" for huge ones. SIZE_MAX: the kernel does not tell, or has no huge pages. */
 size_t bytes_without_flag(const char *flag);
+
+/* Whether the kernel moves pages and leaves their place mapped, by a call of the test's own. */
+bool kernel_moves_pages(void);
 
 /* Asserts that the calling thread's heap keeps the invariants of its front end and its back end. */
 void require_valid_heap(void);

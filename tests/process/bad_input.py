@@ -4,7 +4,7 @@
 import re
 import signal
 
-from harness import Failure, test
+from harness import Failure, once, test
 
 # The argument `first` makes the misuse the process's first call, where the kind of pointer allows.
 FOREIGN = [
@@ -59,12 +59,14 @@ def bad_realloc(case):
     all_abort(case, "reallocarray", [["stack"], *INSIDE[:1], *FREED], "realloc")
 
 
+@once
 @test
 def bad_malloc_usable_size(case):
     """malloc_usable_size of a pointer that is not a block says so in one line and aborts."""
     all_abort(case, "malloc_usable_size", FOREIGN + UNGIVEN + INSIDE + FREED)
 
 
+@once
 @test
 def bad_sized_free(case):
     """free_sized and free_aligned_sized of a pointer that is not a block do as free does."""
@@ -72,6 +74,7 @@ def bad_sized_free(case):
         all_abort(case, function, [["stack"], ["mapping", "first"], *UNGIVEN, *INSIDE[:1], *FREED], "free")
 
 
+@once
 @test
 def bad_delete(case):
     """operator delete of a pointer that is not a block does as free does, whose other name it is."""

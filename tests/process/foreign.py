@@ -3,7 +3,7 @@
 
 import signal
 
-from harness import test
+from harness import once, test
 
 
 def variant(case, choice):
@@ -17,6 +17,7 @@ def works(case, choice, *more):
     case.check(result.stdout == b"foreign blocks came and went\n", result.command, result.stdout, result.stderr)
 
 
+@once
 @test
 def foreign_aborts(case):
     """A block from libc stops the process with a line that names the call."""
@@ -28,6 +29,7 @@ def foreign_aborts(case):
         case.check(told.startswith(f"hakmem: {call}(): invalid pointer 0x"), result.command, told)
 
 
+@once
 @test
 def foreign_forwarded(case):
     """With FOREIGN_FORWARD blocks from libc are freed and resized by libc, also when its names lead elsewhere."""
@@ -35,6 +37,7 @@ def foreign_forwarded(case):
     works(case, "forward", case.shared_object("deepbind_plugin.cpp"))
 
 
+@once
 @test
 def foreign_ignored(case):
     """With FOREIGN_IGNORE blocks from libc stay as they are."""

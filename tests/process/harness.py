@@ -61,6 +61,12 @@ def test_without_libc_names(function):
     return test(function)
 
 
+def once(function):
+    """Mark a test, above @test, that shows nothing of the front end or back end: of the pairs of these, one has it."""
+    function.once = True
+    return function
+
+
 Result = collections.namedtuple("Result", "command status stdout stderr witnessed")
 
 
@@ -84,7 +90,7 @@ class Build:
 
     def __init__(self, folder, partly=False):
         self.folder = pathlib.Path(folder).resolve()
-        self.partly = partly  # of what takes longest, a part
+        self.partly = partly  # of what takes longest, a part; and nothing that one pair of plug-ins shows for all
         self.library = self.folder / "libhakmem.so"
         self.archive = self.folder / "libhakmem.a"
         self.include = self.folder / "include"

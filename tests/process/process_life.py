@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from harness import HERE, ROOT, Skipped, test, test_without_libc_names
+from harness import HERE, ROOT, Skipped, once, test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
 
@@ -67,6 +67,7 @@ def crash_under_all_locks(case):
         case.check(told.count("\n") == 1 and told.startswith("hakmem: free(): invalid"), result.command, told)
 
 
+@once
 @test_without_libc_names
 def fork_handlers_older_than_the_library(case):
     """Opened late, it holds its locks while older handlers run, which may allocate all the same."""
@@ -87,6 +88,7 @@ find . -name numbers | xargs -n1 sed -n '$='
 """
 
 
+@once
 @test
 def login_shell(case):
     """A whole login shell and all that it starts, perl, sort, tar, xz, git, gcc, python3: as without the library."""
@@ -95,6 +97,7 @@ def login_shell(case):
     case.served(under, ["bash", "perl", "sort", "awk", "tar", "xz", "gzip", "git", "gcc", "python3", "find", "sed"])
 
 
+@once
 @test
 def fork_handlers_allocate(case):
     """Another library's fork handlers allocate, whether they run outside our own or between them."""
@@ -117,12 +120,14 @@ def fork_order(case, output, flags=(), libraries=(), **how):
     return result
 
 
+@once
 @test
 def fork_handlers_of_a_linked_library(case):
     """Handlers that a library's constructor registers before ours runs may wait for threads that allocate."""
     case.served(fork_order(case, "fork_order_linked", (), [case.shared_object("fork_order_lib.c")]))
 
 
+@once
 @test
 def fork_handlers_of_a_preloaded_library(case):
     """Likewise, of a library that is preloaded before this one, or after it."""
@@ -131,12 +136,14 @@ def fork_handlers_of_a_preloaded_library(case):
         case.served(fork_order(case, "fork_order", library=preload))
 
 
+@once
 @test
 def fork_handlers_of_a_library_opened_later(case):
     """Likewise, of a library that main opens."""
     case.served(fork_order(case, "fork_order", arguments=[case.shared_object("fork_order_lib.c")]))
 
 
+@once
 @test
 def fork_handlers_where_both_are_linked(case):
     """Likewise, with both libraries linked, in either order."""
@@ -145,6 +152,7 @@ def fork_handlers_where_both_are_linked(case):
         fork_order(case, f"fork_order_{name}", (), libraries, library=False)
 
 
+@once
 @test
 def fork_handlers_with_the_archive(case):
     """Likewise, with libhakmem.a in the program and the other library shared, in the program, or all static."""
@@ -179,6 +187,7 @@ def functions_of_libc_interposed(case):
         case.check(len(told) == 1 and told[0].startswith("hakmem: free(): invalid"), result.command, *told)
 
 
+@once
 @test
 def libfaketime(case):
     """Debian's libfaketime before the library and after it: its clock looks symbols up, and so allocates."""
@@ -206,12 +215,14 @@ def thread_specific_destructors(case):
     simple(case, "tls_destructors.c", "destructors allocated in every round\n")
 
 
+@once
 @test
 def thread_local_destructors(case):
     """Destructors of C++ thread_local objects allocate, free and make other such objects."""
     simple(case, "thread_local.cpp", "800 destructors ran\n")
 
 
+@once
 @test
 def exit_handlers(case):
     """Handlers of exit and destructors allocate and free."""
@@ -225,6 +236,7 @@ def exit_while_threads_allocate(case):
         simple(case, "exit_handlers.c", "late\nwith status\nearly\ndestructor\n", "busy")
 
 
+@once
 @test
 def constructors(case):
     """malloc before main, in .preinit_array, constructors, and another preloaded library's."""
@@ -259,24 +271,28 @@ def linked_shared(case):
     linked(case, "linked.c", "linked_shared", [f"-L{case.build.folder}"], ["-lhakmem"])
 
 
+@once
 @test
 def linked_archive(case):
     """A program linked with libhakmem.a, libc shared: no clash of symbols, and the same."""
     linked(case, "linked.c", "linked_archive", [], [case.build.archive])
 
 
+@once
 @test
 def linked_static(case):
     """A static program with libhakmem.a: no clash with the malloc of libc.a, and the same."""
     linked(case, "linked.c", "linked_static", ["-static"], [case.build.archive])
 
 
+@once
 @test
 def linked_static_pie(case):
     """A static position-independent program with libhakmem.a."""
     linked(case, "linked.c", "linked_static_pie", ["-static-pie", "-fPIE"], [case.build.archive])
 
 
+@once
 @test
 def linked_static_cxx(case):
     """A static C++ program with libhakmem.a: no clash with the operators of libstdc++.a."""
@@ -287,6 +303,24 @@ def linked_static_cxx(case):
 def threads_alive(case):
     """2000 threads alive at once, each with blocks of its own."""
     simple(case, "threads_alive.c", "2000 threads alive\n")
+
+
+# Bytes of private dirty memory that a thread may take beyond the bytes of its blocks: its heap, and pages that are partly
+# used. Without sharing pages, 20 sizes would take up to 80 KiB.
+THREAD_BYTES = 16 << 10
+
+
+@test
+def thousands_of_threads(case):
+    """10 000 threads, or as many as there can be, with 20 blocks each: what each takes beyond them is bounded."""
+    result = case.run([case.program("thousands.c"), 10000])
+    found = re.fullmatch(r"(\d+) threads, (-?\d+) bytes each beyond (\d+)\n", result.stdout.decode())
+    case.check(found, result.command, result.stdout, result.stderr)
+    threads, beyond = int(found[1]), int(found[2])
+    if threads < 1000:
+        raise Skipped(f"the system gives {threads} threads: see ulimit -u, and pids.max of the control group")
+    case.check(beyond <= THREAD_BYTES, f"{threads} threads take {beyond} bytes each beyond their blocks")
+    case.served(result)
 
 
 # ── tools that run a program in their own way ───────────────────────────────────────────────
@@ -305,12 +339,14 @@ def valgrind_none(case):
     case.served(under_valgrind(case, "--tool=none"), ["mixed"])
 
 
+@once
 @test
 def valgrind_memcheck(case):
     """Under memcheck, which puts its own malloc in: no error, no leak."""
     under_valgrind(case, "--tool=memcheck", "--leak-check=full")
 
 
+@once
 @test
 def valgrind_memcheck_own_malloc(case):
     """Under memcheck with the library's own malloc left in place: no error."""
@@ -325,6 +361,7 @@ def limited(case, kilobytes):
     return [case.tool("prlimit"), f"--as={kilobytes * 1024}"]
 
 
+@once
 @test
 def address_limit_start(case):
     """Starts and works under ulimit -v 100000."""

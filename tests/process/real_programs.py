@@ -10,7 +10,7 @@ import shutil
 import socket
 import xml.etree.ElementTree
 
-from harness import HERE, ROOT, Failure, test, wait_until
+from harness import Failure, HERE, ROOT, once, test, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -253,12 +253,14 @@ def compiles_the_project(case, compiler, cxx_compiler, parts, cxx_parts):
         case.check(alone == under, f"another object file than without the library: {done.command}")
 
 
+@once
 @test
 def gcc(case):
     """gcc and g++ compile this project to the same object files, byte for byte."""
     compiles_the_project(case, case.tool("gcc"), case.tool("g++"), ["cc1", "as"], ["cc1plus", "as"])
 
 
+@once
 @test
 def clang(case):
     """clang and clang++ compile this project to the same object files, byte for byte."""
@@ -357,6 +359,7 @@ def cxx_containers(case):
     case.served(under, ["containers"])
 
 
+@once
 @test
 def cxx_operators(case):
     """Every form of operator new and delete does what the C++ standard says."""
@@ -364,6 +367,7 @@ def cxx_operators(case):
     case.served(case.run([program]), ["operators"])
 
 
+@once
 @test
 def cxx_late_runtime(case):
     """In a C program, new throws in a C++ plug-in that was loaded at run time."""

@@ -5,7 +5,7 @@ plug-ins that look names up in their own way."""
 import glob
 import signal
 
-from harness import Failure, test, wait_until
+from harness import Failure, once, test, wait_until
 
 OWN_FORMS = {
     "plain": ["-DOWN_PLAIN"],
@@ -36,6 +36,7 @@ def forms_reached(case, name, static=False, position=True):
     case.same(alone.stdout, under.stdout, under.command)
 
 
+@once
 @test
 def own_operators(case):
     """A program's own operators new and delete are reached by all forms that it has not replaced."""
@@ -44,6 +45,7 @@ def own_operators(case):
     forms_reached(case, "plain", position=False)
 
 
+@once
 @test
 def own_operators_static(case):
     """Likewise in a static program with libhakmem.a, which links."""
@@ -51,6 +53,7 @@ def own_operators_static(case):
         forms_reached(case, name, static=True)
 
 
+@once
 @test
 def own_malloc(case):
     """A program's own malloc family serves all that libc, C++ and the preloaded library make of malloc."""
@@ -61,6 +64,7 @@ def own_malloc(case):
         says(case, case.run([linked], library=False), "all from the program's own malloc\n")
 
 
+@once
 @test
 def wrapped_malloc(case):
     """A library that wraps malloc and free before this one sees each new and delete, also of warm caches."""
@@ -70,6 +74,7 @@ def wrapped_malloc(case):
     says(case, result, "".join(f"{form}: 1000 1000\n" for form in forms))
 
 
+@once
 @test
 def libc_names(case):
     """Blocks of malloc and of __libc_malloc are one kind, also where a program wraps some of these names."""
@@ -81,6 +86,7 @@ def libc_names(case):
         says(case, case.run([linked], library=False), text)
 
 
+@once
 @test
 def own_reallocarray(case):
     """A program that carries a reallocarray of its own links with libhakmem.a, static and not, and calls it."""
@@ -90,6 +96,7 @@ def own_reallocarray(case):
     says(case, case.run([case.program("own_reallocarray.c")]), "the program's own\n")
 
 
+@once
 @test
 def mallopt_answers(case):
     """mallopt answers as glibc's, for each parameter that it knows."""
@@ -111,6 +118,7 @@ def deepbind(case, *arguments, **how):
     return case.run([case.program("deepbind.cpp", flags=flags, libraries=("-ldl",)), *arguments], **how)
 
 
+@once
 @test
 def deepbind_plugin(case):
     """A plug-in opened with RTLD_DEEPBIND and the program free each other's blocks; its names stay its own."""
@@ -120,6 +128,7 @@ def deepbind_plugin(case):
         case.served(result, ["deepbind"])
 
 
+@once
 @test
 def deepbind_bad_pointer(case):
     """What such a plug-in frees that is no block stops the process with a message."""
@@ -167,6 +176,7 @@ pm.max_requests = 30
 REQUESTS = 200
 
 
+@once
 @test
 def php_fpm(case):
     """php-fpm under 200 requests, four at a time, by children that come and go: each answer is right."""

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves that threads leave nothing behind: 100 000 live shortly, 4 at a time, each with small and large
- * blocks, some of which the next one frees. Neither what is resident nor what is mapped grows after the
- * first 2000.
+ * blocks, some of which the next one frees. Neither what is resident nor what is mapped nor the number of live blocks
+ * grows after the first 2000.
  */
 #include <pthread.h>
 #include "check.h"
 #include "dirty.h"
+#include "live.h"
 
 enum { ROUNDS = 25000, THREADS = 4, SETTLED = 500, GROWTH_KB = 4096 };
 
@@ -44,7 +45,7 @@ static long mapped_kilobytes(void)
 
 int main(void)
 {
-    long dirty = 0, mapped = 0;
+    long dirty = 0, mapped = 0, blocks = 0;
 
     for (size_t round = 0; round < ROUNDS; round++) {
         pthread_t thread[THREADS];
@@ -56,8 +57,10 @@ int main(void)
         if (round == SETTLED) {
             dirty = dirty_kilobytes();
             mapped = mapped_kilobytes();
+            blocks = live_blocks();
         }
     }
+    CHECK(live_blocks() == blocks);
     long dirty_now = dirty_kilobytes(), mapped_now = mapped_kilobytes();
     if (dirty_now > dirty + GROWTH_KB || mapped_now > mapped + GROWTH_KB) {
         fprintf(stderr, "dirty: from %ld to %ld KB, mapped: from %ld to %ld KB\n", dirty, dirty_now,

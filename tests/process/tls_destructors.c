@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "dirty.h"
+#include "live.h"
 
 enum { KEYS = 4, AT_ONCE = 10, BATCHES = 300, SETTLED = 50, ROUNDS = 3, GROWTH_KB = 4 << 10 };
 
@@ -104,7 +105,7 @@ __attribute__((constructor(101))) static void make_the_first_keys(void)
 
 int main(void)
 {
-    long settled = 0, end;
+    long settled = 0, end, blocks = 0;
 
     free(malloc(1));
     for (int k = KEYS / 2; k < KEYS; k++)
@@ -124,10 +125,12 @@ int main(void)
             CHECK(!pthread_join(thread[i], NULL));
         if (batch == SETTLED) {
             settled = dirty_kilobytes();
+            blocks = live_blocks();
             settling = false;
         }
     }
     end = dirty_kilobytes();
+    CHECK(live_blocks() == blocks);
     CHECK(atomic_load(&destroyed) == BATCHES * AT_ONCE / 2 * (1 + KEYS));
     if (end > settled + settled / 4 + GROWTH_KB) {
         fprintf(stderr, "private dirty memory grew from %ld to %ld KB\n", settled, end);

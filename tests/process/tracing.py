@@ -4,7 +4,7 @@
 import re
 import signal
 
-from harness import test
+from harness import once, test
 
 EVENT = re.compile(r"hakmem: trace (\d+): thread 0x[0-9a-f]+ ([a-z ]+) (0x[0-9a-f]+) size \d+")
 
@@ -23,6 +23,7 @@ def last_events(case, name, *defines):
     return [(event[2], event[3]) for event in events], result.stdout.decode().strip()
 
 
+@once
 @test
 def trace_of_cold_paths(case):
     """With TRACE the last words show the thread's heap, refill and large block, and the two frees of it."""
@@ -33,6 +34,7 @@ def trace_of_cold_paths(case):
     case.check("malloc" not in names, names)
 
 
+@once
 @test
 def trace_of_all_calls(case):
     """With TRACE_HITS each malloc and free is shown too; the ring keeps the last 16 events."""
