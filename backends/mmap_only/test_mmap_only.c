@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "backends/mmap_only/mapping.h"
+#include "backends/mmap_only/slab.h"
 #include "core/heap.h"
 #include "core/os.h"
 #include "tests/contract/clock.h"
@@ -639,12 +639,92 @@ Test(mmap_only, what_one_thread_frees_serves_another)
     }
 }
 
-Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process, .signal = SIGABRT)
+/* More blocks than are out: a chain that a link back to its head makes longer. */
+static void return_thrice(void *argument)
+{
+    struct hak_block *block = argument;
+
+    block->next = block;
+    backend_return_chain(shard, hak_class_of(700), (struct hak_chain){block, 3});
+    backend_thread_exit(shard);
+}
+
+Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process)
+{
+    void *block = one(hak_class_of(700)); /* of which nobody else has blocks */
+
+    cr_assert_dies(return_thrice, block, "free()", block, HAK_FREED_TWICE);
+}
+
+static void return_the_middle(void *inside)
+{
+    backend_return_array(shard, hak_class_of(700), &inside, 1);
+    backend_thread_exit(shard);
+}
+
+Test(mmap_only, the_middle_of_a_block_stops_the_process)
+{
+    void *inside = (char *)one(hak_class_of(700)) + 16;
+
+    cr_assert_dies(return_the_middle, inside, "free()", inside, HAK_NOT_A_BLOCK);
+}
+
+/* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
+
+Test(mmap_only, a_large_block_moves_by_its_pages)
+{
+    size_t size = 16 * MIB;
+    unsigned char *block = backend_large_alloc(NULL, size, 1).base;
+
+    pattern_fill(block, size, 1);
+    unsigned char *moved = backend_move(block, 2 * size);
+    cr_assert_not_null(moved);
+    cr_assert(pattern_holds(moved, size, block, 1));
+    cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
+    backend_free(NULL, moved, "test");
+    cr_assert(mapping_valid());
+}
+
+/* Into what it has given up itself, which nobody has taken since. */
+Test(mmap_only, a_large_block_grows_where_it_lies)
+{
+    size_t size = 8 * MIB;
+    char *block = backend_large_alloc(NULL, size, 1).base;
+
+    cr_assert(backend_resize(block, size / 2));
+    cr_assert_lt(backend_usable_size(block, "test"), size);
+    cr_assert(backend_resize(block, size));
+    cr_assert_geq(backend_usable_size(block, "test"), size);
+    cr_assert(mapping_valid());
+}
+
+/* ── what is valid ───────────────────────────────────────────────────────────────────────────── */
+
+/* Each clause of the invariants is looked at: what breaks it is noticed. */
+Test(mmap_only, a_broken_shard_is_not_valid)
 {
     hak_class cls = hak_class_of(700); /* of which nobody else has blocks */
-    void *block = one(cls);
-    void *twice[2] = {block, block};
+    void *blocks[2] = {one(cls), one(cls)};
+    struct slab *slab = slab_of(blocks[0]);
 
-    backend_return_array(shard, cls, twice, 2);
-    backend_thread_exit(shard);
+    backend_return_array(shard, cls, &blocks[0], 1);
+    cr_assert(backend_valid(shard));
+    const struct slab sound = *slab;
+
+    shard->kept.bytes += 700;
+    cr_assert(!backend_valid(shard), "more bytes than are kept");
+    shard->kept.bytes -= 700;
+    slab->used = slab->cut + 1;
+    cr_assert(!backend_valid(shard), "more blocks than were cut");
+    *slab = sound;
+    slab->block_size += 16;
+    cr_assert(!backend_valid(shard), "another size than its class has");
+    *slab = sound;
+    slab->previous = slab;
+    cr_assert(!backend_valid(shard), "the list does not lead back");
+    *slab = sound;
+    slab->blank_blocks++;
+    cr_assert(!backend_valid(shard), "no page is blank");
+    *slab = sound;
+    cr_assert(backend_valid(shard));
 }

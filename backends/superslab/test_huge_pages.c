@@ -116,7 +116,7 @@ static bool are_to_be_had(size_t bytes)
 Test(huge_pages, dense_superslabs_have_them_and_lose_them_before_their_pages_go)
 {
     if (!enabled(CONFIG_HUGE_PAGES_DENSE))
-        return;
+        cr_skip_test("CONFIG_HUGE_PAGES_DENSE is off");
     skip_unless_possible();
     if (!are_to_be_had(BLOCKS * (size_t)500))
         cr_skip_test("the system makes no huge pages at once");
@@ -140,7 +140,7 @@ Test(huge_pages, dense_superslabs_have_them_and_lose_them_before_their_pages_go)
 Test(huge_pages, always_means_from_the_start)
 {
     if (!enabled(CONFIG_HUGE_PAGES_ALWAYS))
-        return;
+        cr_skip_test("CONFIG_HUGE_PAGES_ALWAYS is off");
     skip_unless_possible();
     size_t start = resident_bytes();
     fill(500);

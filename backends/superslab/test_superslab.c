@@ -4,7 +4,6 @@
 #include <criterion/criterion.h>
 #include <hakmem/hakmem.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 #include "core/heap.h"
+#include "tests/contract/support.h"
 
 static struct hak_shard *shard;
 
@@ -285,13 +285,19 @@ Test(superslab, a_sleepers_slab_is_purged_by_the_last_remote_free)
     cr_assert(run_valid());
 }
 
-Test(superslab, a_remote_block_freed_twice_is_noticed, .signal = SIGABRT)
+static void free_again_and_again(void *block)
 {
-    void *block = one(hak_class_of(HAK_SMALL_MAX));
     size_t count = slab_at(block)->capacity;
 
     for (size_t i = 0; i <= count; i++)
         run_in_thread(free_one, block);
+}
+
+Test(superslab, a_remote_block_freed_twice_is_noticed)
+{
+    void *block = one(hak_class_of(HAK_SMALL_MAX));
+
+    cr_assert_dies(free_again_and_again, block, "free()", block, HAK_FREED_TWICE);
 }
 
 static void return_one(hak_class cls, void *block)
@@ -300,46 +306,93 @@ static void return_one(hak_class cls, void *block)
     backend_thread_exit(shard);
 }
 
-Test(superslab, a_block_freed_by_another_and_by_the_owner_is_noticed, .signal = SIGABRT)
-{
-    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+/* A full slab's blocks; the last of them is the first that the owner returns. */
+struct full {
     void *blocks[64];
-    size_t count = 0;
+    size_t count;
+};
 
-    do
-        blocks[count++] = one(cls);
-    while (slab_at(blocks[0])->used < slab_at(blocks[0])->capacity);
-    struct slab *slab = slab_at(blocks[0]);
-    run_in_thread(free_one, blocks[0]);
-    shard->queue = NULL; /* as if he had not come to it yet */
-    for (size_t i = 0; i < count; i++)
-        return_one(cls, blocks[i]);
-    cr_assert_neq(slab->state, RUN_USED); /* not reached */
+static void return_all_after_another(void *argument)
+{
+    struct full *full = argument;
+
+    run_in_thread(free_one, full->blocks[0]);
+    shard->queue = NULL; /* as if the owner had not come to it yet */
+    for (size_t i = full->count; i-- > 0;)
+        return_one(hak_class_of(HAK_SMALL_MAX), full->blocks[i]);
 }
 
-/* Here it is the count of what is on the remote word. */
-Test(superslab, blocks_freed_by_another_and_one_by_the_owner_are_noticed, .signal = SIGABRT)
+Test(superslab, a_block_freed_by_another_and_by_the_owner_is_noticed)
+{
+    struct full full = {.count = 0};
+
+    do
+        full.blocks[full.count++] = one(hak_class_of(HAK_SMALL_MAX));
+    while (slab_at(full.blocks[0])->used < slab_at(full.blocks[0])->capacity);
+    cr_assert_dies(return_all_after_another, &full, "free()", full.blocks[0], HAK_FREED_TWICE);
+}
+
+/* The owner gives more blocks of a slab back than are out: a chain that a link back to its head makes longer. */
+static void return_three_of_two(void *head)
+{
+    struct hak_block *block = head;
+
+    block->next = block;
+    backend_return_chain(shard, hak_class_of(HAK_SMALL_MAX), (struct hak_chain){block, 3});
+    backend_thread_exit(shard);
+}
+
+Test(superslab, more_blocks_than_are_out_are_noticed_at_the_return)
 {
     hak_class cls = hak_class_of(HAK_SMALL_MAX);
     void *blocks[2] = {one(cls), one(cls)};
 
     cr_assert(slab_at(blocks[0]) == slab_at(blocks[1]) && slab_at(blocks[0])->used == 2);
-    run_in_thread(free_one, blocks[0]);
-    run_in_thread(free_one, blocks[1]);
-    return_one(cls, blocks[0]);
+    cr_assert_dies(return_three_of_two, blocks[0], "free()", blocks[0], HAK_FREED_TWICE);
 }
 
-Test(superslab, a_written_link_is_noticed_at_the_return, .signal = SIGABRT)
+/* Here it is the count of what is on the remote word. */
+static void return_after_another_freed_both(void *argument)
 {
-    hak_class cls = hak_class_of(64);
-    struct hak_chain chain = backend_refill_chain(shard, cls, 4);
+    void **blocks = argument;
 
-    chain.head->next = (struct hak_block *)((char *)chain.head->next + 8);
-    backend_return_chain(shard, cls, chain);
+    run_in_thread(free_one, blocks[0]);
+    run_in_thread(free_one, blocks[1]);
+    return_one(hak_class_of(HAK_SMALL_MAX), blocks[0]);
+}
+
+Test(superslab, blocks_freed_by_another_and_one_by_the_owner_are_noticed)
+{
+    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+    void *blocks[2] = {one(cls), one(cls)};
+
+    cr_assert(slab_at(blocks[0]) == slab_at(blocks[1]) && slab_at(blocks[0])->used == 2);
+    cr_assert_dies(return_after_another_freed_both, blocks, "free()", blocks[1], HAK_FREED_TWICE);
+}
+
+static void return_whole_chain(void *chain)
+{
+    backend_return_chain(shard, hak_class_of(64), *(struct hak_chain *)chain);
     backend_thread_exit(shard);
 }
 
-static void refill_after_a_write(ptrdiff_t moves)
+Test(superslab, a_written_link_is_noticed_at_the_return)
+{
+    struct hak_chain chain = backend_refill_chain(shard, hak_class_of(64), 4);
+
+    chain.head->next = (struct hak_block *)((char *)chain.head->next + 8);
+    cr_assert_dies(return_whole_chain, &chain, "free()", chain.head->next, HAK_NOT_A_BLOCK);
+}
+
+static void refill_array_of_48(void *unused)
+{
+    void *blocks[16];
+
+    (void)unused;
+    backend_refill_array(shard, hak_class_of(48), blocks, 16);
+}
+
+static void cr_assert_that_a_write_is_noticed(ptrdiff_t moves, const char *what)
 {
     hak_class cls = hak_class_of(48);
     void *blocks[16];
@@ -348,44 +401,89 @@ static void refill_after_a_write(ptrdiff_t moves)
     backend_return_array(shard, cls, blocks, count);
     struct hak_block *written = blocks[count / 2];
     written->next = (struct hak_block *)((char *)written->next + moves);
-    backend_refill_array(shard, cls, blocks, 16);
+    cr_assert_dies(refill_array_of_48, NULL, "free()", written->next, what);
 }
 
-Test(superslab, a_written_link_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+Test(superslab, a_written_link_is_noticed_at_the_refill_of_an_array)
 {
-    refill_after_a_write(8);
+    cr_assert_that_a_write_is_noticed(8, HAK_NOT_A_BLOCK);
 }
 
-Test(superslab, a_link_out_of_the_window_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+Test(superslab, a_link_out_of_the_window_is_noticed_at_the_refill_of_an_array)
 {
-    refill_after_a_write((ptrdiff_t)1 << 50);
+    cr_assert_that_a_write_is_noticed((ptrdiff_t)1 << 50, HAK_BAD_LINK);
 }
 
-Test(superslab, a_pointer_inside_a_block_is_noticed_at_the_refill_of_an_array, .signal = SIGABRT)
+static void return_and_refill_256(void *block)
 {
-    hak_class cls = hak_class_of(256);
-    void *inside = (char *)one(cls) + 16;
-
-    backend_return_array(shard, cls, &inside, 1);
-    backend_refill_array(shard, cls, &inside, 1);
+    backend_return_array(shard, hak_class_of(256), &block, 1);
+    backend_refill_array(shard, hak_class_of(256), &block, 1);
 }
 
-Test(superslab, a_block_inside_another_is_noticed_at_the_return, .signal = SIGABRT)
+Test(superslab, a_pointer_inside_a_block_is_noticed_at_the_refill_of_an_array)
 {
-    hak_class cls = hak_class_of(256);
-    struct hak_block *inside = (struct hak_block *)((char *)one(cls) + 16);
+    void *inside = (char *)one(hak_class_of(256)) + 16;
+
+    cr_assert_dies(return_and_refill_256, inside, "free()", inside, HAK_NOT_A_BLOCK);
+}
+
+static void return_256(void *block)
+{
+    struct hak_block *inside = block;
 
     inside->next = NULL;
-    backend_return_chain(shard, cls, (struct hak_chain){inside, 1});
+    backend_return_chain(shard, hak_class_of(256), (struct hak_chain){inside, 1});
     backend_thread_exit(shard);
 }
 
+Test(superslab, a_block_inside_another_is_noticed_at_the_return)
+{
+    void *inside = (char *)one(hak_class_of(256)) + 16;
+
+    cr_assert_dies(return_256, inside, "free()", inside, HAK_NOT_A_BLOCK);
+}
+
+/* The slabs that there are. */
+static struct {
+    size_t count;
+    uintptr_t from[1000], end[1000];
+} slabs;
+
+static void note_slab(const struct hak_extent *extent, void *unused)
+{
+    (void)unused;
+    if (extent->kind != HAK_EXTENT_SLAB)
+        return;
+    cr_assert_lt(slabs.count, sizeof(slabs.from) / sizeof(*slabs.from));
+    slabs.from[slabs.count] = (uintptr_t)extent->base;
+    slabs.end[slabs.count++] = (uintptr_t)extent->base + extent->size;
+}
+
+static bool lies_in_a_slab(const void *address)
+{
+    for (size_t i = 0; i < slabs.count; i++)
+        if ((uintptr_t)address >= slabs.from[i] && (uintptr_t)address < slabs.end[i])
+            return true;
+    return false;
+}
+
+/* Those of slabs, which are all this thread's, are found, and no others. */
 Test(superslab, any_index_of_the_window_may_be_read)
 {
     size_t step = window_granules() / 4096 + 1;
 
-    for (size_t granule = 0; granule < window.granules; granule += step)
-        cr_assert_geq(backend_lookup(shard, granule_address((uint32_t)granule)), 0);
+    for (unsigned i = 0; i < HAK_CLASSES; i++)
+        one(hak_class_at(i));
+    hak_heap_stop();
+    backend_walk(note_slab, NULL);
+    hak_heap_resume();
+    cr_assert_geq(slabs.count, HAK_CLASSES);
+    for (size_t i = 0; i < slabs.count; i++)
+        cr_assert_lt(backend_lookup(shard, (void *)slabs.from[i]), HAK_CLASS_END);
+    for (size_t granule = 0; granule < window.granules; granule += step) {
+        const void *address = granule_address((uint32_t)granule);
+        cr_assert_eq(backend_lookup(shard, address) < HAK_CLASS_END, lies_in_a_slab(address));
+    }
     cr_assert_geq(backend_lookup(shard, (char *)window.base + (window.granules << GRANULE_SHIFT)),
                   HAK_CLASS_END);
     cr_assert_geq(backend_lookup(shard, (char *)window.base - 1), HAK_CLASS_END);
@@ -477,4 +575,76 @@ Test(superslab, a_block_is_moved_again_and_again)
     }
     backend_free(shard, block, "free()");
     cr_assert(run_valid());
+}
+
+/* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
+
+Test(superslab, a_large_block_moves_by_its_pages)
+{
+    size_t size = 8 * SUPERSLAB_SIZE;
+    unsigned char *block = backend_large_alloc(NULL, size, 1).base;
+
+    if (!kernel_moves_pages())
+        cr_skip_test("this kernel does not move pages");
+    pattern_fill(block, size, 1);
+    unsigned char *moved = backend_move(block, 2 * size);
+    cr_assert_not_null(moved);
+    cr_assert(pattern_holds(moved, size, block, 1));
+    cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
+    backend_free(NULL, moved, "test");
+    cr_assert(run_valid());
+}
+
+/* Into what it has given up itself, which nobody has taken since. */
+Test(superslab, a_large_block_grows_where_it_lies)
+{
+    size_t size = 4 * SUPERSLAB_SIZE;
+    char *block = backend_large_alloc(NULL, size, 1).base;
+
+    cr_assert(backend_resize(block, size / 2));
+    cr_assert_lt(backend_usable_size(block, "test"), size);
+    cr_assert(backend_resize(block, size));
+    cr_assert_geq(backend_usable_size(block, "test"), size);
+    cr_assert(run_valid());
+}
+
+/* ── what is valid ───────────────────────────────────────────────────────────────────────────── */
+
+/* Each clause of the invariants is looked at: what breaks it is noticed. */
+Test(superslab, a_broken_shard_is_not_valid)
+{
+    hak_class cls = hak_class_of(64);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 64);
+    struct hak_chain kept = {chain.head->next, 2};
+    struct slab *slab = slab_at(chain.head);
+
+    kept.head->next->next = NULL;
+    chain.head->next = NULL;
+    backend_return_chain(shard, cls, (struct hak_chain){chain.head, 1});
+    backend_thread_exit(shard); /* into the slab */
+    backend_return_chain(shard, cls, kept);
+    cr_assert(slab->loose_count > 0 || slab->closed.top != 0);
+    cr_assert(backend_valid(shard));
+    const struct slab sound = *slab;
+
+    shard->lists->kept.bytes += 64;
+    cr_assert(!backend_valid(shard), "more bytes than are kept");
+    shard->lists->kept.bytes -= 64;
+    slab->used++;
+    cr_assert(!backend_valid(shard), "more blocks than were cut");
+    *slab = sound;
+    slab->block_size += 16;
+    cr_assert(!backend_valid(shard), "another size than its class has");
+    *slab = sound;
+    slab->listed = false;
+    cr_assert(!backend_valid(shard), "on the list, and it does not say so");
+    *slab = sound;
+    slab->previous = NULL;
+    cr_assert(!backend_valid(shard), "the list does not lead back");
+    *slab = sound;
+    uint32_t tag = tag_at(chain.head);
+    window.tags[granule_of(chain.head)] = TAG_NONE;
+    cr_assert(!backend_valid(shard), "a slab without a tag");
+    window.tags[granule_of(chain.head)] = tag;
+    cr_assert(backend_valid(shard));
 }

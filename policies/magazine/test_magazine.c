@@ -880,3 +880,61 @@ Test(magazine, threads_hand_magazines_round)
     cr_assert_eq(walked, CIRCLING * rounds);
     cr_assert_sound();
 }
+
+/* Each clause of the invariants is looked at: what breaks it is noticed. */
+Test(magazine, a_broken_cache_is_not_valid)
+{
+    hak_class cls = hak_class_of(16);
+    unsigned index = hak_class_index(cls);
+
+    if (depot_rounds_most(cls) < 2)
+        cr_skip_test("no magazines of this class");
+    push_through(&cache, cls, 1000);
+    cr_assert(frontend_valid(&cache));
+    cr_assert(cache.bin[index].loaded != NULL);
+    const struct hak_cache sound = cache;
+
+    cache.granted++;
+    cr_assert(!frontend_valid(&cache), "more was granted than the limits say");
+    cache = sound;
+    cache.bin[index].count = cache.bin[index].capacity + 1;
+    cr_assert(!frontend_valid(&cache), "more blocks than a magazine has");
+    cache = sound;
+    cache.bin[index].capacity--;
+    cr_assert(!frontend_valid(&cache), "another capacity than the magazine's");
+    cache = sound;
+    cache.limit[index] = (uint16_t)(depot_rounds_most(cls) + 1);
+    cr_assert(!frontend_valid(&cache), "a limit beyond the class's");
+    cache = sound;
+    cache.previous[index] = NULL;
+    cache.state[index].previous_full = true;
+    cr_assert(!frontend_valid(&cache), "no magazine is full");
+    cache = sound;
+    cr_assert(frontend_valid(&cache));
+}
+
+Test(magazine, a_broken_depot_is_not_valid)
+{
+    hak_class cls = hak_class_of(16);
+    struct depot_cell *cell = cell_of(&cache, cls);
+
+    give_room();
+    push_through(&cache, cls, 20000);
+    if (cell->full.top == NULL)
+        cr_skip_test("the depot is too small");
+    cr_assert(depot_valid());
+    cache.home->bytes += 16;
+    cr_assert(!depot_valid(), "a stripe counts more bytes than it has");
+    cache.home->bytes -= 16;
+    cell->full.count++;
+    cr_assert(!depot_valid(), "a cell counts a magazine more than it has");
+    cell->full.count--;
+    cell->full.least = cell->full.count + 1;
+    cr_assert(!depot_valid(), "there were never as many");
+    cell->full.least = 0;
+    cell->full.top->bytes++;
+    cr_assert(!depot_valid(), "other bytes than a magazine's blocks have");
+    cell->full.top->bytes--;
+    cell->full.top->capacity = depot_rounds_most(cls) + 1;
+    cr_assert(!depot_valid(), "a magazine beyond its class's");
+}

@@ -196,3 +196,17 @@ Test(unified, the_empty_heap_misses_and_is_not_written_to)
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         cr_assert_null(frontend_alloc((struct hak_cache *)(uintptr_t)&empty, hak_class_at(i)));
 }
+
+/* What a bin's own validity is, tests/unit/test_bins.c has. */
+Test(unified, a_broken_cache_is_not_valid)
+{
+    release(hak_class_of(64), alloc(hak_class_of(64)));
+    cr_assert(frontend_valid(&cache));
+    cache.bins.budget++;
+    cr_assert(!frontend_valid(&cache), "another budget than a cache has");
+    cache.bins.budget--;
+    hak_bin_of(&cache.bins, hak_class_of(64))->room--;
+    cr_assert(!frontend_valid(&cache), "a broken bin");
+    hak_bin_of(&cache.bins, hak_class_of(64))->room++;
+    cr_assert(frontend_valid(&cache));
+}

@@ -3,11 +3,9 @@
  * own heap, without the cache. */
 #include <criterion/criterion.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/heap.h"
@@ -131,9 +129,12 @@ Test(backend, lookup_rejects_what_is_no_block)
     cr_assert_geq(backend_lookup(shard, hak_heap_mine), HAK_CLASS_END);
     cr_assert_geq(backend_lookup(shard, (void *)(uintptr_t)1), HAK_CLASS_END);
     cr_assert_geq(backend_lookup(shard, (void *)UINTPTR_MAX), HAK_CLASS_END);
-    /* Wild: looked up without a crash. */
-    for (int i = 0; i < 1000000; i++)
-        backend_lookup(shard, (void *)(uintptr_t)random_next(&random));
+    /* Wild: looked up without a crash, and found only where there is something. */
+    for (int i = 0; i < 1000000; i++) {
+        void *wild = (void *)(uintptr_t)random_next(&random);
+        if (backend_lookup(shard, wild) < HAK_CLASS_END)
+            cr_assert(backend_owns(wild), "%p", wild);
+    }
     for (unsigned bit = 0; bit < 64; bit++)
         cr_assert_geq(backend_lookup(shard, (void *)((uintptr_t)a_global ^ (uintptr_t)1 << bit)),
                       HAK_CLASS_END);
@@ -168,8 +169,7 @@ Test(backend, lookup_sends_anothers_blocks_back_unless_they_are_kept)
     take_chain(0, 1);
     bool sent_back = on_new_thread(lookup_as_another, taken[0]) != NULL;
 
-    if (enabled(CONFIG_REMOTE_FREE_RETURN))
-        cr_assert(sent_back);
+    cr_assert_eq(sent_back, enabled(CONFIG_REMOTE_FREE_RETURN));
 }
 
 /* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
@@ -552,34 +552,44 @@ Test(backend, more_than_there_is_changes_nothing)
     backend_free(shard, block, "test");
 }
 
+/* ── what the back end needs for itself ──────────────────────────────────────────────────────── */
+
+static size_t metadata(void)
+{
+    hak_heap_stop();
+    size_t bytes = backend_metadata();
+    hak_heap_resume();
+    return bytes;
+}
+
+/* Some, more for more blocks, and little beside them. */
+Test(backend, metadata_grows_with_what_it_describes)
+{
+    size_t before = metadata();
+    size_t filled = 0;
+
+    cr_assert_gt(before, 0);
+    while (filled < 256 * MIB) {
+        struct hak_chain chain =
+            backend_refill_chain(shard, hak_class_of(1024), CONFIG_REFILL_BATCH);
+        cr_assert_gt(chain.count, 0);
+        filled += chain.count * 1024;
+    }
+    cr_assert_gt(metadata(), before);
+    cr_assert_leq(metadata(), before + filled / 50, "%zu KiB for %zu", (metadata() - before) / KIB,
+                  filled / KIB);
+}
+
 /* ── bad pointers ────────────────────────────────────────────────────────────────────────────── */
 
-/* What a call on a pointer writes to stderr before it aborts must be one line that names the call. */
+/* What a call on a pointer writes to stderr before it aborts is one line: but for the back end's words on what is wrong,
+ * it is known to the last byte. */
 static void cr_assert_aborts(void (*call)(void *), void *pointer, const char *name)
 {
-    char text[1024];
-    int ends[2];
-    int status;
+    const char *said = last_words(call, pointer);
 
-    cr_assert_eq(pipe(ends), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        signal(SIGABRT, SIG_DFL);
-        alarm(HANG_SECONDS);
-        call(pointer);
-        _exit(0);
-    }
-    close(ends[1]);
-    ssize_t length = read(ends[0], text, sizeof(text) - 1);
-    close(ends[0]);
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s(%p) went through", name,
-              pointer);
-    cr_assert_gt(length, 0);
-    text[length] = '\0';
-    cr_assert(strstr(text, name), "%s does not name %s", text, name);
-    cr_assert_eq(strchr(text, '\n'), text + length - 1, "one line: %s", text);
+    cr_assert_not_null(said, "%s of %p did not abort", name, pointer);
+    cr_assert_not_null(what_of(said, name, pointer), "%s of %p said: %s", name, pointer, said);
 }
 
 static void call_free(void *pointer)
@@ -664,7 +674,7 @@ Test(backend, the_middle_of_anothers_small_block_stops_the_process)
     char *block = on_new_thread(start_of_a_block, NULL);
 
     if (backend_lookup(shard, block) < HAK_CLASS_END)
-        return; /* the cache takes it without a look at it */
+        cr_skip_test("the cache takes another's block without a look at it");
     cr_assert_aborts(call_free, block + 16, "free()");
     cr_assert_aborts(call_free, block + 1, "free()");
     hak_free(block);

@@ -46,6 +46,25 @@ static size_t since_start(void)
                       (size_t)(bytes) >> 10);                                                      \
     } while (0)
 
+#define skip_where_nothing_is_overdue()                                                            \
+    do {                                                                                           \
+        if (is_nothing_overdue())                                                                  \
+            cr_skip_test("nothing is ever overdue in this back end");                              \
+    } while (0)
+
+#define skip_without_purge_thread()                                                                \
+    do {                                                                                           \
+        if (!enabled(CONFIG_PURGE_THREAD))                                                         \
+            cr_skip_test("CONFIG_PURGE_THREAD is off");                                            \
+    } while (0)
+
+/* Where single pages of 4 KiB go back. */
+#define skip_without_small_pages()                                                                 \
+    do {                                                                                           \
+        if (os_page_size() != 4096 || enabled(CONFIG_HUGE_PAGES_ALWAYS))                           \
+            cr_skip_test("pages are larger than 4 KiB");                                           \
+    } while (0)
+
 /* Slow-path calls for so long, a few at a time, of a thread that does other things in between. They leave nothing
  * behind. */
 static void call_for(uint32_t ms)
@@ -115,8 +134,7 @@ static void free_all(void)
 
 Test(decay, what_a_thread_has_freed_goes_while_it_goes_on)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     for (int round = 0; round < 2; round++) {
         fill();
         shuffle();
@@ -131,8 +149,8 @@ Test(decay, whole_pages_between_live_blocks_go)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_nothing_overdue() || os_page_size() != 4096 || enabled(CONFIG_HUGE_PAGES_ALWAYS))
-        return;
+    skip_where_nothing_is_overdue();
+    skip_without_small_pages();
     fill();
     free_but(200);
     call_for(BOUND_MS);
@@ -184,8 +202,7 @@ static void end_thread(pthread_t thread)
 /* The sleeper's cache stays, and with it the slabs that its blocks lie in. */
 Test(decay, what_a_thread_has_freed_goes_while_it_sleeps_and_another_calls)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     hak_free(hak_malloc(1));
     pthread_t thread = start_thread(free_and_sleep);
     call_for(BOUND_MS);
@@ -195,8 +212,7 @@ Test(decay, what_a_thread_has_freed_goes_while_it_sleeps_and_another_calls)
 
 Test(decay, what_another_frees_of_a_sleepers_goes)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     hak_free(hak_malloc(1));
     pthread_t thread = start_thread(fill_and_sleep);
     free_all();
@@ -213,8 +229,7 @@ static void *just_fill(void *unused)
 
 Test(decay, what_is_freed_of_a_thread_that_has_ended_goes)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     hak_free(hak_malloc(1));
     on_new_thread(just_fill, NULL);
     free_all();
@@ -265,8 +280,7 @@ Test(decay, what_has_gone_is_cut_again_and_nobody_gets_it_twice)
 {
     pthread_t threads[CUTTERS];
 
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     for (size_t i = 0; i < CUTTERS; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, thin_out_and_fill, (void *)i), 0);
     for (size_t i = 0; i < CUTTERS; i++)
@@ -284,9 +298,10 @@ Test(decay, a_change_of_phase_leaves_little_behind)
     size_t bytes = 0;
     size_t count = 0;
 
-    if (is_nothing_overdue() || !enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
-        enabled(CONFIG_HUGE_PAGES_ALWAYS))
-        return;
+    skip_where_nothing_is_overdue();
+    skip_without_small_pages();
+    if (!enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER))
+        cr_skip_test("the bounds were measured with other size classes");
     void **small = os_map(SMALL_BLOCKS * sizeof(*small));
     void **larger = os_map(LARGER_MOST * sizeof(*larger));
     cr_assert(small && larger);
@@ -379,8 +394,7 @@ static bool has_purger(void)
 
 Test(decay, a_process_that_sleeps_gives_back_with_the_purge_thread_and_keeps_without)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     fill();
     shuffle();
     free_all();
@@ -399,9 +413,9 @@ Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
 {
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
-    if (is_nothing_overdue() || os_page_size() != 4096 || !enabled(CONFIG_PURGE_THREAD) ||
-        enabled(CONFIG_HUGE_PAGES_ALWAYS))
-        return;
+    skip_where_nothing_is_overdue();
+    skip_without_small_pages();
+    skip_without_purge_thread();
     pthread_t thread = start_thread(fill_and_sleep);
     free_but(200);
     clock_pass(BOUND_MS);
@@ -414,8 +428,7 @@ Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
 
 Test(decay, the_purge_thread_starts_late_and_gets_no_signals)
 {
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     for (int i = 0; i < 1000; i++)
         hak_free(hak_malloc(100));
     cr_assert(!has_purger());
@@ -429,8 +442,8 @@ Test(decay, the_purge_thread_starts_late_and_gets_no_signals)
 
 Test(decay, the_purge_thread_of_an_idle_process_does_not_wake_up)
 {
-    if (is_nothing_overdue() || !enabled(CONFIG_PURGE_THREAD))
-        return;
+    skip_where_nothing_is_overdue();
+    skip_without_purge_thread();
     fill();
     free_all();
     clock_pass(6 * CONFIG_PURGE_DELAY_MS + 200);
@@ -448,8 +461,8 @@ Test(decay, what_realloc_cuts_off_goes_with_the_purge_thread)
 {
     const size_t size = 40 * MIB;
 
-    if (is_nothing_overdue() || !enabled(CONFIG_PURGE_THREAD))
-        return;
+    skip_where_nothing_is_overdue();
+    skip_without_purge_thread();
     fill();
     free_all();
     char *block = hak_malloc(size);
@@ -498,8 +511,7 @@ Test(decay, a_child_of_fork_gets_a_purge_thread_of_its_own)
 {
     int status;
 
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     fill();
     pid_t child = fork();
     if (child == 0)
@@ -563,8 +575,9 @@ Test(decay, the_purge_thread_keeps_no_process_alive)
     int ends[2];
     char text[8];
 
-    if (is_nothing_overdue() || !CHILD_MAY_LEAVE_MAIN)
-        return;
+    skip_where_nothing_is_overdue();
+    if (!CHILD_MAY_LEAVE_MAIN)
+        cr_skip_test("this libc's main thread may not end by pthread_exit in a child");
     cr_assert_eq(pipe(ends), 0);
     fill();
     pid_t child = fork();
@@ -609,8 +622,7 @@ Test(decay, threads_that_come_and_go_are_not_disturbed)
     pthread_t threads[4];
     pid_t children[FORKS];
 
-    if (is_nothing_overdue())
-        return;
+    skip_where_nothing_is_overdue();
     fill();
     for (size_t i = 0; i < 4; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, (void *)i), 0);
