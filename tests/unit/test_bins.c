@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* Bins on the shard of the test's own heap, whose cache it leaves alone. What policies make of them is tested on a fake
+ * back end, beside each policy. */
+#include <criterion/criterion.h>
+#include <hakmem/hakmem.h>
+
+#include "core/bins.h"
+#include "core/heap.h"
+
+static const size_t BUDGET = (size_t)256 << 10;
+
+static struct hak_bins bins;
+static struct hak_shard *shard;
+
+static void start(void)
+{
+    hak_free(hak_malloc(1));
+    shard = &hak_heap_mine->shard;
+    hak_bins_init(&bins, BUDGET);
+}
+
+TestSuite(bins, .init = start);
+
+static void *take(hak_class cls)
+{
+    void *block = hak_bin_take(hak_bin_of(&bins, cls));
+
+    return block ? block : hak_bins_refill(&bins, shard, cls);
+}
+
+static void put(hak_class cls, void *block)
+{
+    if (!hak_bin_put(hak_bin_of(&bins, cls), block))
+        hak_bins_flush(&bins, shard, cls, block);
+}
+
+Test(bins, blocks_go_round_within_the_budget)
+{
+    enum { COUNT = 3000 };
+    static void *blocks[COUNT];
+    size_t bytes = 0;
+
+    for (unsigned c = 0; c < HAK_CLASSES; c += 5) {
+        hak_class cls = hak_class_at(c);
+        for (int i = 0; i < COUNT; i++)
+            cr_assert_not_null(blocks[i] = take(cls));
+        for (int i = 0; i < COUNT; i++) {
+            put(cls, blocks[i]);
+            cr_assert(i % 64 != 0 || hak_bins_valid(&bins));
+        }
+        cr_assert_leq(hak_bins_held(&bins, cls), hak_cache_capacity(cls));
+    }
+    for (unsigned c = 0; c < HAK_CLASSES; c++)
+        bytes += hak_bins_held(&bins, hak_class_at(c)) * hak_class_sizes[c];
+    cr_assert_leq(bytes, BUDGET);
+    cr_assert(hak_bins_valid(&bins));
+    hak_bins_empty(&bins, shard);
+    for (unsigned c = 0; c < HAK_CLASSES; c++)
+        cr_assert_eq(hak_bins_held(&bins, hak_class_at(c)), 0);
+}
+
+static bool count_one(void *block, void *count)
+{
+    (void)block;
+    ++*(size_t *)count;
+    return true;
+}
+
+Test(bins, a_walk_sees_what_is_held)
+{
+    hak_class cls = hak_class_of(64);
+    void *blocks[300];
+    size_t seen = 0;
+
+    for (int i = 0; i < 300; i++)
+        blocks[i] = take(cls);
+    for (int i = 0; i < 300; i++)
+        put(cls, blocks[i]);
+    hak_bins_walk(&bins, count_one, &seen);
+    cr_assert_gt(seen, 0);
+    cr_assert_eq(seen, hak_bins_held(&bins, cls));
+    hak_bins_forget(&bins);
+    cr_assert(hak_bins_valid(&bins));
+    cr_assert_eq(hak_bins_held(&bins, cls), 0);
+}
+
+/* Each clause of the invariants is looked at: a bin that breaks it is noticed. */
+Test(bins, a_broken_bin_is_not_valid)
+{
+    hak_class cls = hak_class_of(64);
+    struct hak_bin *bin = hak_bin_of(&bins, cls);
+    void *blocks[3];
+
+    for (int i = 0; i < 3; i++)
+        blocks[i] = take(cls);
+    for (int i = 0; i < 3; i++)
+        put(cls, blocks[i]);
+    cr_assert(hak_bins_valid(&bins));
+    const struct hak_bins sound = bins;
+
+    bin->room--;
+    cr_assert(!hak_bins_valid(&bins), "it counts more blocks than it has");
+    bins = sound;
+    bin->room = -1;
+    cr_assert(!hak_bins_valid(&bins), "more than it may");
+    bins = sound;
+    bin->most++;
+    cr_assert(!hak_bins_valid(&bins), "another bound than its class has");
+    bins = sound;
+    bin->limit = (uint16_t)(bin->most + 1);
+    cr_assert(!hak_bins_valid(&bins), "a limit beyond the bound");
+    bins = sound;
+    bin->head = bin->head->next;
+    cr_assert(!hak_bins_valid(&bins), "a block less than it counts");
+    bins = sound;
+    bins.granted += 16;
+    cr_assert(!hak_bins_valid(&bins), "more was granted than the limits say");
+    bins = sound;
+    bins.budget = bins.granted - 1;
+    cr_assert(!hak_bins_valid(&bins), "more was granted than there is");
+    bins = sound;
+    bins.spare[hak_class_index(cls)] = hak_chain_pack((struct hak_chain){bin->head, 1});
+    cr_assert(!hak_bins_valid(&bins), "a spare that is longer than it counts");
+    bins = sound;
+    cr_assert(hak_bins_valid(&bins));
+}
