@@ -211,15 +211,15 @@ def load_text(options: kconfiglib.Kconfig, text: str, shown: str, renamed: "dict
     del options.warnings[:]
     with as_file(text) as name:
         kconfiglib.Kconfig.load_config(options, name)
-        warnings = [re.sub(rf"^{re.escape(name)}:|^", "", warning) for warning in options.warnings]
-    said = dict(warning.split(": warning: ", 1) for warning in warnings if ": warning: " in warning)
+    of_line = re.compile(rf"{re.escape(name)}:(\d+): warning: (.*)")
+    said = {int(match[1]): match[2] for match in map(of_line.fullmatch, options.warnings) if match}
     problems = []
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip()
-        problem = explained(options, said.get(str(number), ""), line, renamed) or line_problem(options, line)
-        if problem:
+        if problem := explained(options, said.get(number, ""), line, renamed) or line_problem(options, line):
             problems.append(f"{shown}:{number}: {problem}")
-    return problems
+    # Without such, what else kconfiglib has to say is a mistake in a Kconfig file.
+    return problems or [f"{shown}: {warning}" for warning in options.warnings]
 
 
 def explained(options: kconfiglib.Kconfig, warning: str, line: str, renamed: "dict[str, Renamed]") -> str:

@@ -257,6 +257,12 @@ class Strictness(unittest.TestCase):
         with self.assertRaisesRegex(configuration.ConfigurationError, r"Kconfig:\d+: error: couldn't parse 'config'"):
             self.load("")
 
+    def test_default_out_of_the_range_that_holds(self):
+        (self.root / "Kconfig").write_text(KCONFIG + "\nconfig ODD\n\tint\n\trange 5 9 if FAST\n\tdefault 1\n")
+        self.load("")
+        with self.assertRaisesRegex(configuration.ConfigurationError, "default value 1 on ODD .* clamped to 5"):
+            self.load("CONFIG_FAST=y\nCONFIG_ODD=5\n")
+
     def test_plugin_that_names_no_folder(self):
         (self.root / "policies/one/Kconfig").write_text('config FRONTEND_ONE\n\tbool "one"\n')
         with self.assertRaisesRegex(configuration.ConfigurationError, "does not name its folder"):
