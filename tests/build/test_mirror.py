@@ -11,7 +11,6 @@ ELSEWHERE = {
     "backend": "tests/contract/test_backend.c",
     "foreign": "tests/process/foreign.py",
     "frontend": "tests/contract/test_frontend.c",
-    "kept": "tests/contract/test_backend.c",
     "override": "tests/process/api.c",
     "override_cxx": "tests/process/operators.cpp",
     "override_deepbind": "tests/process/deepbind.cpp",
