@@ -15,7 +15,7 @@ struct fatal_line {
 
 static void fatal_add(struct fatal_line *line, const char *text)
 {
-    /* one byte is kept for the newline */
+    /* one byte is reserved for the newline */
     while (*text && line->length < sizeof(line->text) - 1)
         line->text[line->length++] = *text++;
 }

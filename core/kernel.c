@@ -10,7 +10,7 @@
 #include "core/syscall.h"
 #include "core/vdso.h"
 
-/* The kernel's; not every libc comes with the header that names them. */
+/* The kernel's numbers; some libcs come without the header that names them. */
 enum { FUTEX_WAIT_PRIVATE = 0 | 128, FUTEX_WAKE_PRIVATE = 1 | 128 };
 
 /* ── memory ──────────────────────────────────────────────────────────────────────────────────── */

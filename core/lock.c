@@ -7,13 +7,13 @@
 
 enum { FREE, TAKEN, CONTENDED };
 
-/* Rounds of looking before sleeping: what is done under these locks takes some hundred cycles. */
+/* Rounds of spinning before a thread sleeps: these locks are held for some hundred cycles. */
 enum { SPINS = 100 };
 
 /* The ranks that this thread holds, a bit each; kept in debug builds only. */
 static _Thread_local uint32_t held_ranks;
 
-/* `nested`: of a rank that is held already. */
+/* `nested`: a lock of this rank is already held. */
 static void lock_note_taken(const struct hak_lock *lock, unsigned nested)
 {
     if (CONFIG_ASSERT_LEVEL < 1)
@@ -45,10 +45,10 @@ static void hak_cold lock_contended(struct hak_lock *lock)
         kernel_futex_wait(&lock->state, CONTENDED, NULL);
 }
 
-/* The thread that forks, of which there is one at most, as it holds all locks; and one that ends the process. 0: none. */
+/* The thread that forks (at most one, because it holds all locks), and the thread that ends the process. 0: none. */
 static uintptr_t forker, dying;
 
-/* Whether there are such: all that a lock looks at as a rule. */
+/* Which of the two exist: the only word that a lock reads in the common case. */
 enum { FORKING = 1, DYING = 2 };
 static uint32_t exceptions;
 
@@ -84,7 +84,7 @@ static hak_cold bool lock_is_exceptional(const struct hak_lock *lock)
     return lock_is_me(&forker) || (lock->rank <= HAK_RANK_INSIDE && lock_is_me(&dying));
 }
 
-/* Whether the calling thread may pass the lock as if it were not there. */
+/* Whether the calling thread ignores the lock. */
 static inline bool lock_is_passed(const struct hak_lock *lock)
 {
     return unlikely(atomic_load_relaxed(&exceptions) != 0) && lock_is_exceptional(lock);

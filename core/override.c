@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* libc's names. An alias must stand in the translation unit of what it names, so this file is compiled in place of
- * malloc.c and includes it: malloc is then the very function hak_malloc.
+/* libc's names. An alias must stand in the translation unit of its target, so this file is compiled in place of
+ * malloc.c and includes it: malloc and hak_malloc are one function.
  *
  * These are the names that a program may replace as a set (glibc's manual, "Replacing malloc"), and glibc's own names
- * for them, which wrappers call. Nothing in the library calls any of them; what is made of them does so by name
- * (override_derived.c, override_cxx.c). All are replaceable: a program that is linked with the archive may define
- * any of them itself. */
+ * for them, which wrappers call. Nothing in the library calls any of them, except for the functions that are defined in
+ * terms of them, which call them by name (override_derived.c, override_cxx.c). All are weak: a program that is linked
+ * with the archive may define any of them itself. */
 #define _GNU_SOURCE
 #include "core/malloc.c"
 
@@ -14,7 +14,7 @@
 
 #define SAME_AS(function) __attribute__((weak, alias(#function), visibility("default")))
 
-/* Has the linker take override_fork.c from the archive, whose function nobody else refers to. */
+/* Makes the linker take override_fork.c from the archive: nothing else refers to it. */
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 __attribute__((used)) static int (*const fork_handlers)(void (*)(void), void (*)(void),
                                                         void (*)(void)) = hak_atfork_first;

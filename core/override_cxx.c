@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* C++'s operators new and delete, under their mangled names (Itanium C++ ABI, size_t = m), so that no C++ compiler is
- * needed: those that programs call all the time, and aligned new, where libstdc++ gives a small block for a size near
- * SIZE_MAX. The others (nothrow, the rest of the aligned ones) are the C++ runtime's own, which call these and free.
+ * needed: the operators that programs call all the time, and aligned new, because libstdc++'s returns a small block for a
+ * size near SIZE_MAX. The other operators (nothrow, the rest of the aligned ones) are the C++ runtime's, which call these
+ * and free.
  *
- * The standard lets a program replace each of them, and what it has not replaced must reach what it has:
+ * The standard lets a program replace each of them, and an operator that it has not replaced must call the one it has:
  *
  *   new[] ──► new ──► malloc             delete[](sized) ──► delete[] ──┐
  *   new(aligned) ──► aligned_alloc       delete(sized) ─────────────────┴─► delete ──► free
  *
- * Each arrow is a call by name, which the linker or the dynamic linker takes to the program's function. Where all the
- * names that follow are the library's own, as nearly always, a hit takes a shortcut past them, and costs what malloc
- * and free cost: the bound that each compares with, in place of a constant, is 0 while there is no shortcut. */
+ * Each arrow is a call by name, which the linker or the dynamic linker resolves to the program's function. If all the
+ * names that follow are the library's own, as in nearly all programs, a hit takes a shortcut past them and costs the
+ * same as malloc and free. The shortcut is the bound that each operator compares with: 0 disables it. */
 #include <stdlib.h>
 
 #include <hakmem/hakmem.h>
@@ -46,8 +47,8 @@ extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::g
 _Noreturn extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak));       /* libstdc++ */
 _Noreturn extern void _ZNSt3__117__throw_bad_allocEv(void) __attribute__((weak)); /* libc++ */
 
-/* Weak symbols are bound at start; a C++ runtime that came later, with a plug-in, is found by name. Only
- * the shared library can (override_shared.c). */
+/* Weak symbols are bound at start; a C++ runtime that is loaded later, with a plug-in, is found by name. Only the
+ * shared library can do that (override_shared.c). */
 extern void *hak_late_symbol(const char *name) __attribute__((weak, visibility("hidden")));
 
 static void *cxx_late_symbol(const char *name)
@@ -79,8 +80,8 @@ static new_handler cxx_handler_now(void)
     return get ? get() : NULL;
 }
 
-/* Out of memory: asks the new-handler, which frees some, throws, or ends the process; throws bad_alloc if there is none.
- * C++ [new.delete.single]. */
+/* Out of memory: calls the new-handler, which frees memory, throws, or ends the process; throws bad_alloc if there is no
+ * handler. C++ [new.delete.single]. */
 static hak_cold void cxx_ask_handler(void)
 {
     new_handler handler = cxx_handler_now();
@@ -90,7 +91,7 @@ static hak_cold void cxx_ask_handler(void)
     handler();
 }
 
-/* A program's own malloc may have nothing for 0 bytes. */
+/* A program's own malloc may return NULL for 0 bytes. */
 static hak_cold void *cxx_new_miss(size_t size)
 {
     for (;;) {
@@ -127,7 +128,7 @@ static void *cxx_new_array(size_t size)
     return cxx_hit_or(size, shortcut.new_array, cxx_new_array_miss);
 }
 
-/* A program's own aligned_alloc may be as strict as C11 was: the size is a multiple of the alignment. */
+/* A program's own aligned_alloc may be as strict as C11: the size must be a multiple of the alignment. */
 static void *cxx_new_aligned(size_t size, size_t align)
 {
     if (align < sizeof(void *))
@@ -211,11 +212,11 @@ void _ZdaPv(void *block) SAME_AS(cxx_delete_derived);
 void _ZdlPvm(void *block) SAME_AS(cxx_delete_derived);
 void _ZdaPvm(void *block) SAME_AS(cxx_delete_array_sized);
 
-/* Pinned, as the compiler knows of two names of one file that they are one function. */
+/* Pinned: the compiler would otherwise decide the comparison of two names of one file at compile time. */
 #define LEADS_TO(name, function) (hak_pin(&(name)) == (__typeof__(&(name)))(function))
 
-/* In a program whose executable is not position-independent and takes the address of one of these functions, that
- * is the address of a stub of its own: there is no shortcut then, and all else is as it should be. */
+/* If an executable that is not position-independent takes the address of one of these functions, the address is that of
+ * a PLT stub in the executable: then there is no shortcut, and everything else works. */
 __attribute__((constructor)) static void cxx_take_shortcuts(void)
 {
     bool allocates = LEADS_TO(malloc, hak_malloc);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Plug-ins that are opened with RTLD_DEEPBIND (glibc). Such a plug-in looks each name up among its own libraries first,
- * and libc is one of them: its malloc and free are libc's, not the program's. But strdup, getline, asprintf of the
- * very same libc were bound when the program started, and give out this library's blocks, which the plug-in hands to
- * libc's free; and program and plug-in free each other's. No malloc that is preloaded or linked survives that by itself.
+/* Plug-ins that are opened with RTLD_DEEPBIND (glibc). Such a plug-in looks up each name in its own libraries first, and
+ * libc is one of them: its malloc and free are libc's, not the program's. But strdup, getline and asprintf of the same
+ * libc were bound when the program started, and return this library's blocks, which the plug-in passes to libc's free;
+ * program and plug-in also free each other's blocks. No malloc that is preloaded or linked survives that by itself.
  *
- * So dlopen is the library's own here. Before the first plug-in with that flag, each entry of the malloc family in
- * libc's symbol table, as it lies in memory, is pointed to where that name leads the rest of the program. All else is
- * as the flag says: only its look-up of these names ends in another function than before. A process that never uses the
- * flag is left alone. Where the table cannot be changed, the flag is dropped.
+ * So the library defines dlopen. Before the first plug-in with that flag, it changes each entry of the malloc family in
+ * libc's symbol table in memory to the function that the rest of the program uses. Everything else is as the flag says:
+ * only the look-up of these names finds another function. A process that never uses the flag is left alone. If the table
+ * cannot be changed, the flag is dropped.
  *
- * dlopen must see who called it, for $ORIGIN, RUNPATH and the namespace: it is tail-called. */
+ * dlopen must see its caller, for $ORIGIN, RUNPATH and the namespace, so it is tail-called. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -26,12 +26,12 @@ typedef ElfW(Dyn) elf_dynamic;
 typedef ElfW(Phdr) elf_segment;
 typedef ElfW(Sym) elf_symbol;
 
-/* As <dlfcn.h> of glibc says; not every libc's has them. */
+/* From glibc's <dlfcn.h>; other libcs lack them. */
 enum { GLIBC_DEEPBIND = 8, GLIBC_LM_ID_BASE = 0 };
 
 void *dlmopen(long name_space, const char *file, int mode);
 
-/* All that libc defines of what the library does. */
+/* The functions of this library that libc defines too. */
 static const char *const FAMILY[] = {
     "malloc",
     "calloc",
@@ -64,7 +64,7 @@ enum { FAMILY_SIZE = sizeof(FAMILY) / sizeof(*FAMILY), ENTRIES_MOST = 2 * FAMILY
 
 /* ── libc's symbol table ─────────────────────────────────────────────────────────────────────── */
 
-/* A libc as it is loaded. symbols == NULL: not found. */
+/* A loaded libc. symbols == NULL: not found. */
 struct deepbind_libc {
     uintptr_t base;
     elf_symbol *symbols;
@@ -107,7 +107,7 @@ static int deepbind_find_libc(struct dl_phdr_info *object, size_t size, void *fo
     libc->base = object->dlpi_addr;
     for (const elf_dynamic *entry = deepbind_dynamic_of(object); entry && entry->d_tag != DT_NULL;
          entry++) {
-        /* The dynamic linker has made addresses of them where it could write. */
+        /* Where it can write, the dynamic linker has replaced offsets by addresses. */
         uintptr_t address = entry->d_un.d_ptr;
         if (address < libc->base)
             address += libc->base;
@@ -162,7 +162,7 @@ struct deepbind_change {
     uintptr_t value;
 };
 
-/* All that is to be changed, into out[0 .. ENTRIES_MOST-1]; returns how many entries. */
+/* Stores the changes to make in out[0 .. ENTRIES_MOST-1]; returns their number. */
 static size_t deepbind_plan(const struct deepbind_libc *libc, struct deepbind_change *out)
 {
     size_t planned = 0;
@@ -177,7 +177,7 @@ static size_t deepbind_plan(const struct deepbind_libc *libc, struct deepbind_ch
     return planned;
 }
 
-/* Other threads look names up meanwhile: a page stays readable, and a value changes at once. */
+/* Other threads may look up names meanwhile: the page stays readable, and a value changes atomically. */
 static bool deepbind_change_one(const struct deepbind_change *change, enum os_access access)
 {
     size_t page = os_page_size();
@@ -190,7 +190,7 @@ static bool deepbind_change_one(const struct deepbind_change *change, enum os_ac
     return true;
 }
 
-/* false: the table is not as it should be, or may not be written to. */
+/* false: the table has an unknown form, or cannot be written. */
 static bool deepbind_share_malloc(void)
 {
     struct deepbind_libc libc = {0};
@@ -203,7 +203,7 @@ static bool deepbind_share_malloc(void)
         return false;
     hak_foreign_prepare();
     planned = deepbind_plan(&libc, changes);
-    /* One thread at a time, and no fork; in a handler of fork, this thread holds all locks already. */
+    /* Excludes other threads and fork; in a fork handler, this thread already holds all locks. */
     if (stops)
         hak_heap_stop();
     while (done < planned && deepbind_change_one(&changes[done], libc.access))
@@ -262,7 +262,7 @@ hak_export void *dlopen(const char *file, int mode)
     hak_tail_call return next_dlopen(file, mode);
 }
 
-/* Another namespace has a libc of its own, whose blocks are nobody else's. */
+/* Another namespace has a libc of its own, whose blocks stay in it. */
 hak_export void *dlmopen(long name_space, const char *file, int mode)
 {
     if (unlikely(mode & GLIBC_DEEPBIND) && name_space == GLIBC_LM_ID_BASE)

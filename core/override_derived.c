@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Names that are no part of the set that programs replace: what they allocate and free is that of malloc, realloc
- * and free, whoever defines these. So they call them by name, and a program with a malloc of its own gets its own. */
+/* Functions outside of the set that programs replace. They must allocate and free with the program's malloc, realloc
+ * and free, so they call these by name: a program with a malloc of its own gets blocks of that malloc. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>

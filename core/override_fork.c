@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Our fork handlers come first among all of the process's.
+/* Registers our fork handlers before all others of the process.
  *
- * Locks are held from our prepare handler on until our handler in parent or child, so that no other library's handler
- * may run in between: it may wait for a thread that allocates. libc runs prepare handlers in the reverse order of
- * registration and the others in that order, so ours are to be registered before all others. Constructors have no order
- * that would do. But who registers handlers calls glibc's __register_atfork (pthread_atfork is a part of each library,
- * from libc_nonshared.a), and finds this one, as it finds our malloc.
+ * All locks are held from our prepare handler until our handler in the parent or the child. No other library's handler
+ * may run in between, because it may wait for a thread that allocates. libc runs prepare handlers in the reverse order
+ * of registration and the others in that order, so ours must be registered first. The order of constructors does not
+ * guarantee that. But every library registers its handlers through glibc's __register_atfork (pthread_atfork comes
+ * from libc_nonshared.a and is a part of each library), and finds this one, as it finds our malloc.
  *
- * A static program has libc's own function, which is no weak one. There, the first constructor of all has to do
- * (heap.c). With another libc nobody calls this. */
+ * A static program has libc's own function, which is not weak; there, the first constructor registers the handlers
+ * (heap.c). Other libcs do not call this function. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -21,11 +21,11 @@ typedef int register_atfork(void (*prepare)(void), void (*parent)(void), void (*
 
 hak_export register_atfork __register_atfork __attribute__((weak));
 
-/* Not there in a static program. */
+/* NULL in a static program. */
 extern __typeof__(dlsym) dlsym __attribute__((weak));
 
-/* The function behind ours; NULL: there is none. It is looked for once, by the first call, which nobody waits for: a
- * constructor's. Later, another thread might hold the dynamic linker's lock and wait for this one. */
+/* The next __register_atfork after ours; NULL: there is none. The first call looks it up, from a constructor, when no
+ * thread can wait for it. Later, another thread might hold the dynamic linker's lock and wait for this one. */
 static register_atfork *override_fork_behind(void)
 {
     static register_atfork *found; /* atomic */
@@ -47,7 +47,7 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
                   : 0; /* a static program that does not fork */
 }
 
-/* Declared where it is called, in heap.c, which also works without it. */
+/* Declared by its caller, heap.c, which also works without it. */
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What only the shared library can do: find a C++ runtime that is loaded late, with a plug-in. */
+/* Finds a C++ runtime that is loaded late, with a plug-in. Only the shared library can do that. */
 #define _GNU_SOURCE
 #include <stddef.h>
 
@@ -15,7 +15,7 @@ void *hak_late_symbol(const char *name)
         void *runtime = dlopen(runtimes[i], RTLD_NOLOAD | RTLD_LAZY);
         if (runtime) {
             symbol = dlsym(runtime, name);
-            dlclose(runtime); /* it stays loaded: whoever called new uses it */
+            dlclose(runtime); /* it stays loaded: the caller of new uses it */
         }
     }
     return symbol;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* glibc's calls for statistics, with what these mean here. Their structures are stated here, as not every libc's
- * headers have them, and as binaries compiled against glibc's know the layout. Only the symbols have glibc's names,
- * so that <malloc.h> may be included where all is compiled as one file. */
+/* glibc's functions for statistics, and their meaning in this library. Their structures are defined here, because other
+ * libcs' headers lack them, and binaries that were compiled against glibc's depend on the layout. Only the symbols have
+ * glibc's names, so that <malloc.h> can be included where all is compiled as one file. */
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
@@ -14,7 +14,7 @@
 
 /* As struct mallinfo2 of glibc. */
 struct hak_mallinfo2 {
-    size_t arena;    /* bytes mapped for size classes and free runs */
+    size_t arena;    /* bytes mapped for slabs and free extents */
     size_t ordblks;  /* free blocks */
     size_t smblks;   /* of these, in caches */
     size_t hblks;    /* large blocks */
@@ -84,9 +84,9 @@ enum {
 /* glibc's largest fast bin. */
 enum { GLIBC_MXFAST_MOST = 80 * sizeof(size_t) / 4 };
 
-/* Answers what glibc 2.36 does: 1, but for a fast bin that is too large. Programs that depend on the answer treat 0
- * as an error. What is above the trim threshold is free memory that does not wait to be given back, as with DIRTY_MAX; a
- * negative one has none go back but by age. The others have no meaning here, as there is nothing that they would bound. */
+/* Returns the same as glibc 2.36: 1, or 0 for a fast bin that is too large. Programs that check the result treat 0 as an
+ * error. The trim threshold is the most free memory that waits to be given back, as DIRTY_MAX is; with a negative
+ * threshold, memory goes back by age alone. The other parameters have no meaning here: there is nothing for them to bound. */
 hak_replaceable int glibc_mallopt(int parameter, int value)
 {
     if (parameter == GLIBC_TRIM_THRESHOLD)
@@ -112,8 +112,8 @@ static void override_stats_add_attribute(struct hak_text *text, const char *befo
     hak_text_number(text, number, 0);
 }
 
-/* One <heap>, as glibc's for one arena: what all have together. The stream may allocate when it is written to,
- * after everything was counted. */
+/* One <heap>, like glibc's for one arena, with the sums of all heaps. Writing to the stream may allocate, so all
+ * counting comes first. */
 hak_replaceable int glibc_malloc_info(int options, FILE *stream)
 {
     struct hak_text text = {.write = override_stats_write_to_stream, .context = stream};

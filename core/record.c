@@ -3,15 +3,15 @@
  *
  *   event ─ room before the next stop? ─ encode into the mapped chunk ─► done
  *     │ no
- *     └─► slow: look at the clock │ a new chunk │ a file for this thread │ the file of all others
+ *     └─► slow: look at the clock │ a new chunk │ a file for this thread │ the shared file
  *
- * No descriptor is kept: a file is made as large as it may become, without blocks, and a window of it is mapped.
- * mremap moves the window, and MADV_POPULATE_WRITE gets the blocks of a chunk before it is written, or says that
- * there are none, where a store would kill the process. So neither closed descriptors nor another root nor lost
- * rights stop a recording that has begun; threads that cannot have a file any more write to the one of all others.
+ * No descriptor stays open: a file is created sparse, as large as it may become, and a window of it is mapped. mremap
+ * moves the window. MADV_POPULATE_WRITE allocates the disk blocks of a chunk before it is written, or reports that the
+ * disk is full, where a plain store would kill the process. So neither closed descriptors nor chroot nor dropped
+ * privileges stop a recording that has begun; threads that cannot create a file any more write to the shared one.
  *
- * What must not be in a child after fork lies in memory that is zero there (MADV_WIPEONFORK): the child finds no
- * room, and starts anew. vfork's child shares the memory, and is its parent's thread for so long. */
+ * State that a forked child must not inherit lies in memory that the kernel clears there (MADV_WIPEONFORK): the child
+ * finds no room and starts anew. A child of vfork shares the memory, and counts as its parent's thread until exec. */
 #define _GNU_SOURCE
 #include "core/record.h"
 
@@ -35,27 +35,26 @@
 
 enum {
     WINDOW = 4 * HAK_RECORD_CHUNK, /* bytes of a file that are mapped */
-    SMALL_PART = 1 << 20,          /* bytes: what a file can at least become */
-    STOP = 96, /* bytes of events between two looks at the clock: some thirty events */
-    ROOM = 3 * HAK_RECORD_LONGEST, /* that one stop may take: lost, gap, event */
+    SMALL_PART = 1 << 20,          /* bytes: the least size of a file */
+    STOP = 96, /* bytes of events between two looks at the clock: about thirty events */
+    ROOM = 3 * HAK_RECORD_LONGEST, /* bytes that one stop may write: lost, gap, event */
     LEAST_GAP = 1 << 13,           /* ticks */
-    LEAST_CHUNK = 2048,            /* a chunk is not begun in less */
-    LARGE = 256 << 10, /* bytes: of blocks from here on it is noted which pages were touched */
+    LEAST_CHUNK = 2048,            /* bytes: no chunk begins in less room */
+    LARGE = 256 << 10, /* bytes: of blocks from this size on, touched pages are recorded */
     BUCKETS = 512,
     BUCKET = 8,
     TOUCH_SHARE = 64, /* looking at pages takes at most 1/64 of the time */
     OS_POPULATE_WRITE = 23,
     OS_WIPE_ON_FORK = 18,
 };
-static const uint64_t PART = (uint64_t)1 << 30; /* bytes of a file, blocks or not */
+static const uint64_t PART = (uint64_t)1 << 30; /* bytes of a file, allocated or not */
 
-/* What a thread writes to. Zero after fork. Owned by its thread; the shared one by whoever holds its lock.
+/* The log of a thread. Zero after fork. Owned by its thread; the shared log by the holder of its lock.
  *
  * invariant: end == NULL, or chunk + 1 <= at, and [at, end + ROOM) lies in the chunk, which is mapped and has blocks */
 struct record_log {
-    uint8_t *at; /* where the next event goes */
-    uint8_t *
-        end; /* the next stop; NULL: no chunk, or an event is being written, or a realloc is under way */
+    uint8_t *at;  /* where the next event goes */
+    uint8_t *end; /* the next stop; NULL: no chunk, or an event or a realloc is under way */
     uint8_t *stop;
     struct hak_record_chunk *chunk;
     uint64_t events;        /* of all chunks */
@@ -66,14 +65,14 @@ struct record_log {
     char *window;           /* the mapping */
     uint64_t window_offset; /* in the file */
     uint64_t next;          /* offset of the next chunk */
-    uint64_t filled;        /* offset up to which there are blocks */
+    uint64_t filled;        /* offset up to which disk blocks are allocated */
     uint64_t size;          /* of the file */
     uint64_t number;        /* of the next chunk */
     uint32_t thread;
     uint32_t part;
-    uint32_t current; /* shared: whose event was the last */
+    uint32_t current; /* shared: the thread of the last event */
     bool shared;
-    struct record_log *free; /* the next one that no thread has */
+    struct record_log *free; /* the next log without a thread */
     struct hak_record_coder coder;
 };
 
@@ -84,15 +83,15 @@ struct record_large {
 
 enum record_state { UNKNOWN, RECORDING, OFF };
 
-/* What a process records. Zero after fork. */
+/* The recording of a process. Zero after fork. */
 static struct record_process {
-    uint32_t lock; /* of all below, and of the shared log */
+    uint32_t lock; /* for all fields below, and for the shared log */
     uint32_t state;
-    uint32_t holder; /* 1 + the thread that has the lock */
+    uint32_t holder; /* 1 + the thread that holds the lock */
     uint32_t id;
     uint32_t parent;
     uint32_t image;
-    uint32_t threads; /* numbers given out */
+    uint32_t threads; /* numbers given to threads so far */
     uint64_t start_ns;
     uint64_t next_touch; /* ticks */
     struct record_log *free;
@@ -100,10 +99,10 @@ static struct record_process {
     struct record_large large[BUCKETS][BUCKET];
 } * process;
 
-/* In the library that is preloaded to record any malloc: of the two, that one does. */
+/* Defined by the library that is preloaded to record any malloc; if both are there, that library records. */
 extern const char hak_record_is_preloaded[] __attribute__((weak, visibility("default")));
 
-/* Nobody's: no room, so that each event takes the slow path. Never written. */
+/* The log of threads without one: no room, so that each event takes the slow path. Never written. */
 static struct record_log none;
 
 static __thread struct record_log *mine __attribute__((tls_model("initial-exec"))) = &none;
@@ -117,22 +116,22 @@ static __thread uint64_t my_shared,
 static __thread const void *my_frame
     __attribute__((tls_model("initial-exec"))); /* of a realloc under way */
 
-/* Whose the last event at each counter was, and its turn: 1 + thread below, the turn above; 0 before the first.
- * NULL as long as the process has one thread. A second one sets it before its first event; what it hands on, and so
- * any event that must come after one of its own, is seen by its receiver after that. Zero after fork. */
+/* For each counter, the thread of its last event (1 + thread, in the low bits) and the turn of that event (above); 0
+ * before the first. NULL while the process has one thread. The second thread sets it before its first event, so every
+ * thread that receives a block from it sees the counters. Zero after fork. */
 static uint64_t *counters;
 enum { TURN_SHIFT = 24 };
 
 static uint8_t large_filter
-    [1024]; /* 1: a large block may have been allocated here, in this process or an ancestor */
+    [1024]; /* 1: a large block may have been allocated at such an address, in this process or an ancestor */
 
 static char folder[4096]; /* an absolute path */
 static bool has_folder, has_key, is_said;
 static pthread_key_t key;
 static struct stat first_stderr;
 
-/* ── What is asked of the kernel ─────────────────────────────────────────────────────────────────
- * As raw calls: nobody's own version of them is called, and errno stays. */
+/* ── System calls ────────────────────────────────────────────────────────────────────────────────
+ * Made directly, so that no interposed version of them runs, and errno stays. */
 
 /* Whether what a call returned is a negative error number. */
 static inline bool record_failed(long result)
@@ -207,7 +206,7 @@ static void record_add_error(struct hak_text *text, int error)
     hak_text_number(text, (uint64_t)error, 0);
 }
 
-/* Once in a process, and never to what a program has opened in stderr's place. */
+/* Prints once in a process, and never to a file that the program has opened in stderr's place. */
 static hak_cold void record_say(const char *what, long error)
 {
     struct hak_text text = {.write = record_to_stderr};
@@ -234,7 +233,7 @@ static void record_lock(uint32_t holder)
     __atomic_store_n(&process->holder, holder, __ATOMIC_RELAXED);
 }
 
-/* For what is not worth waiting for, or is asked by a handler that has interrupted the holder. */
+/* For work that is not worth waiting for, and for signal handlers that may have interrupted the holder. */
 static bool record_try_lock(uint32_t holder)
 {
     if (__atomic_exchange_n(&process->lock, 1, __ATOMIC_ACQUIRE))
@@ -291,7 +290,7 @@ static void record_name_file(struct record_path *path, const struct record_log *
     hak_text_end(&text);
 }
 
-/* As large as it may become: beyond the limit the kernel would send SIGXFSZ. */
+/* Sets the largest size that the file may have: beyond the limit the kernel would send SIGXFSZ. */
 static long record_size_file(long file, uint64_t *size)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
@@ -310,7 +309,7 @@ static long record_size_file(long file, uint64_t *size)
     return error;
 }
 
-/* Gets blocks for the file up to an offset. A negative error number where there are none. */
+/* Allocates disk blocks for the file up to an offset. Returns 0 or a negative error number. */
 static long record_fill(struct record_log *log, uint64_t to)
 {
     struct record_path path;
@@ -377,7 +376,7 @@ static void record_write_header(struct record_log *log, uint32_t flags)
     chunk->checksum = hak_record_checksum(chunk);
 }
 
-/* Makes and maps a file, with its header. A negative error number otherwise, and then there is none. */
+/* Creates and maps a file, with its header. On failure returns a negative error number and leaves no file. */
 static long record_make_file(struct record_log *log)
 {
     struct record_path path;
@@ -413,7 +412,7 @@ static long record_make_file(struct record_log *log)
     return 0;
 }
 
-/* Cuts off what was never written. Another root, or lost rights, leave a file without blocks there. */
+/* Cuts off the part that was never written. After chroot or dropped privileges that fails, and the part stays sparse. */
 static void record_cut_file(struct record_log *log, uint64_t size)
 {
     struct record_path path;
@@ -430,7 +429,7 @@ static uint64_t record_chunk_offset(const struct record_log *log)
     return log->window_offset + (uint64_t)((char *)log->chunk - log->window);
 }
 
-/* Where the piece of a file ends that a chunk may lie in. */
+/* The end of the piece of a file in which a chunk at this offset must lie. */
 static uint64_t record_piece_end(uint64_t offset)
 {
     return offset < HAK_RECORD_FIRST ? HAK_RECORD_FIRST
@@ -496,9 +495,9 @@ static long record_begin_chunk(struct record_log *log)
     return 0;
 }
 
-/* The counter of the address is another thread's: takes it over. While a block is the caller's, nobody else has an
- * event at its address, so that turns order the events of one address; those of others that share the counter take
- * turns in any order. */
+/* Takes over the counter of an address from another thread. While a block is the caller's, no other thread has an
+ * event at its address, so turns order the events of one address; addresses that share the counter take turns in any
+ * order. */
 static hak_cold uint8_t *record_take_turn(uint64_t *counter, uint8_t *at)
 {
     uint64_t seen = __atomic_load_n(counter, __ATOMIC_RELAXED), mine_now;
@@ -521,7 +520,7 @@ static inline uint8_t *record_note_turn(uint8_t *at, uint64_t address)
     return likely(last == my_number) ? at : record_take_turn(counter, at);
 }
 
-/* One event is written: for a reader after kill -9 it is there from now on. */
+/* Publishes one event: from now on a reader finds it even after kill -9. */
 static inline void record_advance(struct record_log *log, uint8_t *at)
 {
     log->at = at;
@@ -530,7 +529,7 @@ static inline void record_advance(struct record_log *log, uint8_t *at)
                      __ATOMIC_RELEASE);
 }
 
-/* Notes the time if some has passed, and what was lost. */
+/* Records the time if enough has passed, and the number of lost events. */
 static void record_look_at_clock(struct record_log *log)
 {
     uint64_t now = hak_processor_ticks();
@@ -572,7 +571,7 @@ static void record_drop_log(struct record_log *log)
 
 static void record_end_log(struct record_log *log)
 {
-    mine = &none; /* what comes now goes to the file of all others */
+    mine = &none; /* later events go to the shared file */
     log->end = NULL;
     if (log->chunk) {
         record_look_at_clock(log);
@@ -582,7 +581,7 @@ static void record_end_log(struct record_log *log)
     record_drop_log(log);
 }
 
-/* The thread ends. Other destructors may still free: the last round but one is early enough. */
+/* The thread ends. Other destructors may still free blocks, so the log ends in the last round but one. */
 static void record_thread_ends(void *rounds)
 {
     int was = inside;
@@ -618,7 +617,7 @@ bool hak_record_read(const char *name)
     return true;
 }
 
-/* Says who this process is, by making the file of all threads that have none: its name is free. */
+/* Claims a name for this process by creating its shared file: the first name that is free. */
 static long record_claim(void)
 {
     long error;
@@ -634,7 +633,7 @@ static long record_claim(void)
     return error;
 }
 
-/* With the lock held, in a process that has not recorded yet. */
+/* pre: the lock is held, and this process has not recorded yet. */
 static void record_start(void)
 {
     static uint32_t before;
@@ -665,7 +664,7 @@ static bool record_is_recording(void)
 {
     if (unlikely(process == NULL)) {
         struct record_process *fresh =
-            environ ? record_map_wiped(sizeof *fresh) : NULL; /* libc is not there yet */
+            environ ? record_map_wiped(sizeof *fresh) : NULL; /* libc is not initialised yet */
         struct record_process *expected = NULL;
         if (fresh == NULL)
             return false;
@@ -682,7 +681,7 @@ static bool record_is_recording(void)
     return __atomic_load_n(&process->state, __ATOMIC_ACQUIRE) == RECORDING;
 }
 
-/* A file for the calling thread, which has none in this process. */
+/* Opens a file for the calling thread, which has none in this process. */
 static void record_open_log(void)
 {
     record_lock(my_number);
@@ -692,7 +691,7 @@ static void record_open_log(void)
     my_number = ++process->threads;
     my_process = process->id;
     if (my_number == 1)
-        counters = NULL; /* a forked child's, which was its parent's */
+        counters = NULL; /* in a forked child: the parent's counters */
     else if (counters == NULL &&
              (counters = record_map_wiped(HAK_RECORD_COUNTERS * sizeof *counters)) == NULL)
         process->state = OFF;
@@ -735,8 +734,8 @@ static uint32_t record_hash_page(uint64_t address)
 
 _Static_assert(sizeof large_filter == 1 << (64 - 54) && BUCKETS <= 1 << (64 - 54), "hash_page");
 
-/* Counts the pages of a block that are in memory, or swapped, in runs. The last run takes what is too much for
- * its own number. 0: nobody tells. */
+/* Counts the pages of a block that are in memory or swapped, as runs of untouched and touched pages. The last run takes
+ * all pages beyond HAK_RECORD_RUNS. Returns the number of runs; 0: the kernel does not tell. */
 static unsigned record_touched_pages(const struct record_large *large,
                                      uint32_t runs[2 * HAK_RECORD_RUNS])
 {
@@ -789,7 +788,7 @@ static void record_enter_large(uint64_t address, uint64_t size)
     record_unlock();
 }
 
-/* Takes a block out of the table. Its address is 0 if it was not there, or nobody can look now. */
+/* Takes a block out of the table. The address is 0 if it was not there, or if the lock is taken. */
 static struct record_large record_leave_large(uint64_t address)
 {
     struct record_large found = {0, 0};
@@ -838,7 +837,7 @@ static void record_write_event(struct record_log *log, const struct record_event
         at = hak_record_put_give(&log->coder, at, event->address);
         break;
     case HAK_RECORD_KEEP:
-        /* The GIVE may lie in the chunk before, or another thread's behind it in a shared file. */
+        /* The GIVE may lie in an earlier chunk, or be followed by another thread's in the shared file. */
         at = log->coder.given == event->address
                  ? hak_record_put_keep(&log->coder, at, event->size)
                  : hak_record_put_block(&log->coder, at, HAK_RECORD_TAKE, event->address,
@@ -859,7 +858,7 @@ static void record_write_event(struct record_log *log, const struct record_event
     record_advance(log, at);
 }
 
-/* Room for an event and what goes before it. false: there is none, and there will be none. */
+/* Makes room for an event and the records before it. false: there is none, and the recording has ended. */
 static bool record_make_room(struct record_log *log)
 {
     long error = 0;
@@ -887,7 +886,7 @@ static void record_write_shared(const struct record_event *event)
 
     if (__atomic_load_n(&process->holder, __ATOMIC_RELAXED) == my_number) {
         __atomic_add_fetch(&log->lost, 1,
-                           __ATOMIC_RELAXED); /* a handler has interrupted ourselves */
+                           __ATOMIC_RELAXED); /* a signal handler has interrupted this function */
         return;
     }
     record_lock(my_number);
@@ -927,7 +926,7 @@ static void record_look_at_pages(const struct record_large *large)
     }
 }
 
-/* Counts what cannot be written, as a handler has interrupted the recorder itself. */
+/* Counts an event that cannot be written because a signal handler has interrupted the recorder. */
 static void record_lose(struct record_log *log)
 {
     if (log == &none && process)
@@ -936,7 +935,7 @@ static void record_lose(struct record_log *log)
         __atomic_add_fetch(&log->lost, 1, __ATOMIC_RELAXED);
 }
 
-/* Whether the calling thread's own log is being written to. */
+/* Whether an event is being written to the calling thread's log. */
 static bool record_is_busy(const struct record_log *log)
 {
     return log->chunk && log->end == NULL && my_frame == NULL;
@@ -972,7 +971,7 @@ static void __attribute__((noinline)) record_slow(const struct record_event *eve
         return;
     }
     if (my_frame) {
-        /* A part of the realloc that is under way; or that was left by a jump, if it is not deeper in the stack. */
+        /* Deeper in the stack: a part of the realloc under way. Otherwise a longjmp has left that realloc. */
         if ((const char *)__builtin_frame_address(0) < (const char *)my_frame)
             return;
         my_frame = NULL;

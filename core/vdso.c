@@ -6,8 +6,8 @@
 struct vdso_tables {
     const Elf64_Sym *symbols;
     const char *names;
-    const uint32_t *hash;     /* of SysV; newer kernels leave it out */
-    const uint32_t *gnu_hash; /* older ones this */
+    const uint32_t *hash;     /* SysV's; absent in newer kernels */
+    const uint32_t *gnu_hash; /* absent in older kernels */
 };
 
 static bool vdso_is_same(const char *a, const char *b)
@@ -17,7 +17,7 @@ static bool vdso_is_same(const char *a, const char *b)
     return *a == *b;
 }
 
-/* The table of symbols does not say how long it is; both kinds of hash table do. */
+/* The symbol table has no length field; both kinds of hash table give its length. */
 static uint32_t vdso_symbols_count(const struct vdso_tables *tables)
 {
     if (tables->hash)
@@ -62,7 +62,7 @@ void *vdso_function(const void *image, const char *name)
     const char *bytes = image;
     const Elf64_Phdr *segment = (const Elf64_Phdr *)(const void *)(bytes + head->e_phoff);
     const Elf64_Dyn *dynamic = NULL;
-    uintptr_t base = 0; /* what addresses within the image are relative to */
+    uintptr_t base = 0; /* addresses within the image are relative to it */
     bool loaded = false;
 
     if (head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_phentsize != sizeof(*segment))
