@@ -28,12 +28,17 @@ static inline struct hak_grid hak_grid_of(const char *base, uint32_t block_size,
     return (struct hak_grid){base, inverse, shift, blocks};
 }
 
-/* Whether a block begins at the pointer, which may be any. */
-static inline bool hak_grid_has(const struct hak_grid *grid, const void *pointer)
+/* The number of the block that begins at the pointer, which may be any; `blocks` or more: none does. */
+static inline uint64_t hak_grid_index(const struct hak_grid *grid, const void *pointer)
 {
     uint64_t product = (uint64_t)((const char *)pointer - grid->base) * grid->inverse;
 
-    return (product >> grid->shift | product << (-grid->shift & 63)) < grid->blocks;
+    return product >> grid->shift | product << (-grid->shift & 63);
+}
+
+static inline bool hak_grid_has(const struct hak_grid *grid, const void *pointer)
+{
+    return hak_grid_index(grid, pointer) < grid->blocks;
 }
 
 #endif

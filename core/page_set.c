@@ -33,30 +33,22 @@ void hak_block_set_clear(const struct hak_slab_shape *slab, struct hak_block_set
     hak_words_clear(set->words, (slab->capacity + 63u) / 64);
 }
 
-/* Whether every block that overlaps the page is free. */
-static bool page_set_is_free(const struct hak_slab_shape *slab, const struct hak_block_set *free,
-                             size_t page)
-{
-    size_t bytes = os_page_size();
-    size_t end = ((page + 1) * bytes - 1) / slab->block_size;
-
-    for (size_t i = page * bytes / slab->block_size; i <= end && i < slab->cut; i++)
-        if (!hak_set_has(free->words, i))
-            return false;
-    return true;
-}
-
 struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
                                    const struct hak_block_set *free)
 {
     struct hak_page_set pages;
+    size_t bytes = os_page_size();
     size_t end = hak_pages_cut(slab);
 
     hak_assert(end <= HAK_SLAB_PAGES_MOST);
     hak_words_clear(pages.words, sizeof(pages.words) / sizeof(*pages.words));
-    for (size_t page = 0; page < end; page++)
-        if (page_set_is_free(slab, free, page))
+    for (size_t page = 0; page < end; page++) {
+        /* the blocks that overlap it */
+        size_t first = page * bytes / slab->block_size;
+        size_t after = ((page + 1) * bytes - 1) / slab->block_size + 1;
+        if (hak_set_has_range(free->words, first, after < slab->cut ? after : slab->cut))
             hak_set_add(pages.words, page);
+    }
     return pages;
 }
 

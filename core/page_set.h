@@ -52,6 +52,28 @@ static inline bool hak_set_has(const uint64_t *words, size_t member)
     return words[member / 64] >> member % 64 & 1;
 }
 
+/* The bits of [first, end) that are in one word, which `first` is in. pre: first < end */
+static inline uint64_t hak_set_mask(size_t first, size_t end)
+{
+    size_t left = end - first;
+
+    return (left < 64 ? ((uint64_t)1 << left) - 1 : ~(uint64_t)0) << first % 64;
+}
+
+static inline void hak_set_add_range(uint64_t *words, size_t first, size_t end)
+{
+    for (; first < end; first = (first | 63) + 1)
+        words[first / 64] |= hak_set_mask(first, end);
+}
+
+static inline bool hak_set_has_range(const uint64_t *words, size_t first, size_t end)
+{
+    for (; first < end; first = (first | 63) + 1)
+        if (~words[first / 64] & hak_set_mask(first, end))
+            return false;
+    return true;
+}
+
 /* Granules that a slab of blocks of this size has. */
 size_t hak_slab_granules(size_t block_size);
 

@@ -57,9 +57,9 @@ static inline bool slab_on_grid(const struct slab *slab, const void *pointer)
 {
     size_t offset = (size_t)((const char *)pointer - slab_base(slab));
 
-    /* 32 bits, as a slab is no longer: that division is much the cheaper one. */
-    return offset < (size_t)slab->capacity * slab->block_size &&
-           (uint32_t)offset % slab->block_size == 0;
+    /* 32 bits, as a slab is no longer: that division is much the cheaper one, and does both. */
+    return offset <= UINT32_MAX && (uint32_t)offset % slab->block_size == 0 &&
+           (uint32_t)offset / slab->block_size < slab->capacity;
 }
 
 static inline struct hak_grid hak_slab_grid(const struct slab *slab)
@@ -169,10 +169,15 @@ static inline void hak_slab_add_blank(const struct slab *slab, uint64_t *set)
 {
     struct hak_slab_shape shape = hak_slab_shape(slab);
 
-    for (size_t page = 0; slab->blank_blocks > 0 && page < hak_pages_cut(&shape); page++)
-        for (uint32_t i = hak_first_in_page(&shape, page);
-             hak_slab_is_blank(slab, page) && i < hak_first_in_page(&shape, page + 1); i++)
-            hak_set_add(set, i);
+    size_t in_granule = hak_pages_of_granule();
+    size_t pages = slab->blank_blocks > 0 ? hak_pages_cut(&shape) : 0;
+
+    for (size_t i = 0; i * in_granule < pages; i++)
+        for (unsigned blank = slab_granule(slab, i)->blank; blank > 0; blank &= blank - 1) {
+            size_t page = i * in_granule + (size_t)__builtin_ctz(blank);
+            hak_set_add_range(set, hak_first_in_page(&shape, page),
+                              hak_first_in_page(&shape, page + 1));
+        }
 }
 
 /* Adds the numbers of a chain's blocks to a set, as far as its links stay on the grid. Returns the block whose link does
@@ -180,12 +185,15 @@ static inline void hak_slab_add_blank(const struct slab *slab, uint64_t *set)
 static inline const struct hak_block *hak_slab_add_chain(const struct slab *slab,
                                                          struct hak_chain chain, uint64_t *set)
 {
+    struct hak_grid grid = hak_slab_grid(slab);
     const struct hak_block *before = chain.head;
+    const struct hak_block *block = chain.head;
 
-    for (const struct hak_block *block = chain.head; chain.count > 0; chain.count--) {
-        if (unlikely(!slab_on_grid(slab, block)))
+    for (size_t left = chain.count; left > 0; left--) {
+        uint64_t index = hak_grid_index(&grid, block);
+        if (unlikely(index >= grid.blocks))
             return before;
-        hak_set_add(set, (uint32_t)((const char *)block - slab_base(slab)) / slab->block_size);
+        hak_set_add(set, index);
         before = block;
         block = block->next;
     }

@@ -23,20 +23,21 @@ _Noreturn static hak_cold void large_reject(const void *pointer, const char *cal
 }
 
 /* The slab of a live small block, or the run of a large one; anything else stops the process. */
-static struct slab *large_checked_block(const void *pointer, const char *call, bool *large)
+static inline struct slab *large_checked_block(const void *pointer, const char *call, bool *large)
 {
-    uint32_t tag =
-        window_reaches(pointer) ? atomic_load_relaxed(&window.tags[granule_of(pointer)]) : 0;
+    hak_class cls = slab_class_at(pointer);
 
-    *large = tag == TAG_LARGE;
-    if (*large && (uintptr_t)pointer % GRANULE_SIZE == 0)
-        return &window.slabs[granule_of(pointer)];
-    if (tag_class(tag) >= HAK_CLASS_END)
+    *large = false;
+    if (likely(cls < HAK_CLASS_END)) {
+        struct slab *slab = slab_of(pointer);
+        if (unlikely(!slab_on_grid(slab, pointer)))
+            hak_fatal_pointer(call, pointer, HAK_NOT_A_BLOCK);
+        return slab;
+    }
+    *large = cls == tag_class(TAG_LARGE) && (uintptr_t)pointer % GRANULE_SIZE == 0;
+    if (!*large)
         large_reject(pointer, call);
-    struct slab *slab = slab_of(pointer);
-    if (!slab_on_grid(slab, pointer))
-        hak_fatal_pointer(call, pointer, HAK_NOT_A_BLOCK);
-    return slab;
+    return &window.slabs[granule_of(pointer)];
 }
 
 /* A large block that was moved is a mapping of its own until it is freed. Grown in its place since, it ends

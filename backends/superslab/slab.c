@@ -4,30 +4,11 @@
 
 #include "backends/superslab/dense.h"
 
-static void slab_close_loose(struct slab *slab)
-{
-    hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
-    slab->loose = slab->loose_tail = NULL;
-    slab->loose_count = 0;
-}
-
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count)
 {
     while (--count > 0)
         head = hak_slab_next(slab, head);
     return head;
-}
-
-void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct hak_block *last)
-{
-    if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
-        hak_stackable(cls))
-        slab_close_loose(slab);
-    last->next = slab->loose;
-    if (slab->loose == NULL)
-        slab->loose_tail = last;
-    slab->loose = chain.head;
-    slab->loose_count += (uint32_t)chain.count;
 }
 
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
@@ -145,10 +126,15 @@ unsigned slab_purge_pages(struct slab *slab)
 {
     struct hak_slab_shape shape = hak_slab_shape(slab);
     struct hak_block_set blocks;
+    size_t page_size = os_page_size();
     size_t worthwhile = slab_pages_worthwhile(slab);
     size_t gained = 0;
 
-    if ((size_t)(slab->cut - slab->used) * slab->block_size / os_page_size() < worthwhile)
+    /* A page that is not blank yet is covered by blocks in lists, but for what a blank block before it reaches in, and for
+     * what was never cut. */
+    size_t linked = slab->cut - slab->used - slab->blank_blocks;
+    size_t bytes = (linked + 1 - slab->cut) * slab->block_size + hak_pages_cut(&shape) * page_size;
+    if (linked == 0 || bytes / page_size < worthwhile)
         return 0;
     slab_free_blocks(slab, &blocks);
     struct hak_page_set going = hak_free_pages(&shape, &blocks);

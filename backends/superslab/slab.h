@@ -114,7 +114,10 @@ _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page"
 
 static inline char *slab_base(const struct slab *slab)
 {
-    return (char *)granule_address((uint32_t)(slab - window.slabs));
+    /* a granule's number is its description's offset in a smaller unit */
+    uintptr_t offset = (uintptr_t)slab - (uintptr_t)window.slabs;
+
+    return (char *)window.base + offset * (GRANULE_SIZE / sizeof(struct slab));
 }
 
 static inline uint32_t slab_tag(const struct slab *slab)
@@ -132,7 +135,7 @@ static inline bool window_reaches(const void *pointer)
 {
     size_t granules = window_granules(); /* before the base, which is there once this is not 0 */
 
-    return (uintptr_t)pointer - window.base < granules << GRANULE_SHIFT;
+    return ((uintptr_t)pointer - window.base) >> GRANULE_SHIFT < granules;
 }
 
 /* Whether an address lies in a superslab of the window. */
@@ -150,12 +153,13 @@ static inline hak_class slab_class_at(const void *pointer)
 {
     if (unlikely(!window_reaches(pointer)))
         return HAK_CLASS_NONE;
-    return tag_class(atomic_load_relaxed(&window.tags[granule_of(pointer)]));
+    return tag_class(
+        atomic_load_relaxed(&window.tags[((uintptr_t)pointer - window.base) >> GRANULE_SHIFT]));
 }
 
 static inline struct slab *slab_of(const void *block)
 {
-    struct slab *slab = &window.slabs[granule_of(block)];
+    struct slab *slab = &window.slabs[((uintptr_t)block - window.base) >> GRANULE_SHIFT];
 
     return slab - slab->distance;
 }
@@ -170,8 +174,26 @@ static inline bool slab_has_linked(const struct slab *slab)
 /* The last of the first `count` blocks of a chain. */
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count);
 
+static inline void slab_close_loose(struct slab *slab)
+{
+    hak_chain_push(&slab->closed, (struct hak_chain){slab->loose, slab->loose_count});
+    slab->loose = slab->loose_tail = NULL;
+    slab->loose_count = 0;
+}
+
 /* Adds free blocks, first to last linked, to a slab's free ones. */
-void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain, struct hak_block *last);
+static inline void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain,
+                            struct hak_block *last)
+{
+    if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
+        hak_stackable(cls))
+        slab_close_loose(slab);
+    last->next = slab->loose;
+    if (slab->loose == NULL)
+        slab->loose_tail = last;
+    slab->loose = chain.head;
+    slab->loose_count += (uint32_t)chain.count;
+}
 
 /* Takes up to `max` of the blocks that are built up loosely; of the next closed chain; of those never
  * cut, a page's worth at most. An empty chain where there are none. */

@@ -129,55 +129,60 @@ size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, 
     return chain.count;
 }
 
-/* Takes blocks of one slab back: into the slab if it is this shard's, else on their way. */
-static void small_give(struct hak_shard *shard, hak_class cls, struct slab *slab,
-                       struct hak_chain chain, struct hak_block *last)
+/* The blocks of a slab that were out are all back, or more than those. */
+static hak_cold void small_give_last(struct hak_shard *shard, hak_class cls, struct slab *slab,
+                                     const void *block)
 {
-    /* Another's: under CONFIG_REMOTE_FREE_KEEP, or when a fork has parked a heap with kept chains. */
-    if (!shard_has(shard, slab_tag(slab))) {
-        remote_add(shard, slab, chain, last);
-        return;
-    }
-    if (unlikely(slab->used < chain.count))
-        hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
+    /* Nobody else holds a block, so nobody can have freed one. */
+    if (unlikely(slab->used != 0 || atomic_load_relaxed(&slab->remote) != 0))
+        hak_fatal_pointer("free()", block, "freed twice");
+    open_delete(shard, cls, slab, false);
+}
+
+/* Takes blocks of one of the shard's own slabs back. */
+static inline void small_give(struct hak_shard *shard, hak_class cls, struct slab *slab,
+                              struct hak_chain chain, struct hak_block *last)
+{
     slab->used -= (uint32_t)chain.count;
-    if (slab->used == 0) {
-        /* Nobody else holds a block, so nobody can have freed one. */
-        if (unlikely(atomic_load_relaxed(&slab->remote) != 0))
-            hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
-        open_delete(shard, cls, slab, false);
+    if (unlikely((int32_t)slab->used <= 0)) {
+        small_give_last(shard, cls, slab, chain.head);
         return;
     }
     bool had = slab_has_linked(slab);
     open_touch(shard, slab);
     slab_add(slab, cls, chain, last);
-    open_filled(shard, cls, slab, had);
+    if (!had)
+        open_filled(shard, cls, slab, had);
 }
 
-/* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. */
+/* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. Often those are few: what is done for
+ * each slab counts as much as what is done for each block. */
 void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
+    const uint32_t mine = shard->tag + (uint32_t)cls;
+    struct hak_grid grid = hak_grid_of(NULL, (uint32_t)hak_class_size(cls), 0);
     struct hak_block *block = chain.head;
     size_t left = chain.count;
 
     while (left > 0) {
-        struct slab *slab = hak_slab_checked(block, cls);
-        char *base = slab_base(slab);
-        size_t size = (size_t)slab->run_granules << GRANULE_SHIFT;
-        struct hak_chain same = {block, 1};
+        size_t granule = ((uintptr_t)block - window.base) >> GRANULE_SHIFT;
+        bool is_mine =
+            granule < window_granules() && atomic_load_relaxed(&window.tags[granule]) == mine;
+        struct slab *slab = likely(is_mine) ? slab_of(block) : hak_slab_checked(block, cls);
+        struct hak_chain same = {block, left};
         struct hak_block *last = block;
-        struct hak_block *next = NULL;
-        while (--left > 0) {
-            next = last->next;
-            if ((size_t)((char *)next - base) >= size)
-                break;
-            if (unlikely(!slab_on_grid(slab, next)))
-                hak_fatal_pointer("free()", next, HAK_NOT_A_BLOCK);
-            last = next;
-            same.count++;
-        }
-        small_give(shard, cls, slab, same, last);
-        block = next;
+        grid.base = slab_base(slab);
+        grid.blocks = slab->capacity;
+        if (unlikely(!hak_grid_has(&grid, block)))
+            hak_fatal_pointer("free()", block, HAK_NOT_A_BLOCK);
+        /* What is not on this slab's grid is another's, or no block, as is found out then. */
+        while (--left > 0 && hak_grid_has(&grid, block = last->next))
+            last = block;
+        same.count -= left;
+        if (likely(is_mine))
+            small_give(shard, cls, slab, same, last);
+        else /* under CONFIG_REMOTE_FREE_KEEP, or when a fork has parked a heap with kept chains */
+            remote_add(shard, slab, same, last);
     }
 }
 

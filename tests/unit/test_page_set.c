@@ -116,3 +116,33 @@ Test(page_set, pages_of_the_set_go_and_no_others)
         cr_assert(base[i * page] == expected && base[(i + 1) * page - 1] == expected, "%zu", i);
     }
 }
+
+enum { BITS = 200 };
+
+Test(page_set, a_range_is_its_members)
+{
+    for (size_t first = 0; first <= BITS; first++)
+        for (size_t end = first; end <= BITS; end++) {
+            uint64_t words[BITS / 64 + 1] = {0};
+            hak_set_add_range(words, first, end);
+            for (size_t i = 0; i < BITS; i++)
+                cr_assert_eq(hak_set_has(words, i), first <= i && i < end, "%zu of [%zu, %zu)", i,
+                             first, end);
+        }
+}
+
+Test(page_set, a_range_lacks_one_member)
+{
+    for (size_t first = 0; first < BITS; first++)
+        for (size_t end = first + 1; end <= BITS; end++) {
+            uint64_t words[BITS / 64 + 1];
+            size_t missing = first + (end * 7 + first) % (end - first);
+            memset(words, 0xff, sizeof(words));
+            cr_assert(hak_set_has_range(words, first, end));
+            words[missing / 64] &= ~((uint64_t)1 << missing % 64);
+            cr_assert_not(hak_set_has_range(words, first, end), "%zu of [%zu, %zu)", missing, first,
+                          end);
+            cr_assert(hak_set_has_range(words, first, missing));
+            cr_assert(hak_set_has_range(words, missing + 1, end));
+        }
+}
