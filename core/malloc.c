@@ -319,10 +319,15 @@ static void *large_realloc(void *block, size_t usable, size_t size)
     return moved ? moved : move_by_copy(block, usable, size);
 }
 
-static void *resized(void *block, size_t size)
+/* Whether a small block is as good as any other for `size` bytes: it keeps its place unless half of it would be wasted. */
+static inline bool stays(size_t usable, size_t size)
 {
-    if (block == NULL)
-        return hak_malloc(size);
+    return size <= usable && (size >= usable / 2 || hak_class_size(hak_class_of(size)) == usable);
+}
+
+/* A function of its own, so that hak_realloc saves no registers where it is malloc. */
+static __attribute__((noinline)) void *resized(void *block, size_t size)
+{
     if (hak_foreign(block))
         return hak_foreign_realloc(block, size);
     size_t usable = backend_usable_size(block, "realloc()");
@@ -332,10 +337,7 @@ static void *resized(void *block, size_t size)
     }
     if (usable > HAK_SMALL_MAX && size > HAK_SMALL_MAX)
         return large_realloc(block, usable, size);
-    /* A small block keeps its place unless half of it would be wasted. */
-    if (size <= usable && size >= usable / 2 && usable <= HAK_SMALL_MAX)
-        return block;
-    if (usable <= HAK_SMALL_MAX && size <= usable && hak_class_size(hak_class_of(size)) == usable)
+    if (usable <= HAK_SMALL_MAX && stays(usable, size))
         return block;
     void *moved = move_by_copy(block, usable, size);
     /* A block that need not grow is large enough as it is, if there is no memory for a smaller one. */
@@ -346,6 +348,9 @@ hak_export void *hak_realloc(void *block, size_t size)
 {
     const void *frame = hak_record_give(block);
 
+    /* Interpreters have one function for all that they allocate. */
+    if (block == NULL)
+        return hak_record_take(frame, block, hak_malloc(size), size);
     return hak_record_take(frame, block, resized(block, size), size);
 }
 
