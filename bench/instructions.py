@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import libraries  # noqa: E402
+from lab import libraries, whole_runs  # noqa: E402
 from lab.callgrind import CountFailed, count, loads  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +33,11 @@ def arguments():
                         help="a shared library, or \"system\"")
     parser.add_argument("--load", action="append", choices=names, default=[],
                         help="count this loop only; may be repeated")
+    parser.add_argument("--program", action="append", default=[], metavar="NAME",
+                        help="instead, count whole runs of a program: one of "
+                             f"{', '.join(whole_runs.PROGRAMS)}, all of them, or a command; may be repeated")
+    parser.add_argument("--update", action="store_true",
+                        help="with --program and one library: record in bench/counts/programs.txt")
     parser.add_argument("--size", type=int, default=64, help="bytes of a block, but in random (64)")
     parser.add_argument("--at-most", type=float, metavar="N",
                         help="a check: every count must be N or fewer")
@@ -43,7 +48,14 @@ def arguments():
     if not 8 <= options.size <= 2**30:
         parser.error("--size must be from 8 to 2^30")
     options.load = options.load or names
-    if options.at_most is None:
+    if options.program:
+        if not options.libraries or libraries.SYSTEM in options.libraries:
+            parser.error("--program needs a library: the system's malloc lies in one file with all of libc")
+        if options.update and len(options.libraries) > 1:
+            parser.error("--update records one library")
+    elif options.update:
+        parser.error("--update is for --program; `scons counts-update` records the loops")
+    elif options.at_most is None:
         options.libraries += [name for name in [libraries.SYSTEM, *glob.glob(JEMALLOC)]
                               if name not in options.libraries]
     elif not options.libraries:
@@ -72,8 +84,36 @@ def as_data(rows):
             for library, counts in rows]
 
 
+def count_programs(options):
+    """Whole runs. Returns the exit status."""
+    opened = [libraries.open_library(name) for name in options.libraries]
+    counts = whole_runs.measure(opened, whole_runs.chosen(options.program),
+                              lambda line: print(f"instructions.py: {line}", file=sys.stderr))
+    if not counts:
+        return FAILED
+    if options.json:
+        json.dump([{"program": name, "label": label, "allocations": one.allocations, "instructions": one.instructions}
+                   for (name, label), one in counts.items()], sys.stdout, indent=1)
+        print()
+    else:
+        whole_runs.print_table(opened, counts)
+    if options.update:
+        whole_runs.record(counts)
+    above = [f"{label}: {name} takes {one.each:.2f} instructions, {options.at_most:g} at most were allowed"
+             for (name, label), one in counts.items() if options.at_most is not None and one.each > options.at_most]
+    for line in above:
+        print(line, file=sys.stderr)
+    return TOO_MANY if above else OK
+
+
 def main():
     options = arguments()
+    if options.program:
+        try:
+            return count_programs(options)
+        except (libraries.LibraryError, CountFailed) as error:
+            print(f"instructions.py: {error}", file=sys.stderr)
+            return FAILED
     chosen = loads(options.size)
     rows = []
     try:

@@ -16,11 +16,12 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from .libraries import CLEAN_ENVIRONMENT, Library, command_line, how_it_ended
 
 LIMIT_SECONDS = 120
+PROGRAM_LIMIT_SECONDS = 900
 LOOP = "timed_loop"
 
 
@@ -67,6 +68,7 @@ class Profile:
     def __init__(self, lines: Iterable[str]) -> None:
         self.instructions: Counter[str] = Counter()  # ELF file -> its own instructions, without what it calls
         self.called: dict[str, str] = {}  # function -> ELF file, for the calls of the loop into other files
+        self.entered: Counter[tuple[str, str]] = Counter()  # (ELF file, its function) -> calls from other files
         self._names: dict[tuple[str, str], str] = {}
         self._read(lines)
 
@@ -81,7 +83,7 @@ class Profile:
         return self._names[space, number]
 
     def _read(self, lines: Iterable[str]) -> None:
-        here = function = called_file = None
+        here = function = called = called_file = None
         after_calls = False
         for line in lines:
             key, equals, text = line.rstrip("\n").partition("=")
@@ -97,6 +99,8 @@ class Profile:
                     self.called[called] = called_file
             elif equals and key == "calls":
                 after_calls = True
+                if called_file and called_file != here:
+                    self.entered[called_file, str(called)] += int(text.split()[0])
             elif here and re.match(r"[0-9+*-]", line):
                 # A line of cost: a position, then instructions. After calls= it is what the callee
                 # cost, which is also counted in the callee.
@@ -106,20 +110,22 @@ class Profile:
                 after_calls, called_file = False, None
 
 
-def _profile(command: Sequence[str], library: Library) -> Profile:
+def _profile(command: Sequence[str], library: Library, collect: Sequence[str] = (),
+             environment: Mapping[str, str] | None = None, limit: float = LIMIT_SECONDS) -> Profile:
     with tempfile.TemporaryDirectory(prefix="hakmem-callgrind-") as folder:
         file = os.path.join(folder, "out")
-        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}",
-                    f"--toggle-collect={LOOP}*", *command]
-        shown = command_line(valgrind, library.environment)
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", *collect,
+                    *command]
+        environment = {**(environment or {}), **library.environment}
+        shown = command_line(valgrind, environment)
         try:
-            done = subprocess.run(valgrind, env={**CLEAN_ENVIRONMENT, **library.environment},
+            done = subprocess.run(valgrind, env={**CLEAN_ENVIRONMENT, **environment},
                                   stdin=subprocess.DEVNULL, capture_output=True, errors="replace",
-                                  timeout=LIMIT_SECONDS)
+                                  timeout=limit)
         except FileNotFoundError:
             raise CountFailed("valgrind is missing; `apt-get install valgrind`") from None
         except subprocess.TimeoutExpired:
-            raise CountFailed(f"no end within {LIMIT_SECONDS} s; to repeat: {shown}") from None
+            raise CountFailed(f"no end within {limit} s; to repeat: {shown}") from None
         if done.returncode:
             raise CountFailed(f"{how_it_ended(done.returncode, done.stderr)}; to repeat: {shown}")
         with open(file, encoding="utf-8", errors="replace") as lines:
@@ -128,7 +134,7 @@ def _profile(command: Sequence[str], library: Library) -> Profile:
 
 def count(load: Load, library: Library, programs: str | Path) -> Count:
     program = os.path.join(os.path.realpath(programs), load.program)
-    short, long = (_profile([program, *map(str, arguments)], library)
+    short, long = (_profile([program, *map(str, arguments)], library, [f"--toggle-collect={LOOP}*"])
                    for arguments in (load.short, load.long))
     difference = {file: (long.instructions[file] - short.instructions[file]) / load.operations
                   for file in long.instructions}
@@ -149,3 +155,34 @@ def count(load: Load, library: Library, programs: str | Path) -> Count:
     return Count(sum(difference.values()), difference[program],
                  tuple(sorted(f"{name} in {os.path.basename(file)}"
                               for name, file in served.items())))
+
+
+# The functions that hand out a block, by any of their names; valgrind chooses among aliases.
+_ALLOCATION = re.compile(r"(hak_|rp|mi_|je_)?(malloc|calloc|realloc|reallocarray|aligned_alloc|memalign|posix_memalign"
+                         r"|valloc|pvalloc)|operator new.*|_Zn[aw].*")
+
+
+@dataclass(frozen=True)
+class ProgramCount:
+    allocations: int
+    instructions: int  # that the library's own code executed, from its load to the end of the process
+
+    @property
+    def each(self) -> float:
+        return self.instructions / self.allocations
+
+
+def count_program(command: Sequence[str], library: Library,
+                  environment: Mapping[str, str] | None = None) -> ProgramCount:
+    """What an allocator executes in a whole run of a program, by the file that the instructions lie in: what it calls in
+    others, as memcpy, is not counted."""
+    if not library.path:
+        raise CountFailed("the system's malloc lies in one file with all of libc; name a library")
+    profile = _profile(list(command), library, environment=environment, limit=PROGRAM_LIMIT_SECONDS)
+    file = next((file for file in profile.instructions
+                 if os.path.realpath(file) == os.path.realpath(library.measured)), None)
+    calls = sum(number for (called_file, function), number in profile.entered.items()
+                if called_file == file and _ALLOCATION.fullmatch(re.sub(r"'\d+$", "", function)))
+    if not calls:
+        raise CountFailed(f"callgrind saw no allocation of {library.path} by {command[0]}")
+    return ProgramCount(calls, profile.instructions[file])
