@@ -24,14 +24,17 @@ import SCons.Environment
 import SCons.Script.Main
 
 cache = os.environ.get("{CACHE}", "")
-if os.access(cache, os.W_OK):
+if cache and os.access(cache, os.R_OK):
     SCons.Script.Main.OptionsParser.values.cache_show = True
+    SCons.Script.Main.OptionsParser.values.cache_readonly = not os.access(cache, os.W_OK)
     SCons.Environment.Base._CacheDir_path = cache
     retrieve = SCons.CacheDir.CacheDir.retrieve
     SCons.CacheDir.CacheDir.retrieve = lambda self, node: node.name.endswith(".o") and retrieve(self, node)
 """
 def write_cache_configuration(folder: Path) -> None:
-    """Several builds begin at once, and the first one's is no good to the others until SCons has written it."""
+    """Several builds begin at once, and the first one's is no good to the others until SCons has written it. Users other
+    than the one that runs the tests may read what there is."""
+    folder.chmod(0o755)
     (folder / "config").write_text('{"prefix_len": 2}\n')
 
 

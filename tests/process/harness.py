@@ -145,7 +145,8 @@ class Build:
             folder = ROOT / kind / chosen[option].strip('"')
             sources += [file for file in folder.glob("*.c") if not file.name.startswith("test_")]
         library = self.output / name / "libhakmem.so"
-        command = [*self.cc, "-std=gnu17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+        # Without optimization: what is tested is what the library does, and it is compiled for a test alone.
+        command = [*self.cc, "-std=gnu17", "-O0", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
         command += ["-fvisibility=hidden", "-ftls-model=initial-exec", "-fexceptions", "-fno-builtin-malloc"]
         command += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-Wl,-z,nodelete"]
         command += [f"-I{ROOT}", f"-I{self.output / name}", f"-I{ROOT / 'core' / 'include'}"]

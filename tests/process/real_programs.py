@@ -28,8 +28,7 @@ PYTHON_TESTS = """
 
 # For builds other than the first: modules that allocate in many sizes, share objects among threads, fork.
 PYTHON_PART = """
-    test_weakref test_gc test_dict test_list test_bytes test_unicode test_long test_re test_json test_pickle
-    test_collections test_memoryview test_struct test_zlib test_ctypes test_thread test_threading
+    test_weakref test_gc test_dict test_bytes test_json test_pickle test_memoryview test_thread test_threading
 """.split()
 
 
@@ -79,7 +78,7 @@ def python_test_suite(case):
         shutil.copy(reports["alone"], known)
     under = results["under"]
     outcomes = [python_outcomes(reports[name]) for name in ("alone", "under")]
-    case.check(len(outcomes[0]) > (2500 if case.build.partly else 7000), f"only {len(outcomes[0])} tests ran", under.command)
+    case.check(len(outcomes[0]) > (1000 if case.build.partly else 7000), f"only {len(outcomes[0])} tests ran", under.command)
     differing = {
         name: [outcome.get(name) for outcome in outcomes]
         for name in outcomes[0].keys() | outcomes[1].keys()
@@ -337,9 +336,9 @@ def lua(case):
 
 @test
 def sort(case):
-    """sort of a file of 32 MB by two threads, and again by key without duplicates."""
+    """sort of a file of 32 MB (8, of a pair) by two threads, and again by key without duplicates."""
     large = case.folder / "large"
-    hexadecimal = random.Random(7).randbytes(16 << 20).hex()
+    hexadecimal = random.Random(7).randbytes((4 if case.build.partly else 16) << 20).hex()
     large.write_text(hexadecimal.translate({ord("f"): "\n"}))
     for options in ([], ["-u", "-k1.3"]):
         sorted_files = []
