@@ -16,7 +16,7 @@
  * What waits beyond the floor, together with what is in use, is no more than was in use of late: so that the process
  * never has more memory because of it than it had anyway.
  *
- * Sizes are in granules. Every function is called under the lock of the back end's runs. */
+ * Sizes are in granules. Every function is called under the lock of the extents. */
 #ifndef HAK_DIRTY_BOUND_H
 #define HAK_DIRTY_BOUND_H
 

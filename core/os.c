@@ -337,7 +337,14 @@ size_t os_mappings_limit(void)
 
 bool os_charges_committed(void)
 {
-    return os_number_in("/proc/sys/vm/overcommit_memory", 0) == 2;
+    static uint8_t answer; /* relaxed atomic; 0: not asked yet, 1: no, 2: yes */
+    uint8_t known = atomic_load_relaxed(&answer);
+
+    if (known == 0) {
+        known = os_number_in("/proc/sys/vm/overcommit_memory", 0) == 2 ? 2 : 1;
+        atomic_store_relaxed(&answer, known);
+    }
+    return known == 2;
 }
 
 /* A number in the base given; *at is left behind it. */

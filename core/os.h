@@ -100,7 +100,7 @@ enum os_moved os_move_away(void *from, size_t size, void *to, size_t new_size);
 /* How many mappings a process may have (vm.max_map_count), Linux's default where that is not told. */
 size_t os_mappings_limit(void);
 
-/* Whether the kernel charges committed memory whether or not it is touched (overcommit mode 2). */
+/* Whether the kernel charges committed memory whether or not it is touched (overcommit mode 2), as read the first time. */
 bool os_charges_committed(void);
 
 /* Bytes of this process's memory in transparent huge pages, of those mappings for which `ours` says true. 0 where

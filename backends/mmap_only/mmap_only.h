@@ -6,8 +6,8 @@
  *   class[i]   lock, filled ─► slab ─► slab ─► ∅   shared: slabs of the class with free blocks,
  *                    blank  ─► slab ─► ∅           and those with nothing but pages to cut
  *
- *   ranges     slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
- *                                                  (mapping.h); which granule is what says page_map.h
+ *   extents    slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
+ *                                                  (core/extents.h); page_map.h describes each granule
  *
  * Slabs are everybody's, so a block goes back to its slab whoever frees it: there are no remote frees, and
  * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/mmap_only/mapping.h"
 #include "backends/mmap_only/shared.h"
 #include "core/crowd.h"
 #include "core/kept.h"
@@ -22,11 +21,6 @@ size_t backend_kept(const struct hak_shard *shard)
     return shard->kept.bytes;
 }
 
-size_t backend_footprint(void)
-{
-    return mapping_bytes();
-}
-
 size_t backend_metadata(void)
 {
     return page_map_bytes();
@@ -39,12 +33,12 @@ void backend_fork_prepare(void)
             hak_lock(&shared_classes[i].lock);
         else
             hak_lock_nested(&shared_classes[i].lock);
-    mapping_lock();
+    hak_extents_lock();
 }
 
 void backend_fork_parent(void)
 {
-    mapping_unlock();
+    hak_extents_unlock();
     for (unsigned i = HAK_CLASSES; i-- > 0;)
         hak_unlock(&shared_classes[i].lock);
 }

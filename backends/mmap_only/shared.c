@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/mmap_only/shared.h"
 
-#include "backends/mmap_only/mapping.h"
-
 struct shared_class shared_classes[HAK_CLASSES] = {
     [0 ... HAK_CLASSES - 1] = {.lock = {.rank = HAK_RANK_SLABS}},
 };
@@ -69,11 +67,13 @@ struct slab *shared_new(hak_class cls)
     size_t granules = hak_slab_granules(block_size);
     size_t align = block_size & -block_size;
     bool zeroed;
-    struct slab *slab = mapping_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
-                                      CONFIG_SLAB_BATCH, &zeroed);
+    uint32_t first = hak_extents_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1,
+                                       CONFIG_SLAB_BATCH, &zeroed);
 
-    if (slab == NULL)
+    if (first == HAK_NO_EXTENT)
         return NULL;
+    struct slab *slab = page_map_slab(first);
+    slab->first = first;
     slab->free = NULL;
     hak_slab_begin(slab, cls, granules);
     slab->listed = slab->being_purged = false;
@@ -87,11 +87,9 @@ void shared_delete(struct slab *slab)
 {
     while (slab) {
         struct slab *next = slab->next;
-        for (size_t i = 1; i + 1 < slab->granules; i++)
+        for (size_t i = 0; i < slab->extent.granules; i++)
             page_map_set_tag(slab->first + i, TAG_NONE);
-        page_map_set_tag(slab->first + slab->granules - 1, TAG_TAKEN);
-        page_map_set_tag(slab->first, TAG_TAKEN);
-        mapping_free(slab);
+        hak_extents_free(slab->first, false);
         slab = next;
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A slab: a range that is cut into blocks of one class, and belongs to nobody. */
+/* A slab: an extent that is cut into blocks of one class, and belongs to nobody. */
 #ifndef HAK_MMAP_ONLY_SLAB_H
 #define HAK_MMAP_ONLY_SLAB_H
 
@@ -9,15 +9,6 @@
 
 _Static_assert(enabled(CONFIG_REMOTE_FREE_KEEP),
                "no slab has an owner to whom a block could return");
-
-_Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
-
-static inline unsigned slab_tag_at(const void *pointer)
-{
-    if ((uintptr_t)pointer >> ADDRESS_BITS != 0)
-        return TAG_NONE;
-    return page_map_tag(granule_of(pointer));
-}
 
 static inline hak_class tag_class(unsigned tag)
 {
@@ -36,7 +27,7 @@ static inline struct slab *slab_granule(const struct slab *slab, size_t index)
 
 static inline hak_class slab_class_at(const void *pointer)
 {
-    return tag_class(slab_tag_at(pointer));
+    return tag_class(space_tag_of(pointer));
 }
 
 static inline struct slab *slab_of(const void *block)
@@ -51,5 +42,8 @@ static inline size_t slab_free_blocks(const struct slab *slab)
 {
     return slab->cut - slab->used - slab->blank_blocks;
 }
+
+/* Completes what a walk says of a slab: capacity, cut, free, purged. */
+void slab_describe(const struct slab *slab, struct hak_extent *extent);
 
 #endif

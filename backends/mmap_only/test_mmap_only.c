@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "backends/mmap_only/mapping.h"
+#include "backends/mmap_only/page_map.h"
 #include "backends/mmap_only/slab.h"
 #include "core/heap.h"
 #include "core/os.h"
@@ -54,6 +54,14 @@ static size_t mappings_of_the_process(void)
     return lines;
 }
 
+static struct hak_extents_mappings mappings_of_the_space(void)
+{
+    hak_extents_lock();
+    struct hak_extents_mappings mappings = hak_extents_mappings();
+    hak_extents_unlock();
+    return mappings;
+}
+
 static void *one(hak_class cls)
 {
     return backend_refill_chain(shard, cls, 1).head;
@@ -63,7 +71,7 @@ static void *one(hak_class cls)
 static void give_back_all(void)
 {
     hak_malloc_trim(0);
-    cr_assert(mapping_valid());
+    cr_assert(hak_extents_valid());
     cr_assert(backend_valid(shard));
 }
 
@@ -113,8 +121,8 @@ Test(mmap_only, every_granule_of_a_slab_has_its_class)
         hak_class cls = hak_class_at(i);
         size_t granule = granule_of(one(cls));
         const struct slab *slab = page_map_slab(granule - page_map_slab(granule)->distance);
-        size_t size = (size_t)slab->granules << GRANULE_SHIFT;
-        for (size_t n = 0; n < slab->granules; n++)
+        size_t size = (size_t)slab->extent.granules << GRANULE_SHIFT;
+        for (size_t n = 0; n < slab->extent.granules; n++)
             cr_assert_eq(page_map_tag(slab->first + n), cls + CODE_CLASS);
         cr_assert_geq(slab->capacity, 8);
         cr_assert_leq(size - (size_t)slab->capacity * slab->block_size, size / 8);
@@ -153,7 +161,7 @@ static void check_extents(void)
             if (i + 1 == extent_count || end + away < (char *)extents[i + 1].base)
                 cr_assert(!backend_owns(end + away), "%zu KiB above a range", away / KIB);
     }
-    cr_assert_eq(granules, mapping_figures().mapped);
+    cr_assert_eq(granules, hak_extents_figures().mapped);
 }
 
 Test(mmap_only, what_lies_above_a_free_range_is_not_ours)
@@ -216,7 +224,7 @@ Test(mmap_only, the_page_map_is_mapped_in_proportion)
 
 Test(mmap_only, a_refusal_leaves_nothing_behind)
 {
-    mapping_release_all();
+    hak_extents_purge_all();
     size_t mapped = mapped_bytes();
     size_t map = page_map_bytes();
     size_t leaf_count = leaves();
@@ -229,7 +237,7 @@ Test(mmap_only, a_refusal_leaves_nothing_behind)
         cr_assert(mapped_bytes() == mapped && page_map_bytes() == map && leaves() == leaf_count);
     }
     cr_assert_not_null(backend_large_alloc(NULL, 512 * MIB, 1).base);
-    cr_assert(mapping_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* ── mapping and unmapping ───────────────────────────────────────────────────────────────────── */
@@ -241,14 +249,14 @@ Test(mmap_only, empty_slabs_are_unmapped)
     size_t before;
 
     give_back_all();
-    before = mapping_figures().mapped;
+    before = hak_extents_figures().mapped;
     for (size_t i = 0; i < COUNT; i++)
         blocks[i] = memset(hak_malloc(1000), 1, 1000);
-    cr_assert_geq(mapping_figures().mapped, before + COUNT * 1000 / GRANULE_SIZE);
+    cr_assert_geq(hak_extents_figures().mapped, before + COUNT * 1000 / GRANULE_SIZE);
     for (size_t i = 0; i < COUNT; i++)
         hak_free(blocks[i]);
     give_back_all();
-    cr_assert_eq(mapping_figures().mapped, before);
+    cr_assert_eq(hak_extents_figures().mapped, before);
     cr_assert(!is_mapped(blocks[0]));
     cr_assert(!is_mapped(blocks[COUNT / 2]));
 }
@@ -256,11 +264,11 @@ Test(mmap_only, empty_slabs_are_unmapped)
 Test(mmap_only, slabs_are_mapped_in_batches)
 {
     give_back_all();
-    size_t before = mapping_figures().mapped;
+    size_t before = hak_extents_figures().mapped;
     hak_class cls = hak_class_of(500);
     for (size_t got = 0; got < GRANULE_SIZE / 500 * CONFIG_SLAB_BATCH;) {
         got += backend_refill_chain(shard, cls, 64).count;
-        size_t mapped = mapping_figures().mapped - before;
+        size_t mapped = hak_extents_figures().mapped - before;
         cr_assert(mapped == 0 || mapped == CONFIG_SLAB_BATCH || mapped == 2 * CONFIG_SLAB_BATCH);
     }
 }
@@ -274,10 +282,10 @@ Test(mmap_only, the_cache_of_free_memory_is_bounded)
         blocks[i] = memset(hak_malloc(MIB), 1, MIB);
     for (size_t i = 0; i < COUNT; i++) {
         hak_free(blocks[(i * 7) % COUNT]);
-        cr_assert_leq(mapping_figures().dirty, DIRTY_MOST);
+        cr_assert_leq(hak_extents_figures().dirty, DIRTY_MOST);
     }
-    cr_assert(mapping_valid());
-    cr_assert_leq(mapping_figures().mapped, DIRTY_MOST + 4 * MIB / GRANULE_SIZE);
+    cr_assert(hak_extents_valid());
+    cr_assert_leq(hak_extents_figures().mapped, DIRTY_MOST + 4 * MIB / GRANULE_SIZE);
 }
 
 /* A program that has calmed down keeps calling now and then. */
@@ -349,9 +357,9 @@ Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
     hak_free(block);
     faults_refuse_unmapping(true);
     hak_malloc_trim(0);
-    cr_assert(mapping_valid());
+    cr_assert(hak_extents_valid());
     cr_assert(is_mapped(block));
-    cr_assert_geq(mapping_figures().clean, 8 * MIB / GRANULE_SIZE);
+    cr_assert_geq(hak_extents_figures().clean, 8 * MIB / GRANULE_SIZE);
     cr_assert_leq(resident_bytes(), before - 7 * MIB);
     struct hak_large large = backend_large_alloc(NULL, 8 * MIB, 1);
     cr_assert_eq(large.base, block, "it is the first choice of the next");
@@ -386,7 +394,7 @@ Test(mmap_only, a_process_in_which_nothing_is_unmapped_goes_on)
         blocks[i][0] = blocks[i][size - 1] = (unsigned char)(i % 251);
         if (step % 3000 == 2999) {
             hak_malloc_trim(0);
-            cr_assert(mapping_valid());
+            cr_assert(hak_extents_valid());
         }
     }
     for (size_t i = 0; i < COUNT; i++)
@@ -449,13 +457,13 @@ Test(mmap_only, two_million_small_and_fifty_thousand_large_blocks)
     for (uint32_t i = 0; i < SMALL; i += 2)
         hak_free(small[i]);
     hak_malloc_trim(0);
-    cr_assert(mapping_valid());
-    struct mapping_figures figures = mapping_figures();
+    cr_assert(hak_extents_valid());
+    struct hak_extents_mappings figures = mappings_of_the_space();
     size_t mappings = mappings_of_the_process();
-    cr_log_info("%zu refused, %zu mappings, counted as %zu of %zu", refused, mappings,
-                figures.mappings, figures.limit);
-    cr_assert_leq(figures.mappings, figures.limit - figures.limit / 16);
-    cr_assert_leq(mappings, figures.mappings + 200);
+    cr_log_info("%zu refused, %zu mappings, counted as %zu of %zu", refused, mappings, figures.all,
+                figures.limit);
+    cr_assert_leq(figures.all, figures.limit - figures.limit / 16);
+    cr_assert_leq(mappings, figures.all + 200);
     cr_assert_others_can_map();
     for (uint32_t i = 1; i < LARGE; i += 2)
         cr_assert(large[i] == NULL || *large[i] == i);
@@ -466,7 +474,7 @@ Test(mmap_only, two_million_small_and_fifty_thousand_large_blocks)
     for (uint32_t i = 1; i < SMALL; i += 2)
         hak_free(small[i]);
     give_back_all();
-    cr_assert_leq(mapping_figures().mappings, 100);
+    cr_assert_leq(mappings_of_the_space().all, 100);
 }
 
 /* Moved blocks melt with nothing: each costs mappings of its own. */
@@ -484,13 +492,13 @@ Test(mmap_only, blocks_that_were_moved_stay_below_the_limit)
         blocks[i] = moved ? moved : blocks[i];
         cr_assert_eq(*blocks[i], (char)i);
     }
-    cr_assert_leq(mapping_figures().mappings,
-                  mapping_figures().limit - mapping_figures().limit / 16);
+    cr_assert_leq(mappings_of_the_space().all,
+                  mappings_of_the_space().limit - mappings_of_the_space().limit / 16);
     cr_assert_others_can_map();
     for (size_t i = 0; i < COUNT; i++)
         hak_free(blocks[i]);
     give_back_all();
-    cr_assert_leq(mapping_figures().mappings, 100);
+    cr_assert_leq(mappings_of_the_space().all, 100);
 }
 
 static size_t distance(const void *a, const void *b)
@@ -527,8 +535,8 @@ Test(mmap_only, the_kernels_limit_reached_by_others)
     for (size_t i = 0; i < COUNT; i += 2)
         hak_free(blocks[i]);
     hak_malloc_trim(0);
-    cr_assert(mapping_valid());
-    size_t waiting = mapping_figures().clean / 2;
+    cr_assert(hak_extents_valid());
+    size_t waiting = hak_extents_figures().clean / 2;
     size_t had = 0;
     cr_assert_geq(waiting + 16, inside, "those cannot be unmapped");
     for (size_t i = 0; i < COUNT; i += 2) {
@@ -546,7 +554,7 @@ Test(mmap_only, the_kernels_limit_reached_by_others)
     for (size_t i = 0; i < COUNT; i++)
         hak_free(blocks[i]);
     give_back_all();
-    cr_assert_leq(mapping_figures().mappings, 100);
+    cr_assert_leq(mappings_of_the_space().all, 100);
 }
 
 /* ── large blocks that grow ──────────────────────────────────────────────────────────────────── */
@@ -608,7 +616,7 @@ Test(mmap_only, many_threads_on_one_class)
     for (size_t i = 0; i < THREADS; i++)
         cr_assert_eq(pthread_join(threads[i], NULL), 0);
     give_back_all();
-    cr_assert_leq(mapping_figures().mapped, 100, "all was free");
+    cr_assert_leq(hak_extents_figures().mapped, 100, "all was free");
 }
 
 static void *use_and_free(void *unused)
@@ -633,7 +641,7 @@ Test(mmap_only, what_one_thread_frees_serves_another)
     for (int i = 0; i < 10; i++) {
         cr_assert_eq(pthread_create(&thread, NULL, use_and_free, NULL), 0);
         cr_assert_eq(pthread_join(thread, NULL), 0);
-        size_t mapped = mapping_figures().mapped;
+        size_t mapped = hak_extents_figures().mapped;
         most = i == 0 ? mapped : most;
         cr_assert_leq(mapped, most + 32);
     }
@@ -682,7 +690,7 @@ Test(mmap_only, a_large_block_moves_by_its_pages)
     cr_assert(pattern_holds(moved, size, block, 1));
     cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
     backend_free(NULL, moved, "test");
-    cr_assert(mapping_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* Into what it has given up itself, which nobody has taken since. */
@@ -695,7 +703,7 @@ Test(mmap_only, a_large_block_grows_where_it_lies)
     cr_assert_lt(backend_usable_size(block, "test"), size);
     cr_assert(backend_resize(block, size));
     cr_assert_geq(backend_usable_size(block, "test"), size);
-    cr_assert(mapping_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* ── what is valid ───────────────────────────────────────────────────────────────────────────── */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/mmap_only/mapping.h"
 #include "backends/mmap_only/shared.h"
 #include "core/kept.h"
 #include "core/upkeep.h"
@@ -178,7 +177,7 @@ static void upkeep_kept(struct hak_shard *shard, uint32_t now)
 bool backend_upkeep(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
-    bool more = mapping_dirty() && mapping_release_due(now);
+    bool more = hak_extents_are_dirty() && hak_extents_purge_due(now);
 
     atomic_store_relaxed(&shared_clock, now);
     upkeep_kept(shard, now);
@@ -192,7 +191,7 @@ void backend_tick(struct hak_shard *shard)
     if (!hak_tick_begins(&shard->ticked_at, shard->behind, now))
         return;
     atomic_store_relaxed(&shared_clock, now);
-    shard->behind = mapping_dirty() && mapping_release_due(now);
+    shard->behind = hak_extents_are_dirty() && hak_extents_purge_due(now);
     upkeep_kept(shard, now);
     if (upkeep_classes(now, CLASSES_MOST))
         shard->behind = true;
@@ -214,5 +213,5 @@ bool backend_trim(struct hak_shard *shard)
         upkeep_sort_kept); /* a fork may have left some with the heaps of threads that are no more */
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         purged |= upkeep_trim_class(&shared_classes[i]);
-    return mapping_release_all() || purged;
+    return hak_extents_purge_all() || purged;
 }

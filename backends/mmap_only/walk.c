@@ -2,59 +2,12 @@
 #include "backends/mmap_only/shared.h"
 #include "core/kept.h"
 
-struct walk {
-    void (*visit)(const struct hak_extent *extent, void *context);
-    void *context;
-};
-
-static void walk_range(const struct slab *range, size_t first, unsigned tag,
-                       const struct walk *walk)
+void slab_describe(const struct slab *slab, struct hak_extent *extent)
 {
-    struct hak_extent extent = {.base = granule_address(first),
-                                .size = (size_t)range->granules << GRANULE_SHIFT};
-
-    if (tag_class(tag) < HAK_CLASS_END) {
-        extent.kind = HAK_EXTENT_SLAB;
-        extent.cls = tag_class(tag);
-        extent.capacity = range->capacity;
-        extent.cut = range->cut;
-        extent.free = range->cut - range->used;
-        extent.purged = hak_slab_purged_bytes(range);
-    } else if (tag == TAG_FREE) {
-        extent.kind = range->dirty ? HAK_EXTENT_DIRTY : HAK_EXTENT_CLEAN;
-    } else {
-        extent.kind = HAK_EXTENT_LARGE;
-    }
-    walk->visit(&extent, walk->context);
-}
-
-/* From a granule of a leaf to its end, or as far as the last range reaches. Returns where. */
-static size_t walk_leaf(size_t granule, const struct walk *walk)
-{
-    size_t end = (granule / LEAF_GRANULES + 1) * LEAF_GRANULES;
-
-    while (granule < end) {
-        unsigned tag = page_map_tag(granule);
-        const struct slab *range = page_map_slab(granule);
-        bool begins = tag == TAG_LARGE || tag == TAG_FREE ||
-                      (tag_class(tag) < HAK_CLASS_END && range->distance == 0);
-        if (begins)
-            walk_range(range, granule, tag, walk);
-        granule += begins ? range->granules : 1;
-    }
-    return granule;
-}
-
-void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
-{
-    struct walk walk = {visit, context};
-    size_t done = 0; /* a range may end in another leaf than it begins in */
-
-    for (size_t i = 0; i < ROOT_ENTRIES; i++) {
-        size_t first = i * LEAF_GRANULES > done ? i * LEAF_GRANULES : done;
-        if (page_map.root[i] != 0 && first < (i + 1) * LEAF_GRANULES)
-            done = walk_leaf(first, &walk);
-    }
+    extent->capacity = slab->capacity;
+    extent->cut = slab->cut;
+    extent->free = slab->cut - slab->used;
+    extent->purged = hak_slab_purged_bytes(slab);
 }
 
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
@@ -68,7 +21,7 @@ void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 
 hak_class backend_is_block(const void *address)
 {
-    hak_class cls = tag_class(slab_tag_at(address));
+    hak_class cls = tag_class(space_tag_of(address));
 
     return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
 }

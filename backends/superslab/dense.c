@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/dense.h"
 
-#include "backends/superslab/run.h"
 #include "core/atomic.h"
 
 /* One part in so many of a dense superslab may be free. */
@@ -18,54 +17,41 @@ struct superslab_fill {
     uint8_t huge;
 };
 
-static struct superslab_fill *fills; /* by superslab; NULL: not there, and nothing gets dense */
-static size_t fills_end;             /* after the last superslab of which something was given out */
-static size_t cursor;                /* of the sweep; 0: none is under way */
-static uint32_t sweep_at;            /* when the last one began */
+static struct superslab_fill
+    *fills;              /* by superslab; NULL: there is no memory for it, and nothing gets dense */
+static size_t fills_end; /* after the last superslab of which something was given out */
+static size_t cursor;    /* of the sweep; 0: none is under way */
+static uint32_t sweep_at; /* when the last one began */
 
-static bool is_full(const struct superslab_fill *fill)
+static bool dense_is_full(const struct superslab_fill *fill)
 {
     return fill->used >= SUPERSLAB_GRANULES - SUPERSLAB_GRANULES / FREE_PART;
 }
 
-static void change(uint32_t first, size_t granules, int by)
-{
-    for (size_t granule = first; granule < first + granules; granule++) {
-        struct superslab_fill *fill = &fills[granule / SUPERSLAB_GRANULES];
-        fill->used = (uint8_t)(fill->used + by);
-        if (!is_full(fill))
-            fill->full_before = false;
-    }
-}
-
-static struct superslab_fill *map_fills(void)
+static struct superslab_fill *dense_map_fills(void)
 {
     size_t size = WINDOW_SUPERSLABS * sizeof(*fills) + os_page_size() - 1;
 
     return os_map(size & ~(os_page_size() - 1));
 }
 
-void dense_given(uint32_t first, size_t granules)
+void dense_note_use(uint32_t first, size_t granules, bool used)
 {
     size_t end = (first + granules - 1) / SUPERSLAB_GRANULES + 1;
 
-    if (!enabled(CONFIG_HUGE_PAGES_DENSE))
-        return;
     if (fills == NULL && fills_end == 0)
-        atomic_store_release(&fills, map_fills());
+        atomic_store_release(&fills, dense_map_fills());
     fills_end = end > fills_end ? end : fills_end;
-    if (fills)
-        change(first, granules, 1);
-}
-
-void dense_returned(uint32_t first, size_t granules)
-{
-    if (fills)
-        change(first, granules, -1);
+    for (size_t granule = first; fills && granule < first + granules; granule++) {
+        struct superslab_fill *fill = &fills[granule / SUPERSLAB_GRANULES];
+        fill->used = (uint8_t)(fill->used + (used ? 1 : -1));
+        if (!dense_is_full(fill))
+            fill->full_before = false;
+    }
 }
 
 /* Clears the mark. */
-static bool was_huge(size_t superslab)
+static bool dense_was_huge(size_t superslab)
 {
     struct superslab_fill *all = atomic_load_acquire(&fills);
 
@@ -83,7 +69,7 @@ void dense_split(uint32_t first, size_t granules)
          superslab++) {
         size_t start = superslab * SUPERSLAB_GRANULES;
         bool whole = start >= first && start + SUPERSLAB_GRANULES <= end;
-        if (was_huge(superslab) && !whole)
+        if (dense_was_huge(superslab) && !whole)
             os_split_huge_page(granule_address(start > first ? (uint32_t)start : first));
     }
 }
@@ -100,17 +86,15 @@ bool dense_is_huge(uint32_t first, size_t granules)
     return huge;
 }
 
-/* The next superslab that has been nearly full for a whole sweep; fills_end: none for now.
- * pre: the lock of run.c is held */
-static size_t next_full(uint32_t now)
+size_t dense_next(uint32_t now)
 {
     if (cursor == 0 && (uint64_t)(now - sweep_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
-        return fills_end;
+        return 0;
     if (cursor == 0)
         sweep_at = now;
-    for (int looks = 0; looks < LOOKS_MOST && cursor < fills_end; looks++) {
+    for (int looks = 0; fills && looks < LOOKS_MOST && cursor < fills_end; looks++) {
         struct superslab_fill *fill = &fills[cursor++];
-        if (!is_full(fill) || atomic_load_relaxed(&fill->huge))
+        if (!dense_is_full(fill) || atomic_load_relaxed(&fill->huge))
             continue;
         if (fill->full_before)
             return cursor - 1;
@@ -118,20 +102,13 @@ static size_t next_full(uint32_t now)
     }
     if (cursor >= fills_end)
         cursor = 0;
-    return fills_end;
+    return 0;
 }
 
-void dense_tick(uint32_t now)
+void dense_collapse(size_t superslab)
 {
-    if (!enabled(CONFIG_HUGE_PAGES_DENSE) || atomic_load_acquire(&fills) == NULL)
-        return;
-    run_lock();
-    size_t superslab = next_full(now);
-    bool found = superslab < fills_end;
-    run_unlock();
-    if (!found)
-        return;
     void *base = granule_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
+
     if (os_resident_pages(base, SUPERSLAB_SIZE) >= PAGES_LEAST && os_collapse(base, SUPERSLAB_SIZE))
         atomic_store_relaxed(&fills[superslab].huge, 1);
 }

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/shard.h"
 
-#include "backends/superslab/run.h"
-
 void open_set_tags(const struct slab *slab, uint32_t tag)
 {
-    for (uint32_t i = 0; i < slab->run_granules; i++)
+    for (uint32_t i = 0; i < slab->extent.granules; i++)
         atomic_store_release(&window.tags[slab - window.slabs + i], tag);
 }
 
@@ -61,9 +59,10 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     size_t granules = hak_slab_granules(block_size);
     bool zeroed;
     size_t align = block_size & -block_size;
-    uint32_t run = run_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
+    uint32_t run =
+        hak_extents_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &zeroed);
 
-    if (run == NO_RUN)
+    if (run == HAK_NO_EXTENT)
         return NULL;
     struct slab *slab = &window.slabs[run];
     slab->loose = slab->loose_tail = NULL;
@@ -84,5 +83,5 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     if (slab->listed)
         open_remove(shard, cls, slab);
     open_set_tags(slab, TAG_NONE);
-    run_free((uint32_t)(slab - window.slabs), slab->run_granules, clean);
+    hak_extents_free((uint32_t)(slab - window.slabs), clean);
 }

@@ -48,12 +48,12 @@ static void remote_count_complete(ptrdiff_t granules)
 /* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
 static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 {
-    dense_split((uint32_t)(slab - window.slabs), slab->run_granules);
-    bool purged =
-        os_purge_zeroes() && os_purge(slab_base(slab), (size_t)slab->run_granules << GRANULE_SHIFT);
+    dense_split((uint32_t)(slab - window.slabs), slab->extent.granules);
+    bool purged = os_purge_zeroes() &&
+                  os_purge(slab_base(slab), (size_t)slab->extent.granules << GRANULE_SHIFT);
 
     if (!purged)
-        remote_count_complete(slab->run_granules);
+        remote_count_complete(slab->extent.granules);
     /* If it was refused, pages may have gone all the same. Nobody follows the links of a slab that is all free. */
     atomic_store_release(&slab->remote,
                          purged ? REMOTE_QUEUED | REMOTE_ALL_FREE : word & ~(uint64_t)REMOTE_BUSY);
@@ -63,7 +63,7 @@ static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *tail)
 {
     uint64_t word = atomic_load_relaxed(&slab->remote);
-    ptrdiff_t granules = slab->run_granules; /* the slab is touched no more after the push */
+    ptrdiff_t granules = slab->extent.granules; /* the slab is touched no more after the push */
     uint64_t pushed;
     uint32_t flags;
     bool complete;
@@ -157,7 +157,7 @@ static bool remote_collect_slab(struct hak_shard *shard, struct slab *slab)
         hak_fatal_pointer("free()", purged ? slab_base(slab) : (void *)chain.head, HAK_FREED_TWICE);
     slab->used -= count;
     if (chain.count == slab->capacity)
-        remote_count_complete(-(ptrdiff_t)slab->run_granules);
+        remote_count_complete(-(ptrdiff_t)slab->extent.granules);
     if (slab->used == 0) {
         open_delete(shard, cls, slab, purged);
         return true;
@@ -202,7 +202,7 @@ static void remote_tend_sleeper(struct hak_shard *sleeper)
                remote_unpack(slab, word).count == slab->capacity) {
             if (!atomic_cas_acq_rel(&slab->remote, &word, word | REMOTE_BUSY))
                 continue;
-            remote_count_complete(-(ptrdiff_t)slab->run_granules);
+            remote_count_complete(-(ptrdiff_t)slab->extent.granules);
             remote_purge_for_owner(slab, word | REMOTE_BUSY);
             break;
         }

@@ -3,7 +3,6 @@
 
 #include "backends/superslab/common.h"
 #include "backends/superslab/remote.h"
-#include "backends/superslab/run.h"
 #include "core/clock.h"
 #include "core/crowd.h"
 #include "core/kept.h"
@@ -15,10 +14,10 @@ bool shard_enter(struct hak_shard *shard)
 {
     bool done = false;
 
-    run_lock();
+    hak_extents_lock();
     uint32_t owner = shard_owners + 1;
     struct hak_shard ***page = &shard_pages[owner / SHARDS_A_PAGE];
-    if (owner < OWNERS_MOST && run_begin()) {
+    if (owner < OWNERS_MOST && space_begin()) {
         if (*page == NULL)
             *page = os_map(SHARDS_A_PAGE * sizeof(**page));
         done = *page != NULL;
@@ -33,7 +32,7 @@ bool shard_enter(struct hak_shard *shard)
         shard->seen_at = shard->ticked_at = shard->round_at = hak_clock_ms();
         shard->round_class = HAK_CLASSES;
     }
-    run_unlock();
+    hak_extents_unlock();
     return done;
 }
 
@@ -42,7 +41,7 @@ static const size_t LISTS_BYTES = (size_t)64 << 10;
 
 const struct superslab_lists shard_no_lists;
 
-static char *lists_arena; /* under the lock of run.c */
+static char *lists_arena; /* under hak_extents_lock */
 static size_t lists_left;
 static size_t lists_mapped;
 
@@ -50,7 +49,7 @@ hak_cold bool shard_own(struct hak_shard *shard)
 {
     if (shard_owns(shard))
         return true;
-    run_lock();
+    hak_extents_lock();
     if (lists_left < sizeof(*shard->lists)) {
         lists_arena = os_map(LISTS_BYTES);
         lists_left = lists_arena ? LISTS_BYTES : 0;
@@ -61,7 +60,7 @@ hak_cold bool shard_own(struct hak_shard *shard)
         lists_arena += sizeof(*shard->lists);
         lists_left -= sizeof(*shard->lists);
     }
-    run_unlock();
+    hak_extents_unlock();
     return shard_owns(shard);
 }
 
@@ -99,20 +98,15 @@ size_t backend_metadata(void)
            lists_mapped;
 }
 
-size_t backend_footprint(void)
-{
-    return window_bytes();
-}
-
 void backend_fork_prepare(void)
 {
     common_lock_all();
-    run_lock();
+    hak_extents_lock();
 }
 
 void backend_fork_parent(void)
 {
-    run_unlock();
+    hak_extents_unlock();
     common_unlock_all();
 }
 

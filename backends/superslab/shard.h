@@ -11,8 +11,7 @@
 #define OWNERS_MOST   ((1u << (32 - TAG_OWNER_SHIFT)) - 1)
 #define SHARDS_A_PAGE 1024u
 
-/* Pages of pointers, indexed by owner id; a page is mapped with the first id in it, under the lock of
- * run.c, before the id is in any tag. */
+/* Pages of pointers, indexed by owner id; a page is mapped with the first id in it, under the the extents' lock, before the id is in any tag. */
 extern struct hak_shard **shard_pages[(OWNERS_MOST + 1) / SHARDS_A_PAGE];
 extern uint32_t shard_owners; /* the last id that was given out; atomic */
 

@@ -110,8 +110,8 @@ static size_t slab_pages_worthwhile(const struct slab *slab)
 {
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return SIZE_MAX;
-    if (dense_is_huge((uint32_t)(slab - window.slabs), slab->run_granules))
-        return slab->run_granules * hak_pages_of_granule() / 4;
+    if (dense_is_huge((uint32_t)(slab - window.slabs), slab->extent.granules))
+        return slab->extent.granules * hak_pages_of_granule() / 4;
     return 1;
 }
 
@@ -147,6 +147,6 @@ unsigned slab_purge_pages(struct slab *slab)
     slab->loose_count = 0;
     hak_slab_relink(slab, &blocks, &going, CONFIG_REFILL_BATCH, slab_add_relinked, slab);
     hak_slab_set_blank(slab, &going);
-    dense_split((uint32_t)(slab - window.slabs), slab->run_granules);
+    dense_split((uint32_t)(slab - window.slabs), slab->extent.granules);
     return hak_purge_pages(&shape, &going);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What is known of a granule: as the first granule of a slab, and as the first or last of a run.
+/* The description of a granule: for extents (core/extents.h), and as the first granule of a slab.
  *
- * A *run* is some neighbouring granules: free, or given out as a slab or a large block (run.c).
- * A *slab* is a run that is cut into blocks of one class and belongs to one shard. Its blocks are cut
+ * A slab is an extent that is cut into blocks of one class and belongs to one shard. Its blocks are cut
  * lazily, in address order:
  *
  *   0 ─────────────── cut ─────────────── capacity
@@ -19,11 +18,10 @@
  *            == cut <= capacity
  *            (`used` counts what is live, in caches, kept by the shard, and on the remote word)
  * invariant: listed == the slab is on its shard's list of slabs with something to give
- * invariant: a slab with used == 0 is given back as a run
+ * invariant: a slab with used == 0 is given back
  *
  * The first cache line is the owner's alone: the thread that owns the shard whose id the tag holds.
- * The second is shared: `remote` and `queue_next` by the protocol below, the run's fields under the
- * lock of run.c, except that whoever holds a large block may read its run_granules.
+ * The second is shared: `remote` and `queue_next` by the protocol below, `extent` as extents.h says.
  *
  * THE REMOTE WORD, by which a block goes back to a slab of another's
  *
@@ -73,8 +71,6 @@
 #define TAG_LARGE       TAG_CODE_MASK /* the first granule of a large block, owner 0 */
 #define CODE_CLASS      HAK_CLASS_SCALE
 
-enum run_state { RUN_NONE, RUN_USED, RUN_DIRTY, RUN_CLEAN };
-
 struct slab {
     struct hak_block *loose;
     struct hak_block *loose_tail;
@@ -95,20 +91,64 @@ struct slab {
     uint32_t block_size;                      /* bytes */
     uint32_t capacity;                        /* blocks */
     struct slab *queue_next;                  /* whoever set QUEUED, then the queue's owner */
-    uint32_t run_granules;                    /* length, at the first and the last granule */
-    uint32_t bin_next;                        /* free runs of like length; granules, 0 ends */
-    uint32_t bin_previous;
-    uint32_t age_next; /* dirty runs, the oldest first */
-    uint32_t age_previous;
-    uint32_t freed_at; /* hak_clock_ms; when the oldest part of a dirty run was freed */
-    uint8_t state;     /* enum run_state, at the first and the last granule */
-    bool zeroed;       /* a clean run that reads as zeros */
-    uint8_t moved;     /* mappings that a large block was moved here with; else 0 */
-    uint16_t distance; /* granules back to the first of its slab */
+    struct hak_extent_node extent;            /* under hak_extents_lock, but see extents.h */
+    uint16_t distance;                        /* granules back to the first of its slab */
 };
 
-_Static_assert(GRANULE_SIZE == HAK_SLAB_GRANULE, "as page_set.h has it");
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
+
+/* ── the window as a space ───────────────────────────────────────────────────────────────────── */
+
+static inline void *space_address(uint32_t granule)
+{
+    return granule_address(granule);
+}
+
+static inline uint32_t space_granule(const void *address)
+{
+    return granule_of(address);
+}
+
+static inline struct hak_extent_node *space_node(uint32_t granule)
+{
+    return &window.slabs[granule].extent;
+}
+
+static inline bool space_has(uint32_t granule)
+{
+    return window_committed(granule);
+}
+
+static inline bool space_reaches(const void *address)
+{
+    size_t granules = window_granules(); /* before the base, which is there once this is not 0 */
+
+    return ((uintptr_t)address - window.base) >> GRANULE_SHIFT < granules;
+}
+
+static inline bool space_owns(const void *address)
+{
+    return space_reaches(address) && window_committed(granule_of(address));
+}
+
+static inline uint32_t space_tag_of(const void *address)
+{
+    if (unlikely(!space_reaches(address)))
+        return TAG_NONE;
+    return atomic_load_relaxed(&window.tags[((uintptr_t)address - window.base) >> GRANULE_SHIFT]);
+}
+
+static inline void space_set_tag(uint32_t granule, uint32_t tag)
+{
+    atomic_store_relaxed(&window.tags[granule], tag);
+}
+
+static inline uint32_t space_take_tag(uint32_t granule)
+{
+    return atomic_exchange_acquire(&window.tags[granule], TAG_NONE);
+}
+
+/* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
 
 #include "core/slab.h"
 
@@ -130,20 +170,6 @@ static inline hak_class tag_class(uint32_t tag)
     return (uint32_t)((tag & TAG_CODE_MASK) - CODE_CLASS);
 }
 
-/* Whether the tag of an address may be read. */
-static inline bool window_reaches(const void *pointer)
-{
-    size_t granules = window_granules(); /* before the base, which is there once this is not 0 */
-
-    return ((uintptr_t)pointer - window.base) >> GRANULE_SHIFT < granules;
-}
-
-/* Whether an address lies in a superslab of the window. */
-static inline bool window_holds(const void *pointer)
-{
-    return window_reaches(pointer) && window_committed(granule_of(pointer));
-}
-
 static inline struct slab *slab_granule(const struct slab *slab, size_t index)
 {
     return &window.slabs[slab - window.slabs + (ptrdiff_t)index];
@@ -151,10 +177,7 @@ static inline struct slab *slab_granule(const struct slab *slab, size_t index)
 
 static inline hak_class slab_class_at(const void *pointer)
 {
-    if (unlikely(!window_reaches(pointer)))
-        return HAK_CLASS_NONE;
-    return tag_class(
-        atomic_load_relaxed(&window.tags[((uintptr_t)pointer - window.base) >> GRANULE_SHIFT]));
+    return tag_class(space_tag_of(pointer));
 }
 
 static inline struct slab *slab_of(const void *block)
@@ -211,5 +234,8 @@ void slab_recut(struct slab *slab, hak_class cls);
 /* Gives the whole pages that only free blocks overlap back; they are blank afterwards. Returns how
  * many calls of the operating system that took. */
 unsigned slab_purge_pages(struct slab *slab);
+
+/* Completes what a walk says of a slab: capacity, cut, free, purged. */
+void slab_describe(const struct slab *slab, struct hak_extent *extent);
 
 #endif

@@ -13,7 +13,8 @@
  * whose owner is whoever holds its lock. Such blocks are another's to it, and go back as those do.
  *
  * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
- * the protocol for the rest). Granules come from and go to the runs that all shards share (run.h).
+ * the protocol for the rest). Granules come from and go to the extents that all shards share
+ * (core/extents.h).
  *
  * invariant: every slab on open[c] has class c, this shard's tag, and listed set
  * invariant: that of core/kept.h, with the bound KEPT_BYTES_MAX

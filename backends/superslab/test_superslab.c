@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backends/superslab/run.h"
 #include "backends/superslab/slab.h"
 #include "core/heap.h"
 #include "tests/contract/support.h"
@@ -67,7 +66,7 @@ Test(superslab, a_slab_has_eight_blocks_and_wastes_at_most_an_eighth)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         struct slab *slab = slab_at(one(hak_class_at(i)));
-        size_t size = (size_t)slab->run_granules << GRANULE_SHIFT;
+        size_t size = (size_t)slab->extent.granules << GRANULE_SHIFT;
         size_t used = (size_t)slab->capacity * slab->block_size;
         cr_assert_geq(slab->capacity, 8);
         cr_assert_leq(size - used, size / 8);
@@ -165,7 +164,7 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
     hak_class cls = hak_class_of(HAK_SMALL_MAX);
     void *block = one(cls);
     uint32_t granule = granule_of(block);
-    uint32_t granules = slab_at(block)->run_granules;
+    uint32_t granules = slab_at(block)->extent.granules;
 
     ((struct hak_block *)block)->next = NULL;
     backend_return_chain(shard, cls, (struct hak_chain){block, 1});
@@ -173,7 +172,7 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
     for (uint32_t i = 0; i < granules; i++)
         cr_assert_eq(window.tags[granule + i], TAG_NONE);
     cr_assert_null(shard->lists->open[hak_class_index(cls)]);
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
@@ -193,7 +192,7 @@ Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
     cr_assert_eq((uint32_t)slab->remote >> REMOTE_COUNT_SHIFT, 2);
     backend_thread_exit(shard);
     cr_assert_null(shard->queue);
-    cr_assert(slab->state != RUN_USED || (slab->remote == 0 && slab->used == used - 2));
+    cr_assert(slab->extent.state != HAK_NODE_USED || (slab->remote == 0 && slab->used == used - 2));
     cr_assert(backend_valid(shard));
 }
 
@@ -281,8 +280,8 @@ Test(superslab, a_sleepers_slab_is_purged_by_the_last_remote_free)
     cr_assert_eq(shard->queue, slab);
     backend_thread_exit(shard);
     cr_assert_eq(window.tags[slab - window.slabs], TAG_NONE);
-    cr_assert_eq(slab->state, RUN_CLEAN);
-    cr_assert(run_valid());
+    cr_assert_eq(slab->extent.state, HAK_NODE_CLEAN);
+    cr_assert(hak_extents_valid());
 }
 
 static void free_again_and_again(void *block)
@@ -498,7 +497,7 @@ Test(superslab, what_lies_between_superslabs_is_not_ours)
 
     cr_assert(backend_owns(first) && backend_has(between));
     backend_free(shard, first, "free()");
-    run_purge_all();
+    hak_extents_purge_all();
     cr_assert(!backend_owns(between) && !backend_has(between));
     cr_assert_eq(os_map_at(between, SUPERSLAB_SIZE), OS_PLACED);
     cr_assert(!backend_owns(between) && !backend_has(between));
@@ -506,7 +505,7 @@ Test(superslab, what_lies_between_superslabs_is_not_ours)
     cr_assert_eq(backend_is_block(between), HAK_CLASS_NONE);
     cr_assert(backend_owns(behind) && !backend_owns(granule_address((uint32_t)window_granules())));
     backend_free(shard, behind, "free()");
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* A thread that saw the window when it was short frees what lies further up. */
@@ -532,7 +531,7 @@ Test(superslab, a_block_beyond_the_window_that_a_heap_has_seen_is_freed)
     cr_assert_geq(backend_lookup(shard, far_block), HAK_CLASS_END);
     hak_free(far_block);
     cr_assert_gt(shard->granules, seen);
-    cr_assert(backend_valid(shard) && run_valid());
+    cr_assert(backend_valid(shard) && hak_extents_valid());
 }
 
 Test(superslab, a_moved_block_takes_its_pages_with_it)
@@ -549,7 +548,7 @@ Test(superslab, a_moved_block_takes_its_pages_with_it)
         backend_free(shard, moved, "free()");
     }
     backend_free(shard, behind, "free()");
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* A block that was moved and has grown in its place is several mappings. */
@@ -574,7 +573,7 @@ Test(superslab, a_block_is_moved_again_and_again)
         backend_free(shard, behind, "free()");
     }
     backend_free(shard, block, "free()");
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
@@ -592,7 +591,7 @@ Test(superslab, a_large_block_moves_by_its_pages)
     cr_assert(pattern_holds(moved, size, block, 1));
     cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
     backend_free(NULL, moved, "test");
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* Into what it has given up itself, which nobody has taken since. */
@@ -605,7 +604,7 @@ Test(superslab, a_large_block_grows_where_it_lies)
     cr_assert_lt(backend_usable_size(block, "test"), size);
     cr_assert(backend_resize(block, size));
     cr_assert_geq(backend_usable_size(block, "test"), size);
-    cr_assert(run_valid());
+    cr_assert(hak_extents_valid());
 }
 
 /* ── what is valid ───────────────────────────────────────────────────────────────────────────── */

@@ -4,7 +4,6 @@
 #include "backends/superslab/common.h"
 #include "backends/superslab/dense.h"
 #include "backends/superslab/remote.h"
-#include "backends/superslab/run.h"
 #include "backends/superslab/shard.h"
 #include "core/kept.h"
 #include "core/upkeep.h"
@@ -106,7 +105,7 @@ static bool upkeep_common(unsigned at, uint32_t now)
 bool backend_upkeep(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
-    bool more = run_dirty() && run_purge_due(now);
+    bool more = hak_extents_are_dirty() && hak_extents_purge_due(now);
 
     dense_tick(now);
     for (unsigned i = 0; i < COMMONS; i++)
@@ -123,7 +122,7 @@ void backend_tick(struct hak_shard *shard)
         return;
     atomic_store_relaxed(&shard->seen_at, now);
     dense_tick(now);
-    shard->behind = run_dirty() && run_purge_due(now);
+    shard->behind = hak_extents_are_dirty() && hak_extents_purge_due(now);
     if (upkeep_is_due(shard, now)) {
         upkeep_start(shard, now);
         shard->claims = 0;
@@ -162,5 +161,5 @@ bool backend_trim(struct hak_shard *shard)
             common_unlock(i);
         }
     }
-    return run_purge_all() || purged;
+    return hak_extents_purge_all() || purged;
 }

@@ -12,50 +12,19 @@ static uint32_t walk_remote_blocks(const struct slab *slab, uint64_t word)
 static size_t walk_purged_bytes(const struct slab *slab, uint64_t word)
 {
     if (word & REMOTE_ALL_FREE)
-        return (size_t)slab->run_granules << GRANULE_SHIFT;
+        return (size_t)slab->extent.granules << GRANULE_SHIFT;
     return hak_slab_purged_bytes(slab);
 }
 
-static struct hak_extent walk_extent(const struct slab *run, size_t granules)
+void slab_describe(const struct slab *slab, struct hak_extent *extent)
 {
-    static const enum hak_extent_kind KINDS[] =
-        {[RUN_DIRTY] = HAK_EXTENT_DIRTY, [RUN_CLEAN] = HAK_EXTENT_CLEAN};
-    struct hak_extent extent = {.base = slab_base(run), .size = granules << GRANULE_SHIFT};
-    uint32_t tag = slab_tag(run);
+    uint64_t word = atomic_load_acquire(&slab->remote);
+    uint32_t back = slab->cut - slab->used + walk_remote_blocks(slab, word);
 
-    if (run->state != RUN_USED) {
-        extent.kind = KINDS[run->state];
-    } else if (tag_class(tag) < HAK_CLASS_END) {
-        uint64_t word = atomic_load_acquire(&run->remote);
-        uint32_t back = run->cut - run->used + walk_remote_blocks(run, word);
-        extent.kind = HAK_EXTENT_SLAB;
-        extent.cls = tag_class(tag);
-        extent.capacity = run->capacity;
-        extent.cut = run->cut < run->capacity ? run->cut : run->capacity;
-        extent.free = back < extent.cut ? back : extent.cut;
-        extent.purged = walk_purged_bytes(run, word);
-    } else {
-        /* one that is just changing hands counts as free */
-        extent.kind = tag == TAG_LARGE ? HAK_EXTENT_LARGE : HAK_EXTENT_DIRTY;
-    }
-    return extent;
-}
-
-void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
-{
-    size_t left = window_bytes() >> GRANULE_SHIFT;
-
-    for (size_t granule = 0; granule < window_granules() && left > 0;) {
-        size_t length = SUPERSLAB_GRANULES;
-        if (window_committed(granule)) {
-            const struct slab *run = &window.slabs[granule];
-            struct hak_extent extent = walk_extent(run, length = run->run_granules);
-            left -= length;
-            if (granule > 0) /* which is never given out */
-                visit(&extent, context);
-        }
-        granule += length;
-    }
+    extent->capacity = slab->capacity;
+    extent->cut = slab->cut < slab->capacity ? slab->cut : slab->capacity;
+    extent->free = back < extent->cut ? back : extent->cut;
+    extent->purged = walk_purged_bytes(slab, word);
 }
 
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
@@ -80,7 +49,7 @@ void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 
 hak_class backend_is_block(const void *address)
 {
-    if (!window_holds(address))
+    if (!space_owns(address))
         return HAK_CLASS_NONE;
     hak_class cls = tag_class(atomic_load_acquire(&window.tags[granule_of(address)]));
     return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;

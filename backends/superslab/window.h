@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The window: the one range of addresses in which every block of the process lies, and the two
- * arrays below it that describe its granules (64 KiB each).
+/* The window: a space (core/space.h) that is one range of addresses. Every block of the process lies in it, and two arrays
+ * below it describe its granules.
  *
  *   tags    ┌────┬────┬────┬─ …     4 bytes a granule: owner << 12 | code
  *           └────┴────┴────┴─
@@ -9,9 +9,9 @@
  *   window  ┌─────────┬─────────┬─ …  2 MiB superslabs of 32 granules, 2^CONFIG_WINDOW_LOG2 bytes
  *           └─────────┴─────────┴─
  *
- * The three are a choice of addresses; nothing is reserved. A superslab is mapped at its place when wanted and
- * unmapped when its memory goes back, and a place that another mapping has taken is skipped. The kernel merges
- * neighbours, as all of the window has the same protection and advice.
+ * The three are a choice of addresses; nothing is reserved. A superslab is mapped at its place when wanted and unmapped
+ * when its memory goes back; a place that another mapping has taken is skipped. The kernel merges neighbours, as all of
+ * the window has the same protection and advice. Superslab 0 is never mapped, so that granule 0 can mean "none".
  *
  * `granules` is the length of the window so far: up to the last superslab that was ever mapped, in steps of 64 MiB.
  * It only grows. The tags below it are mapped, so that any index below it may be read, whatever the pointer. Slabs are
@@ -19,26 +19,30 @@
  *
  * invariant: a superslab is committed (mapped, and the window's) or not; tags and slabs of a committed one are mapped
  * invariant: the tag of a granule that holds no block is 0
- * invariant: a hidden superslab, one that core dumps leave out, is committed, and none of it is given out
- * sync: everything but reading tags, slabs, `granules` and what is committed happens under the lock of run.c */
+ * sync: everything but reading tags, slabs, `granules` and what is committed happens under hak_extents_lock */
 #ifndef HAK_SUPERSLAB_WINDOW_H
 #define HAK_SUPERSLAB_WINDOW_H
 
 #include "core/atomic.h"
-#include "core/os.h"
+#include "core/extents.h"
 
-#define GRANULE_SHIFT      16
-#define GRANULE_SIZE       ((size_t)1 << GRANULE_SHIFT)
+#define GRANULE_SHIFT      HAK_GRANULE_SHIFT
+#define GRANULE_SIZE       HAK_SLAB_GRANULE
 #define SUPERSLAB_SHIFT    21
 #define SUPERSLAB_SIZE     ((size_t)1 << SUPERSLAB_SHIFT)
 #define SUPERSLAB_GRANULES ((uint32_t)(SUPERSLAB_SIZE / GRANULE_SIZE))
 #define WINDOW_GRANULES    ((size_t)1 << (CONFIG_WINDOW_LOG2 - GRANULE_SHIFT))
 #define WINDOW_SUPERSLABS  (WINDOW_GRANULES / SUPERSLAB_GRANULES)
 
+/* A superslab that is mapped anew costs three system calls. */
+#define SPACE_GRANULES_MOST WINDOW_GRANULES
+#define SPACE_UNIT          SUPERSLAB_GRANULES
+#define SPACE_KEEPS_SPARES  true
+
 struct slab;
 
 struct window {
-    uintptr_t base;     /* multiple of SUPERSLAB_SIZE; 0 before window_init */
+    uintptr_t base;     /* multiple of SUPERSLAB_SIZE; 0 before space_begin */
     size_t granules;    /* length so far; atomic */
     uint32_t *tags;     /* indexed by granule; relaxed atomics */
     struct slab *slabs; /* indexed by granule */
@@ -46,31 +50,8 @@ struct window {
 
 extern struct window window;
 
-/* Chooses the places and commits the first superslab. Once, before anything else here. false: no memory. */
-bool window_init(void);
-
-/* Commits `count` neighbouring superslabs, the first at a multiple of `align` superslabs in the address space.
- * Returns the index of the first one's first granule; false: no such place, or no memory, and nothing has changed.
- * The memory reads as zeros. */
-bool window_commit(size_t count, size_t align, uint32_t *granule);
-
-/* Whether superslabs may be unmapped: each gap costs one of the mappings that the kernel allows the process. */
-bool window_may_unmap(void);
-
-/* Notes that superslabs without blocks have been unmapped. */
-void window_unmapped(uint32_t granule, size_t count);
-
-/* Core dumps leave these superslabs out; none of them is given out. */
-void window_hide(uint32_t granule, size_t count);
-
-/* Core dumps have these granules again. */
-void window_show(uint32_t granule, size_t granules);
-
 /* Whether the granule's superslab is committed: its entry in `slabs` may be touched. Any thread may ask. */
 bool window_committed(size_t granule);
-
-/* Bytes in committed superslabs. Any thread may ask. */
-size_t window_bytes(void);
 
 /* Bytes of the arrays that describe granules, as far as they are mapped. Any thread may ask. */
 size_t window_metadata(void);
@@ -91,5 +72,7 @@ static inline uint32_t granule_of(const void *address)
 {
     return (uint32_t)(((uintptr_t)address - window.base) >> GRANULE_SHIFT);
 }
+
+#include "backends/superslab/slab.h"
 
 #endif

@@ -1,0 +1,904 @@
+/* SPDX-License-Identifier: MIT */
+/* A back end includes this file in one of its own, after its space. */
+#include "core/extents.h"
+
+#include "core/atomic.h"
+#include "core/clock.h"
+#include "core/dirty_bound.h"
+#include "core/lock.h"
+
+/* Length lists: one length each up to EXACT, then four to a doubling, each from its lower bound up to the next list's. */
+enum { EXACT_LOG2 = 5, EXACT = 1 << EXACT_LOG2, LISTS = EXACT + 4 * (32 - EXACT_LOG2) };
+
+enum { DIRTY, CLEAN, KINDS };
+
+/* Granules given back at one tick, so that no malloc waits long. */
+static const size_t TICK_GRANULES = (size_t)4 << 20 >> HAK_GRANULE_SHIFT;
+
+/* Extents of a list of several lengths that are looked at before a longer one is taken. */
+enum { TRIES_MOST = 16 };
+
+/* Granules that are purged one by one where the kernel refuses them together: it does for the sake of a single page
+ * (one that the program has locked in memory, say). */
+enum { EACH_MOST = 64 };
+
+/* Extents of which the kernel takes nothing, before those behind them are given up, too. */
+enum { REFUSALS_MOST = 64 };
+
+/* Spares are kept while clean extents are at most so many times the floor of the dirty bound. */
+static const size_t SPARES_FACTOR = 4;
+
+/* So much freed at once is left out of core dumps until it is used again. That costs two system calls, little beside
+ * the page faults of writing to so much memory. */
+static const size_t HIDE_LEAST = (size_t)16 << 20 >> HAK_GRANULE_SHIFT;
+
+static struct {
+    struct hak_lock lock;
+    uint32_t lists[KINDS][LISTS];
+    uint64_t filled[KINDS][(LISTS + 63) / 64]; /* a bit for each list that has an extent */
+    uint32_t oldest, youngest;                 /* dirty extent */
+    size_t mapped, dirty; /* granules; relaxed atomics, read as hints without the lock */
+    size_t clean;         /* granules */
+    size_t mappings;      /* places where mapped granules begin */
+    size_t moved;         /* mappings of moved extents; a relaxed atomic */
+    bool has_spares;      /* likewise; clean units that wait to be used again */
+    uint32_t spared_at;   /* hak_clock_ms; when the last one came */
+    struct hak_dirty_bound bound;
+} extents = {.lock = {.rank = HAK_RANK_EXTENTS}};
+
+void hak_extents_lock(void)
+{
+    hak_lock(&extents.lock);
+}
+
+void hak_extents_unlock(void)
+{
+    hak_unlock(&extents.lock);
+}
+
+bool hak_extents_are_dirty(void)
+{
+    return atomic_load_relaxed(&extents.dirty) > 0 || atomic_load_relaxed(&extents.has_spares);
+}
+
+size_t hak_extents_bytes(void)
+{
+    return atomic_load_relaxed(&extents.mapped) << HAK_GRANULE_SHIFT;
+}
+
+/* Granules in use, or changing hands. */
+static size_t extents_used(void)
+{
+    return extents.mapped - extents.dirty - extents.clean;
+}
+
+/* ── length lists ────────────────────────────────────────────────────────────────────────────── */
+
+static unsigned extents_list_of(size_t granules)
+{
+    if (granules <= EXACT)
+        return (unsigned)granules - 1;
+    unsigned log2 = (unsigned)(63 - __builtin_clzll(granules));
+    return EXACT + 4 * (log2 - EXACT_LOG2) + (unsigned)(granules >> (log2 - 2) & 3);
+}
+
+static unsigned extents_kind(const struct hak_extent_node *node)
+{
+    return node->state == HAK_NODE_CLEAN ? CLEAN : DIRTY;
+}
+
+static void extents_list_insert(uint32_t extent)
+{
+    struct hak_extent_node *node = space_node(extent);
+    unsigned kind = extents_kind(node);
+    unsigned list = extents_list_of(node->granules);
+    uint32_t next = extents.lists[kind][list];
+
+    node->previous = HAK_NO_EXTENT;
+    node->next = next;
+    if (next != HAK_NO_EXTENT)
+        space_node(next)->previous = extent;
+    extents.lists[kind][list] = extent;
+    extents.filled[kind][list / 64] |= (uint64_t)1 << list % 64;
+}
+
+static void extents_list_remove(uint32_t extent)
+{
+    struct hak_extent_node *node = space_node(extent);
+    unsigned kind = extents_kind(node);
+    unsigned list = extents_list_of(node->granules);
+
+    if (node->next != HAK_NO_EXTENT)
+        space_node(node->next)->previous = node->previous;
+    if (node->previous != HAK_NO_EXTENT)
+        space_node(node->previous)->next = node->next;
+    else
+        extents.lists[kind][list] = node->next;
+    if (extents.lists[kind][list] == HAK_NO_EXTENT)
+        extents.filled[kind][list / 64] &= ~((uint64_t)1 << list % 64);
+}
+
+/* The first list from `list` on that has an extent; LISTS if there is none. */
+static unsigned extents_filled_from(unsigned kind, unsigned list)
+{
+    for (; list < LISTS; list = (list / 64 + 1) * 64) {
+        uint64_t filled = extents.filled[kind][list / 64] >> list % 64;
+        if (filled)
+            return list + (unsigned)__builtin_ctzll(filled);
+    }
+    return LISTS;
+}
+
+/* A free extent of at least this length, nearly the shortest: any extent of a later list is long enough. */
+static uint32_t extents_find(unsigned kind, size_t granules)
+{
+    unsigned list = extents_list_of(granules);
+    uint32_t extent = extents.lists[kind][list];
+
+    for (int tries = 0; extent != HAK_NO_EXTENT && tries < TRIES_MOST; tries++) {
+        if (space_node(extent)->granules >= granules)
+            return extent;
+        extent = space_node(extent)->next;
+    }
+    list = extents_filled_from(kind, list + 1);
+    return list == LISTS ? HAK_NO_EXTENT : extents.lists[kind][list];
+}
+
+/* ── age ─────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Where the link to `extent` from its older or its younger neighbour stands. */
+static uint32_t *extents_link_from_older(uint32_t older)
+{
+    return older == HAK_NO_EXTENT ? &extents.oldest : &space_node(older)->younger;
+}
+
+static uint32_t *extents_link_from_younger(uint32_t younger)
+{
+    return younger == HAK_NO_EXTENT ? &extents.youngest : &space_node(younger)->older;
+}
+
+static void extents_age_insert(uint32_t extent, uint32_t younger)
+{
+    uint32_t older = *extents_link_from_younger(younger);
+
+    space_node(extent)->younger = younger;
+    space_node(extent)->older = older;
+    *extents_link_from_younger(younger) = extent;
+    *extents_link_from_older(older) = extent;
+}
+
+static void extents_age_remove(uint32_t extent)
+{
+    uint32_t younger = space_node(extent)->younger;
+    uint32_t older = space_node(extent)->older;
+
+    *extents_link_from_younger(younger) = older;
+    *extents_link_from_older(older) = younger;
+}
+
+/* ── free extents ────────────────────────────────────────────────────────────────────────────── */
+
+static void extents_mark(uint32_t first, size_t granules, enum hak_node_state state)
+{
+    struct hak_extent_node *last = space_node(first + (uint32_t)granules - 1);
+    struct hak_extent_node *node = space_node(first);
+
+    last->granules = node->granules = (uint32_t)granules;
+    last->state = HAK_NODE_LAST;
+    node->state = (uint8_t)state;
+}
+
+static void extents_unmark(uint32_t first, size_t granules)
+{
+    space_node(first)->state = HAK_NODE_INSIDE;
+    space_node(first + (uint32_t)granules - 1)->state = HAK_NODE_INSIDE;
+}
+
+static void extents_count_dirty(size_t change)
+{
+    atomic_store_relaxed(&extents.dirty, extents.dirty + change);
+}
+
+/* A free extent, but for its place. */
+struct extents_traits {
+    enum hak_node_state state;
+    bool zeroed;
+    bool hidden;
+    uint32_t freed_at;
+    uint32_t
+        younger; /* the dirty extent that follows by age; HAK_NO_EXTENT: this is the youngest */
+};
+
+/* Makes granules a free extent as they are, without joining it. */
+static void extents_hang(uint32_t first, size_t granules, struct extents_traits traits)
+{
+    struct hak_extent_node *node = space_node(first);
+
+    extents_mark(first, granules, traits.state);
+    node->zeroed = traits.zeroed;
+    node->hidden = traits.hidden;
+    node->freed_at = traits.freed_at;
+    extents_list_insert(first);
+    if (traits.state == HAK_NODE_DIRTY) {
+        extents_age_insert(first, traits.younger);
+        extents_count_dirty(granules);
+    } else {
+        extents.clean += granules;
+    }
+}
+
+/* The reverse. The caller makes something else of the granules, which are marked as inside until then. */
+static struct extents_traits extents_unhang(uint32_t extent)
+{
+    struct hak_extent_node *node = space_node(extent);
+    struct extents_traits traits = {(enum hak_node_state)node->state, node->zeroed, node->hidden,
+                                    node->freed_at, HAK_NO_EXTENT};
+
+    extents_list_remove(extent);
+    if (traits.state == HAK_NODE_DIRTY) {
+        traits.younger = node->younger;
+        extents_age_remove(extent);
+        extents_count_dirty(-(size_t)node->granules);
+    } else {
+        extents.clean -= node->granules;
+    }
+    extents_unmark(extent, node->granules);
+    return traits;
+}
+
+/* The extent that ends just before a granule; HAK_NO_EXTENT: none. */
+static uint32_t extents_before(uint32_t granule)
+{
+    if (!space_has(granule - 1))
+        return HAK_NO_EXTENT;
+    const struct hak_extent_node *node = space_node(granule - 1);
+    return node->state == HAK_NODE_LAST ? granule - node->granules : granule - 1;
+}
+
+/* The extent that begins at a granule; HAK_NO_EXTENT: none. */
+static uint32_t extents_at(uint32_t granule)
+{
+    return space_has(granule) ? granule : HAK_NO_EXTENT;
+}
+
+static bool extents_is_free(uint32_t extent)
+{
+    return extent != HAK_NO_EXTENT && space_node(extent)->state >= HAK_NODE_DIRTY;
+}
+
+static bool extents_join(uint32_t neighbour, struct extents_traits traits)
+{
+    if (neighbour == HAK_NO_EXTENT || space_node(neighbour)->state != traits.state)
+        return false;
+    return traits.state == HAK_NODE_DIRTY || space_node(neighbour)->zeroed == traits.zeroed;
+}
+
+static struct extents_traits extents_joined(struct extents_traits left, struct extents_traits right)
+{
+    struct extents_traits older = (int32_t)(left.freed_at - right.freed_at) <= 0 ? left : right;
+
+    older.hidden = left.hidden || right.hidden;
+    return older;
+}
+
+/* Frees a used extent and joins it with free neighbours of its kind. Returns the whole. */
+static uint32_t extents_insert(uint32_t first, size_t granules, struct extents_traits traits)
+{
+    uint32_t before = extents_before(first);
+    uint32_t after = extents_at(first + (uint32_t)granules);
+
+    extents_unmark(first, granules);
+    if (extents_join(after, traits)) {
+        granules += space_node(after)->granules;
+        traits = extents_joined(extents_unhang(after), traits);
+    }
+    if (extents_join(before, traits)) {
+        granules += space_node(before)->granules;
+        struct extents_traits other = extents_unhang(before);
+        if (traits.younger == before)
+            traits.younger = other.younger;
+        traits = extents_joined(other, traits);
+        first = before;
+    }
+    extents_hang(first, granules, traits);
+    return first;
+}
+
+/* Makes a part of a free extent a used one; what is left before and behind stays free. The part is hidden and zeroed as
+ * the whole was. */
+static uint32_t extents_carve(uint32_t extent, size_t offset, size_t granules)
+{
+    size_t length = space_node(extent)->granules;
+    struct extents_traits traits = extents_unhang(extent);
+    uint32_t taken = extent + (uint32_t)offset;
+
+    if (offset > 0)
+        extents_hang(extent, offset, traits);
+    if (offset + granules < length)
+        extents_hang(taken + (uint32_t)granules, length - offset - granules, traits);
+    extents_mark(taken, granules, HAK_NODE_USED);
+    space_node(taken)->zeroed = traits.zeroed;
+    space_node(taken)->hidden = traits.hidden;
+    space_node(taken)->moved = 0;
+    return taken;
+}
+
+/* ── mappings ────────────────────────────────────────────────────────────────────────────────── */
+
+static void extents_count_mapped(uint32_t first, size_t granules, bool mapped)
+{
+    size_t neighbours = (size_t)space_has(first - 1) + space_has(first + (uint32_t)granules);
+
+    extents.mappings += mapped ? 1 - neighbours : neighbours - 1;
+    atomic_store_relaxed(&extents.mapped, extents.mapped + (mapped ? granules : -granules));
+}
+
+void hak_extents_enter(uint32_t first, size_t granules)
+{
+    extents_count_mapped(first, granules, true);
+    extents_mark(first, granules, HAK_NODE_USED);
+    space_node(first)->hidden = false;
+    space_node(first)->moved = 0;
+}
+
+void hak_extents_leave(uint32_t first, size_t granules)
+{
+    extents_count_mapped(first, granules, false);
+    extents_unmark(first, granules);
+}
+
+uint32_t hak_extents_add(uint32_t first, size_t granules)
+{
+    hak_extents_enter(first, granules);
+    return extents_insert(first, granules,
+                          (struct extents_traits){.state = HAK_NODE_CLEAN, .zeroed = true});
+}
+
+void hak_extents_set_moved(uint32_t first, unsigned mappings)
+{
+    struct hak_extent_node *node = space_node(first);
+
+    atomic_store_relaxed(&extents.moved, extents.moved + mappings - node->moved);
+    node->moved = (uint8_t)mappings;
+}
+
+struct hak_extents_mappings hak_extents_mappings(void)
+{
+    static size_t limit; /* 0: not asked yet */
+
+    if (limit == 0)
+        limit = os_mappings_limit();
+    return (struct hak_extents_mappings){extents.mappings, extents.mappings + extents.moved, limit};
+}
+
+/* ── giving back ─────────────────────────────────────────────────────────────────────────────── */
+
+/* Unmaps what can be unmapped of a clean extent. */
+static bool extents_release(uint32_t extent)
+{
+    struct hak_stretch part = space_releasable(extent, space_node(extent)->granules);
+
+    if (part.granules == 0)
+        return false;
+    extents_carve(extent, part.first - extent, part.granules);
+    struct hak_extent_node *node = space_node(part.first);
+    struct extents_traits traits = {.state = HAK_NODE_CLEAN,
+                                    .zeroed = node->zeroed,
+                                    .hidden = node->hidden};
+    bool released = space_release(part.first, part.granules);
+    if (!released)
+        extents_insert(part.first, part.granules, traits);
+    return released;
+}
+
+static void extents_release_neighbour(uint32_t extent)
+{
+    if (extent != HAK_NO_EXTENT && space_node(extent)->state == HAK_NODE_CLEAN)
+        extents_release(extent);
+}
+
+/* Unmaps all clean units, each tried once. */
+static bool extents_release_all(void)
+{
+    uint32_t all = HAK_NO_EXTENT;
+    bool released = false;
+    uint32_t next;
+
+    atomic_store_relaxed(&extents.has_spares, false);
+    for (unsigned list = extents_list_of(SPACE_UNIT); list < LISTS; list++)
+        for (uint32_t extent = extents.lists[CLEAN][list]; extent != HAK_NO_EXTENT; extent = next) {
+            struct hak_stretch part = space_releasable(extent, space_node(extent)->granules);
+            next = space_node(extent)->next;
+            if (part.granules == 0)
+                continue;
+            extents_carve(extent, part.first - extent, part.granules);
+            space_node(part.first)->next = all;
+            all = part.first;
+        }
+    for (; all != HAK_NO_EXTENT; all = next) {
+        struct hak_extent_node *node = space_node(all);
+        struct extents_traits traits = {.state = HAK_NODE_CLEAN,
+                                        .zeroed = node->zeroed,
+                                        .hidden = node->hidden};
+        size_t granules = node->granules;
+        next = node->next;
+        if (space_release(all, granules))
+            released = true;
+        else
+            extents_insert(all, granules, traits);
+    }
+    return released;
+}
+
+/* The bits of those granules that could be purged. */
+static uint64_t extents_purge_each(uint32_t first, size_t granules)
+{
+    uint64_t purged = 0;
+
+    for (size_t i = 0; i < granules && i < EACH_MOST; i++)
+        purged |= (uint64_t)space_purge(first + (uint32_t)i, 1) << i;
+    return purged;
+}
+
+/* Frees granules of which some were purged; the others are dirty. If none was purged, the extent is as if freed now.
+ * Returns how many were. */
+static size_t extents_insert_each(uint32_t first, size_t granules, uint64_t purged)
+{
+    struct extents_traits clean = {.state = HAK_NODE_CLEAN, .zeroed = os_purge_zeroes()};
+    struct extents_traits dirty = {.state = HAK_NODE_DIRTY, .freed_at = hak_clock_ms()};
+    uint32_t refused = HAK_NO_EXTENT;
+    size_t count = 0;
+
+    for (size_t i = 0; i < granules; i++)
+        extents_mark(first + (uint32_t)i, 1,
+                     HAK_NODE_USED); /* an extent each, for its neighbours */
+    for (size_t i = 0; i < granules; i++) {
+        if (i < EACH_MOST && purged >> i & 1) {
+            extents_release(extents_insert(first + (uint32_t)i, 1, clean));
+            count++;
+        } else {
+            refused = extents_insert(first + (uint32_t)i, 1, dirty);
+        }
+    }
+    if (count == 0) {
+        size_t length = space_node(refused)->granules;
+        dirty.hidden = extents_unhang(refused).hidden;
+        extents_hang(refused, length, dirty);
+    }
+    return count;
+}
+
+/* What extents_give_back is about. */
+struct extents_outgoing {
+    bool moved;
+    bool hidden;
+    bool spare; /* units stay mapped */
+};
+
+/* Maps fresh memory over a moved extent, so that it merges with its neighbours again. */
+static bool extents_renew(uint32_t first, size_t granules)
+{
+    void *base = space_address(first);
+
+    if (!os_map_over(base, granules << HAK_GRANULE_SHIFT))
+        return false;
+    os_advise_huge_pages(base, granules << HAK_GRANULE_SHIFT);
+    return true;
+}
+
+/* Purges a used extent and frees it. Returns how many granules hold no memory any more.
+ * pre: the lock is held, but not while this goes on */
+static size_t extents_purge(uint32_t first, size_t granules, struct extents_outgoing out)
+{
+    uint64_t each = 0;
+
+    if (granules == 0)
+        return 0;
+    hak_extents_unlock();
+    bool renewed = out.moved && extents_renew(first, granules);
+    /* Where memory is charged, the kernel may have unmapped what it did not map over: nobody knows what lies there. */
+    bool lost = out.moved && !renewed && os_charges_committed();
+    bool purged = renewed || (!lost && space_purge(first, granules));
+    if (unlikely(!purged && !lost))
+        each = extents_purge_each(first, granules);
+    bool zeroed = renewed || os_purge_zeroes();
+    hak_extents_lock();
+    if (unlikely(lost))
+        return 0; /* it stays in use */
+    if (unlikely(!purged))
+        return extents_insert_each(first, granules, each);
+    uint32_t extent = extents_insert(first, granules,
+                                     (struct extents_traits){.state = HAK_NODE_CLEAN,
+                                                             .zeroed = zeroed,
+                                                             .hidden = out.hidden && !renewed});
+    if (!out.spare)
+        extents_release(extent);
+    return granules;
+}
+
+/* Gives the memory of a used extent back, and frees what stays mapped of it. Returns how many granules hold no memory
+ * any more. 0: the kernel refused them all, and they are the youngest dirty extent.
+ * pre: the lock is held, but not while this goes on */
+static size_t extents_give_back(uint32_t first, size_t granules, bool spare)
+{
+    struct hak_extent_node *node = space_node(first);
+    struct extents_outgoing out = {node->moved > 0, node->hidden, spare};
+    struct hak_stretch part = {first, 0}; /* what is unmapped */
+    uint32_t end = first + (uint32_t)granules;
+
+    hak_extents_set_moved(first, 0);
+    if (!spare)
+        part = space_releasable(first, granules);
+    if (part.granules == 0 || !space_release(part.first, part.granules))
+        part = (struct hak_stretch){first, 0};
+    uint32_t rest = part.first + (uint32_t)part.granules;
+    /* Each is an extent of its own, for its neighbours. */
+    if (part.first > first)
+        extents_mark(first, part.first - first, HAK_NODE_USED);
+    if (rest < end)
+        extents_mark(rest, end - rest, HAK_NODE_USED);
+    size_t gone = part.granules + extents_purge(first, part.first - first, out);
+    gone += extents_purge(rest, end - rest, out);
+    if (!spare) {
+        extents_release_neighbour(extents_before(first));
+        extents_release_neighbour(extents_at(end));
+    }
+    return gone;
+}
+
+/* Gives the oldest dirty extent back, or its first `most` granules; as extents_give_back. pre: there is one */
+static size_t extents_purge_oldest(size_t most, bool spare)
+{
+    size_t granules = space_node(extents.oldest)->granules;
+
+    granules = granules < most ? granules : most;
+    return extents_give_back(extents_carve(extents.oldest, 0, granules), granules, spare);
+}
+
+/* As more of what is too much may come, a part of it stays mapped for a while where mapping is expensive: what is mapped
+ * anew costs several system calls, and as many if it goes at once. */
+static size_t extents_purge_excess(size_t excess)
+{
+    bool spare = SPACE_KEEPS_SPARES && extents.clean + excess <= SPARES_FACTOR * hak_dirty_floor();
+
+    if (spare) {
+        atomic_store_relaxed(&extents.has_spares, true);
+        extents.spared_at = hak_clock_ms();
+    }
+    return extents_purge_oldest(excess, spare);
+}
+
+/* Gives back what is more than may wait. Returns how many granules. pre: the lock is held */
+static size_t extents_keep_to_bound(void)
+{
+    size_t purged = 0;
+    size_t step = 1;
+    size_t most;
+
+    while (step > 0 && extents.dirty > (most = hak_dirty_most(&extents.bound, extents_used())))
+        purged += step = extents_purge_excess(extents.dirty - most);
+    return purged;
+}
+
+/* Unsigned: a stamp that is a tick ahead of `now` counts as past, and none waits for a wrap. */
+static bool extents_is_past(uint32_t since, uint32_t now)
+{
+    return (uint64_t)(now - since) + 1 > CONFIG_PURGE_DELAY_MS;
+}
+
+static bool extents_is_due(uint32_t now)
+{
+    return extents.oldest != HAK_NO_EXTENT &&
+           extents_is_past(space_node(extents.oldest)->freed_at, now);
+}
+
+bool hak_extents_purge_due(uint32_t now)
+{
+    size_t purged = 0;
+    size_t step = 1;
+
+    hak_extents_lock();
+    while (step > 0 && purged < TICK_GRANULES && extents_is_due(now))
+        purged += step = extents_purge_oldest(TICK_GRANULES - purged, false);
+    bool more = step > 0 && extents_is_due(now);
+    if (!more && extents.has_spares && extents_is_past(extents.spared_at, now))
+        extents_release_all();
+    hak_extents_unlock();
+    return more;
+}
+
+bool hak_extents_purge_all(void)
+{
+    size_t purged = 0;
+
+    hak_extents_lock();
+    for (unsigned refused = 0; extents.oldest != HAK_NO_EXTENT && refused < REFUSALS_MOST;) {
+        size_t step = extents_purge_oldest(SIZE_MAX, false);
+        purged += step;
+        refused += step == 0;
+    }
+    bool released = extents_release_all();
+    hak_extents_unlock();
+    return purged > 0 || released;
+}
+
+/* ── used extents ────────────────────────────────────────────────────────────────────────────── */
+
+/* Core dumps have a used extent again. */
+static void extents_show(uint32_t first, size_t granules)
+{
+    struct hak_extent_node *node = space_node(first);
+
+    if (node->hidden)
+        os_take_into_dumps(space_address(first), granules << HAK_GRANULE_SHIFT);
+    node->hidden = false;
+}
+
+/* Core dumps leave out what stays of an extent that is freed now, when the rest of what is too much has gone. */
+static bool extents_hide(uint32_t first, size_t granules)
+{
+    size_t most = hak_dirty_most(&extents.bound, extents_used() - granules);
+    size_t stay = granules < most ? granules : most;
+
+    if (granules < HIDE_LEAST || stay == 0)
+        return false;
+    os_leave_out_of_dumps(space_address(first + (uint32_t)(granules - stay)),
+                          stay << HAK_GRANULE_SHIFT);
+    return true;
+}
+
+/* Granules of a free extent to skip so that an address is a multiple of `align` granules. */
+static size_t extents_align_offset(uint32_t extent, size_t align)
+{
+    return -((uintptr_t)space_address(extent) >> HAK_GRANULE_SHIFT) & (align - 1);
+}
+
+/* Granules are in use now; `fresh`: they held no memory. */
+static void extents_note_use(uint32_t first, size_t granules, bool fresh)
+{
+    space_note_use(first, granules, true);
+    hak_dirty_track(&extents.bound, extents_used(), extents.dirty);
+    if (fresh) {
+        hak_dirty_took_fresh(&extents.bound, granules);
+        extents_keep_to_bound();
+    }
+}
+
+/* Whether giving all free extents back may make room for so many granules. */
+static bool extents_may_make_room(size_t granules)
+{
+    size_t free = extents.dirty + extents.clean;
+
+    return granules <= free || os_can_map((granules - free) << HAK_GRANULE_SHIFT);
+}
+
+/* A free extent that is long enough, or longer by less than `align`. Before fresh memory is touched, what is due goes
+ * back; before failing, all that is free. */
+static uint32_t extents_find_or_map(size_t granules, size_t align, size_t batch)
+{
+    uint32_t extent = HAK_NO_EXTENT;
+    unsigned refused = 0;
+
+    for (unsigned tries = 0;; tries++) {
+        for (unsigned kind = 0; kind < KINDS && extent == HAK_NO_EXTENT; kind++)
+            extent = extents_find(kind, granules + align - 1);
+        if (extent != HAK_NO_EXTENT)
+            return extent;
+        if (tries == 0 && extents_is_due(hak_clock_ms())) {
+            extents_purge_oldest(TICK_GRANULES, false);
+            continue;
+        }
+        extent = space_map(granules, align, batch);
+        if (extent != HAK_NO_EXTENT || !extents_may_make_room(granules))
+            return extent;
+        if (extents.oldest != HAK_NO_EXTENT && refused < REFUSALS_MOST)
+            refused += extents_purge_oldest(SIZE_MAX, false) == 0;
+        else if (!extents_release_all())
+            return HAK_NO_EXTENT;
+    }
+}
+
+uint32_t hak_extents_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
+{
+    uint32_t extent = HAK_NO_EXTENT;
+
+    if (granules > SPACE_GRANULES_MOST || align > SPACE_GRANULES_MOST)
+        return HAK_NO_EXTENT;
+    hak_extents_lock();
+    if (space_begin())
+        extent = extents_find_or_map(granules, align, batch);
+    if (extent != HAK_NO_EXTENT) {
+        bool fresh = space_node(extent)->state == HAK_NODE_CLEAN;
+        *zeroed = fresh && space_node(extent)->zeroed;
+        extent = extents_carve(extent, extents_align_offset(extent, align), granules);
+        extents_show(extent, granules);
+        extents_note_use(extent, granules, fresh);
+    }
+    hak_extents_unlock();
+    return extent;
+}
+
+/* pre: the lock is held */
+static void extents_free(uint32_t first, size_t granules, bool clean)
+{
+    static const struct extents_traits CLEAN_TRAITS = {.state = HAK_NODE_CLEAN, .zeroed = true};
+    uint32_t now = hak_clock_ms();
+
+    space_note_use(first, granules, false);
+    if (space_node(first)->moved) { /* it would merge with no neighbour */
+        extents_give_back(first, granules, false);
+    } else if (clean) {
+        extents_release(extents_insert(first, granules, CLEAN_TRAITS));
+    } else {
+        bool hidden = extents_hide(first, granules);
+        extents_insert(
+            first, granules,
+            (struct extents_traits){.state = HAK_NODE_DIRTY, .hidden = hidden, .freed_at = now});
+    }
+    hak_dirty_note(&extents.bound, extents_used(), extents.dirty, now);
+    hak_dirty_gave_back(&extents.bound, extents_keep_to_bound());
+}
+
+void hak_extents_free(uint32_t first, bool clean)
+{
+    hak_extents_lock();
+    extents_free(first, space_node(first)->granules, clean);
+    hak_extents_unlock();
+}
+
+void hak_extents_trim(uint32_t first, size_t granules)
+{
+    struct hak_extent_node *node = space_node(first);
+    uint32_t cut = first + (uint32_t)granules;
+
+    hak_extents_lock();
+    size_t rest = node->granules - granules;
+    extents_mark(first, granules, HAK_NODE_USED);
+    extents_mark(cut, rest, HAK_NODE_USED);
+    space_node(cut)->hidden = false;
+    space_node(cut)->moved = 0;
+    if (node->moved)
+        hak_extents_set_moved(cut, 1);
+    extents_free(cut, rest, false);
+    hak_extents_unlock();
+}
+
+/* Makes used granules that begin where a used extent ends a part of it. */
+static void extents_lengthen(uint32_t first, size_t more)
+{
+    size_t length = space_node(first)->granules;
+
+    extents_unmark(first, length);
+    extents_unmark(first + (uint32_t)length, more);
+    extents_mark(first, length + more, HAK_NODE_USED);
+}
+
+bool hak_extents_extend(uint32_t first, size_t granules)
+{
+    bool extended = false;
+    bool fresh = true;
+
+    if (granules > SPACE_GRANULES_MOST)
+        return false;
+    hak_extents_lock();
+    size_t length = space_node(first)->granules;
+    size_t more = granules - length;
+    uint32_t next = extents_at(first + (uint32_t)length);
+    if (next == HAK_NO_EXTENT) {
+        extended = space_extend(first, length, more);
+        next = first + (uint32_t)length;
+    } else if (extents_is_free(next) && space_node(next)->granules >= more) {
+        fresh = space_node(next)->state == HAK_NODE_CLEAN;
+        extents_carve(next, 0, more);
+        extents_show(next, more);
+        extended = true;
+    }
+    if (extended) {
+        extents_lengthen(first, more);
+        extents_note_use(next, more, fresh);
+    }
+    hak_extents_unlock();
+    return extended;
+}
+
+/* ── walks ───────────────────────────────────────────────────────────────────────────────────── */
+
+uint32_t hak_extents_next(uint32_t first)
+{
+    uint32_t at = first == HAK_NO_EXTENT ? 1 : first + space_node(first)->granules;
+
+    while ((at = space_next(at)) != HAK_NO_EXTENT && space_node(at)->state < HAK_NODE_USED)
+        at++;
+    return at;
+}
+
+uint32_t hak_extents_around(uint32_t granule)
+{
+    uint32_t at = granule;
+
+    while ((at = space_previous(at)) != HAK_NO_EXTENT && space_node(at)->state == HAK_NODE_INSIDE)
+        at--;
+    if (at == HAK_NO_EXTENT)
+        return HAK_NO_EXTENT;
+    const struct hak_extent_node *node = space_node(at);
+    if (node->state == HAK_NODE_LAST)
+        return at == granule ? granule + 1 - node->granules : HAK_NO_EXTENT;
+    return granule - at < node->granules ? at : HAK_NO_EXTENT;
+}
+
+struct hak_extents_figures hak_extents_figures(void)
+{
+    hak_extents_lock();
+    struct hak_extents_figures figures = {extents.mapped, extents.dirty, extents.clean};
+    hak_extents_unlock();
+    return figures;
+}
+
+/* Whether both ends of an extent agree, and it could not be joined with the next one. */
+static bool extents_is_valid(uint32_t extent)
+{
+    const struct hak_extent_node *node = space_node(extent);
+    const struct hak_extent_node *last = space_node(extent + node->granules - 1);
+    struct extents_traits traits = {.state = (enum hak_node_state)node->state,
+                                    .zeroed = node->zeroed};
+
+    if (node->granules == 0 || last->granules != node->granules ||
+        (last != node && last->state != HAK_NODE_LAST))
+        return false;
+    return !extents_is_free(extent) || !extents_join(extents_at(extent + node->granules), traits);
+}
+
+/* The granules in the extents of a length list, each of which must be there by right; SIZE_MAX: one is not. */
+static size_t extents_in_list(unsigned kind, unsigned list)
+{
+    uint32_t previous = HAK_NO_EXTENT;
+    size_t granules = 0;
+
+    for (uint32_t extent = extents.lists[kind][list]; extent != HAK_NO_EXTENT;) {
+        const struct hak_extent_node *node = space_node(extent);
+        if (!extents_is_free(extent) || extents_kind(node) != kind ||
+            extents_list_of(node->granules) != list || node->previous != previous)
+            return SIZE_MAX;
+        granules += node->granules;
+        previous = extent;
+        extent = node->next;
+    }
+    bool is_filled = extents.filled[kind][list / 64] >> list % 64 & 1;
+    return is_filled == (previous != HAK_NO_EXTENT) ? granules : SIZE_MAX;
+}
+
+static bool extents_lists_are_valid(void)
+{
+    size_t listed[KINDS] = {0, 0};
+    size_t aged = 0;
+
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        for (unsigned list = 0; list < LISTS; list++) {
+            size_t granules = extents_in_list(kind, list);
+            if (granules == SIZE_MAX)
+                return false;
+            listed[kind] += granules;
+        }
+    for (uint32_t extent = extents.oldest; extent != HAK_NO_EXTENT;
+         extent = space_node(extent)->younger)
+        aged += space_node(extent)->granules;
+    return listed[DIRTY] == extents.dirty && aged == extents.dirty &&
+           listed[CLEAN] == extents.clean;
+}
+
+bool hak_extents_valid(void)
+{
+    size_t granules[HAK_NODE_CLEAN + 1] = {0};
+    bool valid = true;
+
+    hak_extents_lock();
+    for (uint32_t extent = HAK_NO_EXTENT;
+         valid && (extent = hak_extents_next(extent)) != HAK_NO_EXTENT;) {
+        valid = extents_is_valid(extent);
+        granules[space_node(extent)->state] += space_node(extent)->granules;
+    }
+    valid = valid && extents_lists_are_valid() && granules[HAK_NODE_USED] == extents_used() &&
+            granules[HAK_NODE_DIRTY] == extents.dirty && granules[HAK_NODE_CLEAN] == extents.clean;
+    hak_extents_unlock();
+    return valid;
+}
