@@ -67,9 +67,9 @@ def plugin_root(root: Path, plugins: str) -> "Path | None":
         return None
     folder = (root / plugins).resolve()
     if not folder.is_dir():
-        raise ConfigurationError([f"PLUGINS={plugins}: there is no such folder"])
+        raise Refusal(f"PLUGINS={plugins}: there is no such folder")
     if not any((folder / parent).is_dir() for parent in PARENTS):
-        raise ConfigurationError([f"PLUGINS={plugins}: it has neither policies/ nor backends/, where plug-ins lie"])
+        raise Refusal(f"PLUGINS={plugins}: it has neither policies/ nor backends/, where plug-ins lie")
     twice = [
         f"PLUGINS={plugins}: {path.relative_to(folder)} has the name of a plug-in of this tree: rename one of the two"
         for parent in PARENTS
@@ -77,7 +77,7 @@ def plugin_root(root: Path, plugins: str) -> "Path | None":
         if folder != root and (root / path.relative_to(folder)).is_dir()
     ]
     if twice:
-        raise ConfigurationError(twice)
+        raise Refusal("\n".join(twice))
     return folder if folder != root else None
 
 

@@ -26,6 +26,7 @@ import kconfiglib
 
 import configuration
 import pairs
+from refusal import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = os.environ.get("KCONFIG_CONFIG") or ".config"
@@ -270,7 +271,7 @@ def main(arguments: "list[str]") -> int:
     try:
         run(front_end, rest)
         sys.stdout and sys.stdout.flush()
-    except configuration.ConfigurationError as error:
+    except Refusal as error:
         print(error, file=sys.stderr)
         return 1
     except CannotStart as error:
