@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 
 import defconfigs  # noqa: E402
 from defconfigs import CannotMeasure, MEASURES, Statement, estimate_of, figure  # noqa: E402
-from lab import document, record, workloads  # noqa: E402
+from lab import document, record, text, workloads  # noqa: E402
 from lab.estimate import ENOUGH_PAIRS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,10 +53,10 @@ def changes_of(path: Path) -> list[Change]:
     return found
 
 
-def _statement(text: str, place: str) -> Statement:
-    match = PART.fullmatch(text)
+def _statement(said: str, place: str) -> Statement:
+    match = PART.fullmatch(said)
     if not match or match[1] not in MEASURES:
-        raise CannotMeasure(f"{place}: {text!r}: write MEASURE of WORKLOAD, MEASURE being one of {', '.join(MEASURES)}")
+        raise CannotMeasure(f"{place}: {said!r}: write MEASURE of WORKLOAD, MEASURE being one of {', '.join(MEASURES)}")
     for workload in workloads.WORKLOADS:
         if workload.name == match[2]:
             return Statement(False, match[1], workload)
@@ -98,7 +98,7 @@ def lines_of(change: Change, data: record.Record) -> list[str]:
         row = rows[statement.workload.name]
         found, estimate = estimate_of(statement, row)
         ratio, low, high = 1 / estimate.ratio, 1 / estimate.high, 1 / estimate.low
-        said = (f"{ratio:.2f} times better" if low > 1 else f"{1 / ratio:.2f} times worse" if high < 1
+        said = (f"{text.ratio(ratio)} times better" if low > 1 else f"{text.ratio(1 / ratio)} times worse" if high < 1
                 else defconfigs.NO_DIFFERENCE)
         lines.append(f"| `{change.option}` | {row.workload} | {MEASURES[statement.measure]} "
                      f"| {figure(found.B, statement.measure, row)} | {figure(found.A, statement.measure, row)} "

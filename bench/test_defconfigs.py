@@ -73,6 +73,14 @@ class Options(unittest.TestCase):
             with self.assertRaisesRegex(defconfigs.CannotMeasure, expected):
                 self.changes(f"config A\n\t{line}\n")
 
+    def test_the_page_has_a_row_for_each(self):
+        rows = [line for line in options.DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        self.assertTrue(options.changes())
+        for change in options.changes():
+            for said in change.statements:
+                begin = f"| `{change.option}` | {said.workload.name} | {defconfigs.MEASURES[said.measure]} |"
+                self.assertTrue(any(line.startswith(begin) for line in rows), f"{begin}: bench/options.py")
+
     def test_no_figure_stands_where_no_command_writes_it(self):
         files = ["README.md", "core/README.md", "Kconfig", *(
             str(path.relative_to(defconfigs.ROOT)) for pattern in ("policies/*/*", "backends/*/*", "doc/examples/*/*/*")

@@ -259,7 +259,9 @@ class Runs(unittest.TestCase):
             series, written = figures._series(data_of(result), "sh")
             self.assertEqual({round(value) for points in series.values() for _, value in points}, {50, 100})
             self.assertEqual(written(50.0), "50.0")
-            self.assertEqual("turned round" in " ".join(present.table(data_of(result))), better == "higher")
+            for shown in (" ".join(present.table(data_of(result))), page.html(data_of(result))):
+                self.assertEqual("turned round" in shown, better == "higher")
+            self.assertIn(f"rate (.*) ({better} is better)", page.html(data_of(result)))
 
     def test_failures_have_their_reason(self):
         self.failed("forward: exit status 3: why", "/bin/sh -c 'echo why >&2; exit 3'")

@@ -19,4 +19,5 @@ figures     plots of a record
 page        a record as an HTML page
 export      a record as CSV and as Markdown
 callgrind   instruction counts, for bench/instructions.py
+whole_runs  the programs whose whole runs it counts
 """

@@ -176,11 +176,11 @@ def count_program(command: Sequence[str], library: Library,
                   environment: Mapping[str, str] | None = None) -> ProgramCount:
     """What an allocator executes in a whole run of a program, by the file that the instructions lie in: what it calls in
     others, as memcpy, is not counted."""
-    if not library.path:
+    if not library.measured:
         raise CountFailed("the system's malloc lies in one file with all of libc; name a library")
     profile = _profile(list(command), library, environment=environment, limit=PROGRAM_LIMIT_SECONDS)
-    file = next((file for file in profile.instructions
-                 if os.path.realpath(file) == os.path.realpath(library.measured)), None)
+    own = os.path.realpath(library.measured)
+    file = next((file for file in profile.instructions if os.path.realpath(file) == own), "")
     calls = sum(number for (called_file, function), number in profile.entered.items()
                 if called_file == file and _ALLOCATION.fullmatch(re.sub(r"'\d+$", "", function)))
     if not calls:

@@ -7,6 +7,7 @@ import base64
 import math
 import os
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -151,6 +152,11 @@ def _times(row: Row) -> TimesLine:
 def _further(row: Row) -> list[MeasureLine]:
     """The further measures that a row has."""
     lines = []
+    if row.time and row.time.title:
+        better = "higher" if row.time.higher else "lower"
+        lines.append(MeasureLine(f"{row.time.title} ({better} is better)", shown_time(row, "A"), shown_time(row, "B"),
+                                 ratio(row.time.estimate.ratio) if row.time.estimate else "–",
+                                 interval(row.time.estimate, "–")))
     for measure in MEASURES:
         if measured := row.measure(measure.name):
             show = SHOWN[measure.name]
@@ -265,9 +271,9 @@ def _both(plot: Callable[[bool], Any]) -> Plots:
 
 
 def _details(row: Row) -> Details:
-    settings = [f"{name}={value}" for name, value in row.environment.items()]
+    settings = [f"{name}={shlex.quote(value)}" for name, value in row.environment.items()]
     per = next((counted.per for counted in (row.counters or {}).values()), None)
-    return Details(row.workload, slug(row.workload), row.about, " ".join([*settings, *row.command]), row.pinned,
+    return Details(row.workload, slug(row.workload), row.about, " ".join([*settings, shlex.join(row.command)]), row.pinned,
                    row.machine.load, _further(row), _counted(row), per)
 
 
@@ -327,6 +333,7 @@ def html(data: Record) -> str:
         overview=_both(lambda wide: plotter.overview(workloads, wide)) if several else [],
         runs=[plot for plot in map(plotter.runs, workloads) if plot],
         sections=[_section(data, other, plotter, names[other.label]) for other in data.others],
+        higher=any(row.time.higher for row in data.rows if row.time),
         rows_told=sum(map(enough, data.rows)), downloads=_downloads(data),
         machine=[(title, getattr(data.machine, name)) for name, title in MACHINE])
 

@@ -28,6 +28,37 @@ class Commands(unittest.TestCase):
         self.assertGreaterEqual(found, 4)
 
 
+class Names(unittest.TestCase):
+    """Documents that walk through the code name functions, macros and files, which must be there."""
+
+    WALKS = ("doc/first-malloc.md", "doc/hit-paths.md")
+    CODE = re.compile(r"`([^`]+)`")
+    NOT_OURS = {"malloc", "free", "ret", "hotmag/superslab", "magazine/superslab", "unified/superslab", "hotmag/mmap_only",
+                "magazine/mmap_only", "unified/mmap_only"}
+
+    def missing(self, text):
+        sources = "\n".join(path.read_text(encoding="utf-8") for folder in ("core", "policies", "backends")
+                            for path in sorted((ROOT / folder).rglob("*.[ch]")) if not path.name.startswith("test_"))
+        words = set(re.findall(r"\w+", sources))
+        found = []
+        for name in dict.fromkeys(self.CODE.findall(text)):
+            if name in self.NOT_OURS:
+                continue
+            if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name) and not (ROOT / name).exists() or (
+                    re.fullmatch(r"\w*[a-zA-Z_]\w*", name) and name not in words):
+                found.append(name)
+        return found
+
+    def test_they_are_there(self):
+        for document in self.WALKS:
+            with self.subTest(document):
+                self.assertEqual(self.missing((ROOT / document).read_text(encoding="utf-8")), [])
+
+    def test_those_that_are_gone_are_seen(self):
+        self.assertEqual(self.missing("`hak_malloc` in `core/malloc.c` calls `no_such_function` of `core/nowhere.c`"),
+                         ["no_such_function", "core/nowhere.c"])
+
+
 class Version(TreeTest):
     def test_the_example_prints_what_the_document_shows(self):
         text = (ROOT / "doc/building.md").read_text()
