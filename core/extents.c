@@ -580,16 +580,10 @@ static size_t extents_keep_to_bound(void)
     return purged;
 }
 
-/* Unsigned: a stamp that is a tick ahead of `now` counts as past, and none waits for a wrap. */
-static bool extents_is_past(uint32_t since, uint32_t now)
-{
-    return (uint64_t)(now - since) + 1 > CONFIG_PURGE_DELAY_MS;
-}
-
 static bool extents_is_due(uint32_t now)
 {
     return extents.oldest != HAK_NO_EXTENT &&
-           extents_is_past(space_node(extents.oldest)->freed_at, now);
+           hak_clock_due(space_node(extents.oldest)->freed_at, now, CONFIG_PURGE_DELAY_MS);
 }
 
 bool hak_extents_purge_due(uint32_t now)
@@ -601,7 +595,7 @@ bool hak_extents_purge_due(uint32_t now)
     while (step > 0 && purged < TICK_GRANULES && extents_is_due(now))
         purged += step = extents_purge_oldest(TICK_GRANULES - purged, false);
     bool more = step > 0 && extents_is_due(now);
-    if (!more && extents.has_spares && extents_is_past(extents.spared_at, now))
+    if (!more && extents.has_spares && hak_clock_due(extents.spared_at, now, CONFIG_PURGE_DELAY_MS))
         extents_release_all();
     hak_extents_unlock();
     return more;

@@ -2,6 +2,7 @@
 #include "backends/superslab/dense.h"
 
 #include "core/atomic.h"
+#include "core/clock.h"
 
 /* One part in so many of a dense superslab may be free. */
 enum { FREE_PART = 32 };
@@ -88,7 +89,7 @@ bool dense_is_huge(uint32_t first, size_t granules)
 
 size_t dense_next(uint32_t now)
 {
-    if (cursor == 0 && (uint64_t)(now - sweep_at) + 1 <= CONFIG_PURGE_DELAY_MS / 2)
+    if (cursor == 0 && !hak_clock_due(sweep_at, now, CONFIG_PURGE_DELAY_MS / 2))
         return 0;
     if (cursor == 0)
         sweep_at = now;
