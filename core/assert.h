@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Three levels of assertion, and the one way in which this library ends a process.
  *
- *   hak_check            always compiled: what would corrupt memory if it went on
- *   hak_assert           CONFIG_ASSERT_LEVEL >= 1: what can only be our own mistake
+ *   hak_check            always compiled: what would corrupt memory if the process went on
+ *   hak_assert           CONFIG_ASSERT_LEVEL >= 1: what only a mistake of the library can break
  *   hak_assert_expensive CONFIG_ASSERT_LEVEL >= 2: walks structures
  *
  * A condition has no side effects, so that a level that is off changes nothing. */

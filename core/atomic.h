@@ -29,8 +29,8 @@
 
 #define atomic_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 
-/* Between the two, what this thread reads of others' objects may be half-changed, and it knows that: for
- * ThreadSanitizer, which would report it. */
+/* Between the two, this thread reads objects that their owners may be changing, and allows for it: tells
+ * ThreadSanitizer, which would report that. */
 #if defined(__SANITIZE_THREAD__)
 #define HAK_SANITIZES_THREADS 1
 #elif defined(__has_feature)

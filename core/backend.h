@@ -3,7 +3,10 @@
  *
  * A back end gets memory from the operating system, cuts it into blocks, knows for any pointer whose
  * block it is, and gives memory back. It sees nothing of caches. Exactly one is compiled in; its
- * header is included at the end and completes what is declared here.
+ * header is included below and completes what is declared here.
+ *
+ * A back end brings the functions of the first part. Each function of the second part has a default; a back end that
+ * brings its own says so in its header: #define backend_move backend_move.
  *
  *   shard   the back end's part of a heap. One thread at a time is a shard's *owner*: the one whose
  *           heap it is, or the one that has claimed the heap of a thread that ended.
@@ -11,7 +14,7 @@
  *
  * Blocks of class c are hak_class_size(c) bytes, aligned to every power of two that divides that
  * size, and 16-aligned unless smaller. Blocks go out and come back in batches, in one of two forms:
- * a chain for caches that are lists, an array for caches that are arrays. A policy calls one of them
+ * a chain for caches that are lists, an array for caches that are arrays. A policy uses one of them
  * and the other is not linked in.
  *
  * `inside`: wherever the contract says "a cold path", core has marked the heap as being inside one
@@ -20,8 +23,8 @@
 #ifndef HAK_BACKEND_H
 #define HAK_BACKEND_H
 
+#include "core/block_list.h"
 #include "core/budget.h"
-#include "core/size_class.h"
 
 /* Defined by the back end; zero-filled, it is the shard of the empty heap: backend_lookup finds
  * nothing in it. Nothing else is called with it. */
@@ -45,18 +48,12 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
  * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_EXTENTS when the shard has none at hand */
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
 
-/* Likewise, into out[0 .. max-1]; returns how many. */
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max);
-
 /* Takes a chain of free blocks back.
  * pre:   all of class cls; own, or as a refill gave them, unless CONFIG_REMOTE_FREE_KEEP; a cold path
  * post:  the caller no longer has them; a link that leaves its slab's block grid stops the process
  * owner: the shard's owner
  * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS when one becomes empty */
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
-
-/* Likewise, from in[0 .. count-1], whose blocks are not read. */
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count);
 
 /* Frees a block that backend_lookup does not give to the cache: null, large or another's.
  * pre:   any pointer; `shard` may be NULL (a thread without a heap); a cold path when it is not
@@ -80,67 +77,24 @@ struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_
  * sync:  none */
 size_t backend_usable_size(const void *pointer, const char *call);
 
-/* Whether a pointer lies in what the back end has had from the operating system; of a live block it is true.
- * pre:   any pointer at all
- * sync:  none */
-bool backend_owns(const void *pointer);
+/* Whether an address lies in what the back end has from the operating system; anywhere in a live block it is true.
+ * pre:   any address at all
+ * sync:  none; what other threads just map or unmap may be seen or not */
+bool backend_has(const void *address);
 
-/* Grows or shrinks a large block where it lies.
- * pre:   a live large block (backend_usable_size > HAK_SMALL_MAX); size > HAK_SMALL_MAX
- * post:  true: it now has at least `size` usable bytes, and not many more; false: nothing changed
- * sync:  takes HAK_RANK_EXTENTS */
-bool backend_resize(void *pointer, size_t size);
-
-/* Moves a large block to a place with room for `size` bytes without copying its pages.
- * pre:   a live large block; size > its backend_usable_size
- * post:  the new address, the old one freed; NULL: not possible here (copy instead), nothing changed
- * sync:  takes HAK_RANK_EXTENTS */
-void *backend_move(void *pointer, size_t size);
-
-/* Bytes of free blocks that the back end keeps at hand for this shard: they are part of CONFIG_CACHE_BYTES.
- * owner: the shard's owner */
-size_t backend_kept(const struct hak_shard *shard);
-
-/* Prepares a zero-filled shard for use by this thread; once for each heap, not for each thread.
+/* Prepares a zero-filled shard for use by this thread; once for each heap.
  * post:  false: out of memory, the shard is as it was
  * sync:  takes HAK_RANK_EXTENTS */
-bool backend_thread_init(struct hak_shard *shard);
+bool backend_init(struct hak_shard *shard);
 
-/* Before the heap is parked: gives what the shard holds beyond its slabs back to the slabs.
- * pre:   the cache is flushed; a cold path
- * owner: the shard's owner */
-void backend_thread_exit(struct hak_shard *shard);
+/* Takes and releases all locks that the back end has: around fork, in the parent as in the child, and while statistics
+ * are gathered.
+ * pre:   core holds HAK_RANK_HEAPS and the front end's locks */
+void backend_lock(void);
+void backend_unlock(void);
 
-/* Around fork: prepare takes the back end's locks, parent and child release them.
- * pre:   core holds HAK_RANK_HEAPS */
-void backend_fork_prepare(void);
-void backend_fork_parent(void);
-void backend_fork_child(void);
-
-/* A bounded amount of overdue work, mostly giving unused pages back. Called on cold paths.
- * owner: the shard's owner
- * sync:  takes HAK_RANK_EXTENTS if something is due */
-void backend_tick(struct hak_shard *shard);
-
-/* The part of backend_tick for this shard and for what all shards share, on behalf of an owner that makes no call: the
- * caller has entered the owner's heap meanwhile.
- * pre:   a cold path
- * post:  true: there is more of it
- * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS */
-bool backend_upkeep(struct hak_shard *shard);
-
-/* About how many bytes the back end has from the operating system for blocks; 0 where none is ever overdue. Any
- * thread may ask. */
-size_t backend_footprint(void);
-
-/* Gives back to the operating system all that can be given.
- * pre:   the cache is flushed; a cold path
- * post:  true: some memory went back
- * owner: the shard's owner */
-bool backend_trim(struct hak_shard *shard);
-
-/* What follows is called for statistics and for walks over all blocks, with all locks held (hak_heap_stop,
- * heap.h): what threads share stands still. A thread that hits its cache, or is in a cold path of its own
+/* What follows is called for statistics and for walks over all blocks, with all locks held (hak_lock_all,
+ * fork.h): what threads share stands still. A thread that hits its cache, or is in a cold path of its own
  * heap, goes on meanwhile: what it owns is read as it is, and may be half-changed. So a link is followed only
  * to where backend_is_block allows it, and no further than the counts say; what comes out is then about right,
  * and core notices that it is no more. */
@@ -170,23 +124,12 @@ struct hak_extent {
 void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context);
 
 /* Adds the numbers of the free blocks of a slab, as extent->free counts them, to a set of bits.
- * pre:   all locks are held; a extent of kind SLAB; HAK_SLAB_BLOCKS_MOST bits */
+ * pre:   all locks are held; an extent of kind SLAB; HAK_SLAB_BLOCKS_MOST bits */
 void backend_free_blocks(const struct hak_extent *slab, uint64_t *set);
 
-/* Calls `visit` for each block that the shard keeps at hand, others' blocks on their way to them included.
- * pre:   all locks are held
- * post:  where `visit` returned false, the rest of that chain was left out */
-void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
-                       void *context);
-
 /* The class of the small block that begins at this address, free or not; HAK_CLASS_NONE: none does.
- * pre:   all locks are held; any address at all */
+ * pre:   any address at all; all locks are held, or the caller asks for a block of its own */
 hak_class backend_is_block(const void *address);
-
-/* Whether the address lies in what the back end has from the operating system for blocks.
- * pre:   there has been a shard; any address at all
- * sync:  none; what other threads just map or unmap may be seen or not */
-bool backend_has(const void *address);
 
 /* Bytes that the back end uses for what it knows of blocks.
  * pre:   all locks are held */
@@ -196,7 +139,7 @@ size_t backend_metadata(void);
  * owner: the shard's owner */
 bool backend_valid(const struct hak_shard *shard);
 
-/* What core offers to the back end: the heaps of threads that ended. */
+/* ── what core offers to the back end: the heaps of threads that ended ───────────────────────── */
 
 /* Claims the parked heap that `skip` others were parked after; its shard is the caller's own until it
  * releases it, which parks it as the last one. NULL: there are no more.
@@ -208,5 +151,150 @@ void hak_heap_release(struct hak_shard *shard);
 #define HAK_CLAIMS_MOST 4u
 
 #include "gen/backend.h"
+
+/* ── what has a default ──────────────────────────────────────────────────────────────────────── */
+
+/* As backend_refill_chain, into out[0 .. max-1]; returns how many. Default: from a chain. */
+#ifdef backend_refill_array
+size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max);
+#else
+static inline size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out,
+                                          size_t max)
+{
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+    struct hak_block *block = chain.head;
+
+    for (size_t i = 0; i < chain.count; i++) {
+        if (unlikely(backend_is_block(block) != cls))
+            hak_fatal_pointer("malloc()", block, "a free block was written to");
+        out[i] = block;
+        block = block->next;
+    }
+    return chain.count;
+}
+#endif
+
+/* As backend_return_chain, from in[0 .. count-1]. Default: as a chain.
+ * pre:   count > 0 */
+#ifdef backend_return_array
+void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count);
+#else
+static inline void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in,
+                                        size_t count)
+{
+    backend_return_chain(shard, cls, hak_chain_of(in, count));
+}
+#endif
+
+/* Grows or shrinks a large block where it lies. Default: it cannot.
+ * pre:   a live large block (backend_usable_size > HAK_SMALL_MAX); size > HAK_SMALL_MAX
+ * post:  true: it now has at least `size` usable bytes, and not many more; false: nothing changed
+ * sync:  takes HAK_RANK_EXTENTS */
+#ifdef backend_resize
+bool backend_resize(void *pointer, size_t size);
+#else
+static inline bool backend_resize(void *pointer, size_t size)
+{
+    (void)pointer;
+    (void)size;
+    return false;
+}
+#endif
+
+/* Moves a large block to a place with room for `size` bytes without copying its pages. Default: it cannot.
+ * pre:   a live large block; size > its backend_usable_size
+ * post:  the new address, the old one freed; NULL: not possible here (copy instead), nothing changed
+ * sync:  takes HAK_RANK_EXTENTS */
+#ifdef backend_move
+void *backend_move(void *pointer, size_t size);
+#else
+static inline void *backend_move(void *pointer, size_t size)
+{
+    (void)pointer;
+    (void)size;
+    return NULL;
+}
+#endif
+
+/* Gives what the shard holds beside its slabs to the slabs: kept chains, blocks on their way to others. Default: it
+ * holds nothing.
+ * pre:   a cold path
+ * owner: the shard's owner */
+#ifdef backend_settle
+void backend_settle(struct hak_shard *shard);
+#else
+static inline void backend_settle(struct hak_shard *shard)
+{
+    (void)shard;
+}
+#endif
+
+/* Calls `visit` for each block that backend_settle would give away. Default: for none.
+ * pre:   all locks are held
+ * post:  where `visit` returned false, the rest of that chain was left out */
+#ifdef backend_walk_kept
+void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
+                       void *context);
+#else
+static inline void backend_walk_kept(const struct hak_shard *shard,
+                                     bool (*visit)(void *block, void *context), void *context)
+{
+    (void)shard;
+    (void)visit;
+    (void)context;
+}
+#endif
+
+/* A bounded amount of due work, mostly purging, now and then on a cold path. Default: nothing is ever due.
+ * owner: the shard's owner
+ * sync:  takes HAK_RANK_EXTENTS if something is due */
+#ifdef backend_tick
+void backend_tick(struct hak_shard *shard);
+#else
+static inline void backend_tick(struct hak_shard *shard)
+{
+    (void)shard;
+}
+#endif
+
+/* The part of backend_tick for this shard and for what all shards share, on behalf of an owner that makes no call: the
+ * caller has entered the owner's heap meanwhile. Default: nothing is ever due.
+ * pre:   a cold path
+ * post:  true: there is more of it
+ * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS */
+#ifdef backend_upkeep
+bool backend_upkeep(struct hak_shard *shard);
+#else
+static inline bool backend_upkeep(struct hak_shard *shard)
+{
+    (void)shard;
+    return false;
+}
+#endif
+
+/* Gives back to the operating system all that can be given. Default: nothing is kept.
+ * pre:   the cache is flushed; a cold path
+ * post:  true: some memory went back
+ * owner: the shard's owner */
+#ifdef backend_trim
+bool backend_trim(struct hak_shard *shard);
+#else
+static inline bool backend_trim(struct hak_shard *shard)
+{
+    (void)shard;
+    return false;
+}
+#endif
+
+/* About how many bytes the back end has from the operating system for blocks. Any thread may ask. Default: 0, which
+ * says that nothing is ever due. */
+#ifdef backend_footprint
+size_t backend_footprint(void);
+#else
+static inline size_t backend_footprint(void)
+{
+    return 0;
+}
+#endif
 
 #endif

@@ -72,13 +72,11 @@ static struct hak_chain take_spare(hak_packed_chain *spare)
     return chain;
 }
 
-static void give_back(struct hak_bins *bins, struct hak_shard *shard, hak_class cls,
-                      struct hak_chain chain)
+static void give_back(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     if (chain.count == 0)
         return;
-    hak_traffic_out(&bins->traffic[hak_class_index(cls)], cls, chain.count);
-    backend_return_chain(shard, cls, chain);
+    hak_return_chain(shard, cls, chain);
 }
 
 /* Room for one chain more of another class: the classes take turns in giving half of what they may
@@ -94,9 +92,9 @@ static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_c
             continue;
         uint32_t limit = bin->limit / 2u;
         if (hak_chain_unpack(*spare).count > limit)
-            give_back(bins, shard, cls, take_spare(spare));
+            give_back(shard, cls, take_spare(spare));
         if (length(bin) > limit)
-            give_back(bins, shard, cls, take_list(bin));
+            give_back(shard, cls, take_list(bin));
         set_limit(bins, cls, limit);
         return true;
     }
@@ -132,9 +130,7 @@ void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class 
     if (chain.count == 0) {
         if (may_grow(bin))
             grow(bins, shard, cls);
-        chain = backend_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
-        if (chain.count > 0)
-            hak_traffic_in(&bins->traffic[hak_class_index(cls)], cls, chain.count);
+        chain = hak_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
         if (chain.count == 0 || bin->limit == 0) /* a class that may hold nothing */
             return chain.head;
     }
@@ -149,12 +145,12 @@ void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cl
     struct hak_chain older = take_spare(spare);
 
     *spare = hak_chain_pack(take_list(bin));
-    give_back(bins, shard, cls, older);
+    give_back(shard, cls, older);
     if ((older.count > 0 || bin->limit == 0) && may_grow(bin))
         grow(bins, shard, cls);
     if (!hak_bin_put(bin, block)) {
         ((struct hak_block *)block)->next = NULL;
-        give_back(bins, shard, cls, (struct hak_chain){block, 1});
+        give_back(shard, cls, (struct hak_chain){block, 1});
     }
 }
 
@@ -200,8 +196,8 @@ void hak_bins_init(struct hak_bins *bins, size_t budget)
 
 static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index)
 {
-    give_back(bins, shard, hak_class_at(index), take_list(&bins->bin[index]));
-    give_back(bins, shard, hak_class_at(index), take_spare(&bins->spare[index]));
+    give_back(shard, hak_class_at(index), take_list(&bins->bin[index]));
+    give_back(shard, hak_class_at(index), take_spare(&bins->spare[index]));
 }
 
 bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)

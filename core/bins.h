@@ -42,7 +42,6 @@ _Static_assert(sizeof(struct hak_bin) == HAK_CLASS_SCALE, "a scaled class is a b
 struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
     hak_packed_chain spare[HAK_CLASSES];
-    struct hak_traffic traffic[HAK_CLASSES];
     struct hak_idle idle;
     unsigned victim; /* index of the class that shrinks next */
     size_t granted;  /* bytes that all bins together may hold */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The one clock that decay and upkeep read, and the one wait that lasts as long as it says. clock.c holds nothing
- * else, so that a test program can define both functions itself and drive time: the linker then leaves clock.o in the
- * archive. */
+/* The one clock that decay and upkeep read, and the one timed wait. clock.c holds nothing else, so that a test program
+ * can define both functions itself and drive time: the linker then leaves clock.o in the archive. */
 #ifndef HAK_CLOCK_H
 #define HAK_CLOCK_H
 
@@ -18,11 +17,11 @@ static inline bool hak_clock_due(uint32_t since, uint32_t now, uint32_t ms)
     return now - since >= ms;
 }
 
-/* No time at all is that long. */
+/* Wait without a limit. */
 #define HAK_FOREVER UINT32_MAX
 
-/* Waits while *word is `value`, for `ms` milliseconds at most, or until a thread that has changed it wakes one
- * (kernel_futex_wake). May return before, for no reason. */
+/* Waits while *word is `value`, for at most `ms` milliseconds, or until a thread that has changed it wakes the waiter
+ * (kernel_futex_wake). May return early for no reason. */
 void hak_clock_wait(uint32_t *word, uint32_t value, uint32_t ms);
 
 #endif

@@ -10,14 +10,14 @@
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
-/* A path that is taken seldom: never inlined, laid out away from the hot code, so that the function
+/* A rarely taken path: never inlined, and laid out away from the hot code, so that the function
  * that tail-calls it stays a leaf without a stack frame. */
 #define hak_cold __attribute__((noinline, cold))
 
 /* Visible outside the library. Everything else is hidden. */
 #define hak_export __attribute__((visibility("default")))
 
-/* Likewise, and gives way to a definition of the program's own where the two are linked into one file. The compiler
+/* Likewise, and gives way to the program's own definition where the two are linked into one file. The compiler
  * must not assume that a call by such a name ends up here. */
 #define hak_replaceable __attribute__((weak, visibility("default")))
 

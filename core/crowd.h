@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a process has so many threads that a new one should begin with little.
+/* Whether a process has so many threads that a new one should begin with little memory.
  *
- * A thread that takes a page for each size class it touches is fast, and costs 80 KiB for twenty blocks. That is
- * nothing for a few threads and most of the memory of thousands. So the first CONFIG_CROWD_THREADS heaps begin with
- * plenty; those made while all of them are there begin *crowded*: the first blocks of each class come a few at a
- * time, from memory that heaps share, until the heap has shown that it uses the class. What crowded heaps do
- * otherwise, each policy and back end says. */
+ * A thread that takes a page for each class it touches is fast, and costs 80 KiB for twenty blocks. That is
+ * nothing for a few threads and most of the memory of thousands. So the first CONFIG_CROWD_THREADS heaps take whole
+ * pages; heaps that are made after them begin *crowded*: the first blocks of each class come a few at a
+ * time, from memory that heaps share, until the heap has shown that it uses the class. Each policy and back end says
+ * what else a crowded heap does differently. */
 #ifndef HAK_CROWD_H
 #define HAK_CROWD_H
 
@@ -22,14 +22,13 @@ static inline bool hak_is_crowded(void)
            CONFIG_CROWD_THREADS; /* which may be 0 */
 }
 
-/* Of a class that a crowded heap refills the first time it gets one block, then two, four, and so on up to so many
- * bytes. */
+/* The first refill of a class by a crowded heap gets one block, the next two, then four, and so on up to so many bytes. */
 #define HAK_CROWD_BATCH_BYTES ((size_t)1024)
 
-/* It has used the class when blocks of it, doubled at each refill, would be more than so many bytes. */
+/* The heap uses the class once the doubled batch would be more than so many bytes. */
 #define HAK_CROWD_BYTES ((size_t)8192)
 
-/* How many blocks the next refill of a class takes; 0: the heap has used the class. `refills` counts those before. */
+/* How many blocks the next refill of a class takes, after `refills` of them; 0: the heap uses the class. */
 static inline size_t hak_crowd_batch(unsigned refills, size_t block_size)
 {
     size_t batch = (size_t)1 << refills;

@@ -3,8 +3,7 @@
 #ifndef HAK_ENVIRONMENT_H
 #define HAK_ENVIRONMENT_H
 
-/* Reads them. Once, when the library is loaded, from a file that every program has: of an archive the linker takes
- * only what is asked for. */
+/* Reads them; once, when the library is loaded. */
 void hak_environment_read(void);
 
 #endif

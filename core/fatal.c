@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The last words of a process: one line, built on the stack, written with write(2). */
+/* The message with which the library ends a process: one line, built on the stack, written with write(2). */
 #include <stdlib.h>
 
 #include "core/assert.h"
 #include "core/identity.h"
 #include "core/lock.h"
-#include "core/os.h"
+#include "core/text.h"
 #include "core/trace.h"
 
 struct fatal_line {
@@ -39,7 +39,7 @@ _Noreturn static void fatal_finish(struct fatal_line *line)
     fatal_add(line, hak_identity);
     fatal_add(line, ")");
     line->text[line->length++] = '\n';
-    os_write_error(line->text, line->length);
+    hak_write_error(line->text, line->length);
     hak_trace_print();
     hak_lock_dying();
     abort();

@@ -5,10 +5,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 
-/* Missing from a static program, where no other malloc is. */
+/* NULL in a static program, which has no other malloc. */
 extern __typeof__(dlsym) dlsym __attribute__((weak));
 
-/* glibc's own functions: by names that no other malloc has, where there are such. NULL in other libcs. */
+/* glibc's own functions, by names that no other malloc defines where glibc has such. NULL with another libc. */
 static struct {
     void (*free)(void *pointer);
     void *(*realloc)(void *pointer, size_t size);
@@ -16,7 +16,7 @@ static struct {
     bool looked_up;
 } libc;
 
-/* Threads that do so at once find the same. */
+/* Several threads may do so at once: they find the same. */
 void hak_foreign_look_up(void)
 {
     if (libc.looked_up || dlsym == NULL)
@@ -27,7 +27,7 @@ void hak_foreign_look_up(void)
     libc.looked_up = true;
 }
 
-/* glibc aborts what is not its own either. Without glibc, the pointer is nobody's that could be asked. */
+/* glibc too stops the process at a pointer that is not its own. Without glibc there is no allocator to ask. */
 void hak_foreign_free(void *pointer)
 {
     int saved = errno;
@@ -38,7 +38,7 @@ void hak_foreign_free(void *pointer)
     errno = saved;
 }
 
-/* The block stays libc's: how long it is, and so how much to copy, only libc knows. */
+/* The block stays libc's: only libc knows how long it is, and so how much to copy. */
 void *hak_foreign_realloc(void *pointer, size_t size)
 {
     hak_foreign_prepare();

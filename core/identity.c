@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the library says it is. The only file that depends on the source's revision. */
+/* The line that identifies the library. The only file that depends on the source's revision. */
 #include <hakmem/hakmem.h>
 
 #include "core/compiler.h"

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether somebody is in a cold path of a heap.
+/* Whether a thread is in a cold path of a heap.
  *
- * Only a heap's owner enters it, so that a flag is enough, for fork to read. With CONFIG_PURGE_THREAD the
- * purge thread also enters heaps of others, while those are in no cold path: then it is a lock, which
- * the owner finds taken when he comes back too soon. */
+ * Without CONFIG_PURGE_THREAD only the owner enters a heap, and a flag that fork reads is enough. With it, the purge
+ * thread enters heaps too whose owners are in no cold path. Then it is a lock, for which an owner may have to wait. */
 #ifndef HAK_INSIDE_H
 #define HAK_INSIDE_H
 
@@ -14,7 +13,7 @@
 
 struct hak_inside {
     struct hak_lock lock;
-    bool ticked; /* atomic; its owner has ticked since the purge thread last looked */
+    bool ticked; /* atomic; the owner has ticked since the purge thread's last pass */
 };
 
 static inline void hak_inside_init(struct hak_inside *inside)
@@ -22,7 +21,7 @@ static inline void hak_inside_init(struct hak_inside *inside)
     inside->lock.rank = HAK_RANK_INSIDE;
 }
 
-/* A thread may be in a heap of its own and in one that it has claimed. */
+/* Nested, as a thread may be in its own heap and in one that it has claimed. */
 static inline void hak_inside_enter(struct hak_inside *inside)
 {
     hak_lock_nested(&inside->lock);

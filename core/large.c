@@ -68,11 +68,6 @@ size_t backend_usable_size(const void *pointer, const char *call)
                 : hak_extents_length(space_granule(pointer)) << HAK_GRANULE_SHIFT;
 }
 
-bool backend_owns(const void *pointer)
-{
-    return space_owns(pointer);
-}
-
 bool backend_has(const void *address)
 {
     return space_owns(address);

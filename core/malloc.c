@@ -13,19 +13,28 @@
  * A hit costs malloc two conditional branches (size, empty) and free three (window, tag, room). Both
  * are leaves: what is not a hit is tail-called. */
 #include <hakmem/hakmem.h>
+#include <hakmem/stats.h>
 
 #include "core/atomic.h"
 #include "core/foreign.h"
+#include "core/fork.h"
 #include "core/lock.h"
 #include "core/malloc.h"
 #include "core/os.h"
 #include "core/purger.h"
 #include "core/record.h"
+#include "core/start.h"
+#include "core/thread.h"
 #include "core/trace.h"
 #include "core/tuning.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* In this file, because every program links it: of an archive the linker takes only what is asked for. It sorts
+ * constructors by the number at the end. */
+static void (*const first_constructor)(void)
+    __attribute__((used, section(".init_array.00000"))) = hak_start;
 
 _Static_assert(sizeof(void *) == 8, "tags, packed chains and the window are made for 64 bits");
 
@@ -37,47 +46,60 @@ static void *out_of_memory(void)
     return NULL;
 }
 
-/* What caches hold and the back end keeps, so that it can be had for any size: true if some of it went back to
+/* What happens outside of the hit paths: the trace gets the event, and the purge thread hears that there may be work, as
+ * it does when a cold path of a heap ends. */
+static inline void report(enum hak_event event, const void *pointer, size_t size)
+{
+    hak_trace(event, pointer, size);
+    hak_purger_note();
+}
+
+/* The end of a cold path of malloc: the process may be large enough by now to need a purge thread. free does not ask, as
+ * it is called where no thread can be made: by libc itself, under the locks of its stacks. */
+static inline void leave_allocating(struct hak_heap *heap, enum hak_event event, const void *block,
+                                    size_t size)
+{
+    hak_thread_leave(heap);
+    report(event, block, size);
+    hak_purger_want(heap);
+}
+
+/* Gives back what caches and shards hold, so that it can be had for any size. Returns whether some of it went back to
  * the operating system. */
 static bool give_back(struct hak_heap *heap)
 {
-    hak_trace(HAK_EVENT_TRIM, heap, 0);
-    frontend_trim(&heap->cache, &heap->shard);
+    report(HAK_EVENT_TRIM, heap, 0);
+    frontend_empty(&heap->cache, &heap->shard);
+    store_empty(&heap->shard);
     return backend_trim(&heap->shard);
 }
 
 /* A function of its own, so that small_miss need not save what only this uses. */
 static hak_cold void *small_last_try(hak_class cls)
 {
-    struct hak_heap *heap = hak_heap_mine;
+    struct hak_heap *heap = hak_thread_enter();
     void *block;
 
-    /* Empty again, if small_miss had borrowed one. */
-    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+    if (heap == NULL)
         return out_of_memory();
-    hak_heap_enter(heap);
     give_back(heap);
     block = frontend_refill(&heap->cache, &heap->shard, cls);
-    hak_trace(HAK_EVENT_LAST_TRY, block, hak_class_size(cls));
-    hak_heap_leave(heap);
+    leave_allocating(heap, HAK_EVENT_LAST_TRY, block, hak_class_size(cls));
     return block ? block : out_of_memory();
 }
 
 static hak_cold void *small_miss(hak_class cls)
 {
-    struct hak_heap *heap = hak_heap_mine;
+    struct hak_heap *heap = hak_thread_enter();
     void *block;
 
-    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+    if (heap == NULL)
         return out_of_memory();
-    hak_heap_enter(heap);
     /* Attaching may have allocated, so that the cache may have what is wanted by now. */
     block = frontend_alloc(&heap->cache, cls);
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
-    hak_trace(HAK_EVENT_REFILL, block, hak_class_size(cls));
-    hak_heap_leave(heap);
-    hak_purger_want(heap);
+    leave_allocating(heap, HAK_EVENT_REFILL, block, hak_class_size(cls));
     return likely(block != NULL) ? block : small_last_try(cls);
 }
 
@@ -99,24 +121,23 @@ static bool giving_back_may_help(size_t size)
 
 static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
 {
-    struct hak_heap *heap = hak_heap_mine;
+    struct hak_heap *heap;
     struct hak_large large;
 
     if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
         return out_of_memory();
-    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL) {
+    heap = hak_thread_enter();
+    if (heap == NULL) {
         large = backend_large_alloc(NULL, size, align);
+        report(HAK_EVENT_LARGE, large.base, size);
     } else {
-        hak_heap_enter(heap);
         large = backend_large_alloc(&heap->shard, size, align);
         if (unlikely(large.base == NULL) && giving_back_may_help(size)) {
             give_back(heap);
             large = backend_large_alloc(&heap->shard, size, align);
         }
-        hak_heap_leave(heap);
-        hak_purger_want(heap);
+        leave_allocating(heap, HAK_EVENT_LARGE, large.base, size);
     }
-    hak_trace(HAK_EVENT_LARGE, large.base, size);
     *zeroed = large.zeroed;
     return large.base ? large.base : out_of_memory();
 }
@@ -219,10 +240,10 @@ static hak_cold void free_full(void *block, hak_class cls)
 {
     struct hak_heap *heap = hak_heap_mine;
 
+    report(HAK_EVENT_FLUSH, block, hak_class_size(cls));
     hak_heap_enter(heap);
-    hak_trace(HAK_EVENT_FLUSH, block, hak_class_size(cls));
     frontend_flush(&heap->cache, &heap->shard, cls, block);
-    hak_heap_leave(heap);
+    hak_thread_leave(heap);
 }
 
 static hak_cold void free_other(void *block)
@@ -231,19 +252,18 @@ static hak_cold void free_other(void *block)
 
     if (block == NULL)
         return;
-    hak_trace(HAK_EVENT_FREE_OTHER, block, 0);
+    /* Before the back end looks at the pointer: it may stop the process, and print the trace. */
+    report(HAK_EVENT_FREE_OTHER, block, 0);
     if (unlikely(hak_foreign(block))) {
         hak_foreign_free(block);
-        return;
-    }
-    if (hak_heap_is_empty(heap)) {
+    } else if (hak_heap_is_empty(heap)) {
         backend_free(NULL, block, "free()");
         hak_purger_note();
-        return;
+    } else {
+        hak_heap_enter(heap);
+        backend_free(&heap->shard, block, "free()");
+        hak_thread_leave(heap);
     }
-    hak_heap_enter(heap);
-    backend_free(&heap->shard, block, "free()");
-    hak_heap_leave(heap);
 }
 
 hak_export void hak_free(void *block)
@@ -292,7 +312,7 @@ static void *move_by_copy(void *block, size_t usable, size_t size)
     void *moved = hak_malloc(size);
 
     if (moved) {
-        hak_trace(HAK_EVENT_COPY, block, size);
+        report(HAK_EVENT_COPY, block, size);
         memcpy(moved, block, usable < size ? usable : size);
         hak_free(block);
     }
@@ -307,16 +327,14 @@ static void *large_realloc(void *block, size_t usable, size_t size)
     if (size > PTRDIFF_MAX)
         return out_of_memory();
     if (backend_resize(block, size)) {
-        hak_trace(HAK_EVENT_RESIZE, block, size);
-        hak_purger_note();
+        report(HAK_EVENT_RESIZE, block, size);
         return block;
     }
     moved = size > usable ? backend_move(block, size) : NULL;
-    if (moved) {
-        hak_trace(HAK_EVENT_MOVE, moved, size);
-        hak_purger_note();
-    }
-    return moved ? moved : move_by_copy(block, usable, size);
+    if (moved == NULL)
+        return move_by_copy(block, usable, size);
+    report(HAK_EVENT_MOVE, moved, size);
+    return moved;
 }
 
 /* Whether a small block is as good as any other for `size` bytes: it keeps its place unless half of it would be wasted. */
@@ -376,16 +394,20 @@ hak_export size_t hak_malloc_usable_size(void *block)
 
 hak_export int hak_malloc_trim(size_t pad)
 {
-    struct hak_heap *heap = hak_heap_mine;
+    struct hak_heap *heap = hak_thread_enter();
     bool trimmed;
 
     (void)pad;
-    if (hak_heap_is_empty(heap) && (heap = hak_heap_attach()) == NULL)
+    if (heap == NULL)
         return 0;
-    hak_heap_enter(heap);
     trimmed = give_back(heap);
-    hak_heap_leave(heap);
+    hak_thread_leave(heap);
     return trimmed;
+}
+
+hak_export bool hak_purge(void)
+{
+    return hak_malloc_trim(0) != 0;
 }
 
 void hak_dirty_max_set(size_t bytes)
@@ -399,13 +421,13 @@ void hak_dirty_max_set(size_t bytes)
         hak_malloc_trim(0);
     heap = hak_heap_mine;
     if (stops)
-        hak_heap_stop();
+        hak_lock_all();
     if (lowered && !hak_heap_is_empty(heap)) {
         hak_heap_enter(heap);
         give_back(heap);
-        hak_heap_leave(heap);
+        hak_thread_leave(heap);
     }
     atomic_store_relaxed(&hak_dirty_max, bytes);
     if (stops)
-        hak_heap_resume();
+        hak_unlock_all();
 }

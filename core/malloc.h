@@ -5,12 +5,11 @@
 
 #include "core/heap.h"
 
-/* Frees a block that is no hit.
- * pre: any pointer; cls is what backend_lookup says of it, and where that is a class, the cache had no room */
+/* Frees a block after a miss.
+ * pre: any pointer; cls is what backend_lookup returned for it, and where that is a class, the cache had no room */
 void hak_free_miss(void *block, hak_class cls) hak_cold;
 
-/* Sets the most free memory that waits to be given back, in bytes. Where that is less than before, all that waits goes
- * back first. */
+/* Sets hak_dirty_max, in bytes. Where that is less than before, all dirty memory is purged first. */
 void hak_dirty_max_set(size_t bytes);
 
 #endif

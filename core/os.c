@@ -366,8 +366,13 @@ static uintptr_t os_number_at(const char **at, unsigned base)
     }
 }
 
+struct os_mapping {
+    uintptr_t from, to;
+};
+
 /* Takes one line of smaps: of a mapping's first line the addresses, of AnonHugePages the kilobytes. */
-static size_t os_huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t), bool *is_ours)
+static size_t os_huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_t),
+                              struct os_mapping *mapping)
 {
     static const char NAME[] = "AnonHugePages:";
     const char *at = line;
@@ -378,12 +383,13 @@ static size_t os_huge_of_line(const char *line, bool (*ours)(uintptr_t, uintptr_
     if (same == sizeof(NAME) - 1) {
         for (at += same; *at == ' ';)
             at++;
-        return *is_ours ? os_number_at(&at, 10) << 10 : 0;
+        size_t bytes = os_number_at(&at, 10) << 10;
+        return bytes > 0 && ours(mapping->from, mapping->to) ? bytes : 0;
     }
     uintptr_t from = os_number_at(&at, 16);
     if (at > line && *at == '-') {
         at++;
-        *is_ours = ours(from, os_number_at(&at, 16));
+        *mapping = (struct os_mapping){from, os_number_at(&at, 16)};
     }
     return 0;
 }
@@ -395,7 +401,7 @@ size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
     char line[64]; /* the beginning of one, which is what matters */
     size_t length = 0;
     size_t bytes = 0;
-    bool is_ours = false;
+    struct os_mapping mapping = {0, 0};
     long got;
 
     while (file >= 0 && (got = kernel_read(file, text, sizeof(text))) > 0)
@@ -406,28 +412,10 @@ size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to))
                 continue;
             }
             line[length] = '\0';
-            bytes += os_huge_of_line(line, ours, &is_ours);
+            bytes += os_huge_of_line(line, ours, &mapping);
             length = 0;
         }
     if (file >= 0)
         kernel_close(file);
     return bytes;
-}
-
-void os_write(int file, const char *text, size_t length)
-{
-    while (length > 0) {
-        long written = kernel_write(file, text, length);
-        if (written == -EINTR)
-            continue;
-        if (written <= 0)
-            break;
-        text += written;
-        length -= (size_t)written;
-    }
-}
-
-void os_write_error(const char *text, size_t length)
-{
-    os_write(STDERR_FILENO, text, length);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is asked of the operating system: address space, memory, one line on stderr. Every
+/* What is asked of the operating system: address space and memory. Every
  * function here leaves errno as it was, so that free may call any of them. Sizes are in bytes and
  * multiples of the page size. */
 #ifndef HAK_OS_H
@@ -106,11 +106,5 @@ bool os_charges_committed(void);
 /* Bytes of this process's memory in transparent huge pages, of those mappings for which `ours` says true. 0 where
  * the kernel does not tell. */
 size_t os_huge_bytes(bool (*ours)(uintptr_t from, uintptr_t to));
-
-/* Writes to a file descriptor as much as it takes. */
-void os_write(int file, const char *text, size_t length);
-
-/* Writes to stderr, as one write(2) where the kernel takes it whole. */
-void os_write_error(const char *text, size_t length);
 
 #endif

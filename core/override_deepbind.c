@@ -18,7 +18,7 @@
 
 #include "core/atomic.h"
 #include "core/foreign.h"
-#include "core/heap.h"
+#include "core/fork.h"
 #include "core/lock.h"
 #include "core/os.h"
 
@@ -205,11 +205,11 @@ static bool deepbind_share_malloc(void)
     planned = deepbind_plan(&libc, changes);
     /* Excludes other threads and fork; in a fork handler, this thread already holds all locks. */
     if (stops)
-        hak_heap_stop();
+        hak_lock_all();
     while (done < planned && deepbind_change_one(&changes[done], libc.access))
         done++;
     if (stops)
-        hak_heap_resume();
+        hak_unlock_all();
     return planned > 0 && done == planned;
 }
 

@@ -8,13 +8,13 @@
  * from libc_nonshared.a and is a part of each library), and finds this one, as it finds our malloc.
  *
  * A static program has libc's own function, which is not weak; there, the first constructor registers the handlers
- * (heap.c). Other libcs do not call this function. */
+ * (start.h). Other libcs do not call this function. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 
 #include "core/atomic.h"
-#include "core/heap.h"
+#include "core/fork.h"
 
 typedef int register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                             void *object);
@@ -41,13 +41,13 @@ static register_atfork *override_fork_behind(void)
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                       void *object)
 {
-    hak_heap_handle_forks();
+    hak_fork_handle();
     register_atfork *behind = override_fork_behind();
     return behind ? behind(prepare, parent, child, object)
                   : 0; /* a static program that does not fork */
 }
 
-/* Declared by its caller, heap.c, which also works without it. */
+/* Declared by its caller, fork.c, which also works without it. */
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int hak_atfork_first(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {

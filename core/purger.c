@@ -11,30 +11,31 @@
 #include "core/clock.h"
 #include "core/kernel.h"
 
-/* A process that has less than this from the system gets no purge thread. */
+/* A process with less memory than this gets no purge thread. */
 static const size_t FOOTPRINT_LEAST = (size_t)4 << 20;
 
-/* Cold paths of malloc before a child of fork gets one, as most such children end soon, and before it is
- * tried again where it could not be had. */
+/* Cold paths of malloc before a forked child gets a purge thread, as most such children end soon, and before
+ * another attempt after one that failed. */
 enum { CALLS_IN_CHILD = 64, CALLS_TO_RETRY = 4096 };
 
-/* Between two passes; what is freed becomes due within two of them. */
+/* Milliseconds between two passes; what is freed becomes due within two of them. */
 enum { PASS_MS = CONFIG_PURGE_DELAY_MS / 2 < 10 ? 10 : CONFIG_PURGE_DELAY_MS / 2 };
 
-/* So many passes after the last cold path all that can be given back has been: what caches let go, what is
- * kept at hand, and what is dirty each take up to two. */
+/* Passes after the last cold path until all that can be given back has been: what caches let go, kept chains, and dirty
+ * extents each take up to two. */
 enum { PASSES_MOST = 8 };
 
-/* Between two looks whether the process has another thread, once the main thread has ended. */
+/* Milliseconds between two looks whether the process has another thread, once the main thread has ended. */
 enum { ALONE_MS = PASS_MS < 100 ? (int)PASS_MS : 100 };
 
-/* Addresses, of which a few pages are touched. It must also hold the program's thread-local variables. */
+/* Bytes of address space, of which a few pages are touched. The program's thread-local variables lie there too. */
 static const size_t STACK_BYTES = (size_t)256 << 10;
 
 uint32_t hak_purger_news = HAK_PURGER_NEWS;
 bool hak_purger_started; /* atomic */
 
 static struct hak_lock lock = {.rank = HAK_RANK_PURGE};
+static bool allowed;          /* atomic */
 static uint32_t calls_left;   /* of malloc before it is tried; atomic, and counted loosely */
 static uint32_t main_ended;   /* atomic */
 static sigset_t program_mask; /* of the thread that started it */
@@ -47,26 +48,28 @@ void hak_purger_rouse(void)
 
 /* ── passes ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* What the threads share of the front end, from a heap that is nobody's. Returns whether there is more. */
-static bool tend_store(void)
+/* The store's due work, from a heap that no thread has. Returns whether there is more. */
+static bool purger_tend_store(void)
 {
     bool more = false;
 
+    if (!HAK_HAS_STORE)
+        return false;
     hak_lock(&lock);
     struct hak_heap *heap = hak_heap_take();
     if (heap) {
         hak_heap_enter(heap);
-        more = frontend_upkeep(&heap->cache, &heap->shard);
-        backend_thread_exit(&heap->shard);
+        more = store_upkeep(&heap->shard);
+        backend_settle(&heap->shard);
         hak_heap_release(&heap->shard);
     }
     hak_unlock(&lock);
     return more;
 }
 
-/* One step of what is overdue in a heap, unless somebody is in it. Returns whether there is more to do now: who
- * waits, the heap's owner or a thread that forks, has time to wake up before the next pass. */
-static bool tend_heap(struct hak_heap *heap)
+/* One step of the due work in a heap, unless its owner is in a cold path. Returns whether there is more to do now: not if
+ * the owner or a forking thread waits, so that it has time to wake up before the next pass. */
+static bool purger_tend_heap(struct hak_heap *heap)
 {
     bool more = false;
 
@@ -81,30 +84,29 @@ static bool tend_heap(struct hak_heap *heap)
     return more;
 }
 
-static void pass(void)
+static void purger_pass(void)
 {
-    while (tend_store())
+    while (purger_tend_store())
         continue;
     for (struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next)
         if (!__atomic_exchange_n(&heap->inside.ticked, false, __ATOMIC_RELAXED))
-            while (tend_heap(heap))
+            while (purger_tend_heap(heap))
                 continue;
 }
 
-static bool is_store_empty(void)
+static bool purger_is_store_empty(void)
 {
     size_t held = 0;
 
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        held += frontend_held(NULL, hak_class_at(i));
+        held += store_held(hak_class_at(i));
     return held == 0;
 }
 
 /* ── the thread ──────────────────────────────────────────────────────────────────────────────── */
 
-/* Whether the main thread has ended and no other than this one is left. What the kernel does not tell, it
- * takes for no. */
-static bool is_alone(void)
+/* Whether the main thread has ended and the purge thread is the only one left. false where the kernel does not tell. */
+static bool purger_is_alone(void)
 {
     char text[512];
     long file = kernel_open("/proc/self/stat");
@@ -122,9 +124,9 @@ static bool is_alone(void)
 }
 
 /* Until the main thread ends, or has ended and another look is due. */
-static void sleep_for(uint32_t ms)
+static void purger_sleep(uint32_t ms)
 {
-    static uint32_t nothing; /* that anybody would wake it for */
+    static uint32_t nothing; /* no thread wakes a waiter on it */
 
     if (atomic_load_relaxed(&main_ended))
         hak_clock_wait(&nothing, 0, ms);
@@ -133,7 +135,7 @@ static void sleep_for(uint32_t ms)
 }
 
 /* Sleeps until there is something to do. */
-static void idle(void)
+static void purger_idle(void)
 {
     uint32_t none = HAK_PURGER_NO_NEWS;
 
@@ -145,28 +147,28 @@ static void idle(void)
 
 /* Returns, as the last thread of the process, when the main thread has ended and so have all others: that ends
  * the process, as it would without this one. */
-static void *live(void *unused)
+static void *purger_live(void *unused)
 {
     unsigned passes = 0;
 
     pthread_setname_np(pthread_self(), "hakmem-purge");
     for (;;) {
-        sleep_for(atomic_load_relaxed(&main_ended) ? (uint32_t)ALONE_MS : (uint32_t)PASS_MS);
-        if (atomic_load_relaxed(&main_ended) && is_alone())
+        purger_sleep(atomic_load_relaxed(&main_ended) ? (uint32_t)ALONE_MS : (uint32_t)PASS_MS);
+        if (atomic_load_relaxed(&main_ended) && purger_is_alone())
             break;
         passes++;
         if (atomic_exchange_acquire(&hak_purger_news, HAK_PURGER_NO_NEWS) == HAK_PURGER_NEWS)
             passes = 0;
-        pass();
-        if (passes >= PASSES_MOST && !atomic_load_relaxed(&main_ended) && is_store_empty())
-            idle();
+        purger_pass();
+        if (passes >= PASSES_MOST && !atomic_load_relaxed(&main_ended) && purger_is_store_empty())
+            purger_idle();
     }
     pthread_sigmask(SIG_SETMASK, &program_mask, NULL); /* exit handlers may run here */
     return unused;
 }
 
 /* Returns an error number. */
-static int create(size_t stack_bytes)
+static int purger_create(size_t stack_bytes)
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -178,12 +180,17 @@ static int create(size_t stack_bytes)
     if (error == 0 && stack_bytes > 0)
         error = pthread_attr_setstacksize(&attributes, stack_bytes);
     if (error == 0)
-        error = pthread_create(&thread, &attributes, live, NULL);
+        error = pthread_create(&thread, &attributes, purger_live, NULL);
     pthread_attr_destroy(&attributes);
     return error;
 }
 
-/* Making a thread allocates: that the thread counts as started keeps this from being done twice. */
+void hak_purger_allow(void)
+{
+    atomic_store_relaxed(&allowed, true);
+}
+
+/* Making a thread allocates. `started` is set before, so that the nested call makes no second one. */
 void hak_purger_start(const struct hak_heap *heap)
 {
     int saved = errno;
@@ -195,15 +202,15 @@ void hak_purger_start(const struct hak_heap *heap)
         atomic_store_relaxed(&calls_left, left - 1);
         return;
     }
-    if (!heap->armed || backend_footprint() < FOOTPRINT_LEAST || !hak_heap_knows_fork() ||
-        !atomic_cas_strong_acq_rel(&hak_purger_started, &started, true))
+    if (!heap->armed || backend_footprint() < FOOTPRINT_LEAST || !atomic_load_relaxed(&allowed) ||
+        hak_lock_is_forking() || !atomic_cas_strong_acq_rel(&hak_purger_started, &started, true))
         return;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &program_mask);
-    int error = create(STACK_BYTES);
+    int error = purger_create(STACK_BYTES);
     if (error ==
-        EINVAL) /* too little for the program's thread-local variables: as much as its own have */
-        error = create(0);
+        EINVAL) /* too little for the program's thread-local variables: the default size has room for them */
+        error = purger_create(0);
     if (error) {
         atomic_store_relaxed(&calls_left, CALLS_TO_RETRY);
         atomic_store_relaxed(&hak_purger_started, false);
@@ -223,12 +230,12 @@ void hak_purger_thread_ends(void)
 
 /* ── fork ────────────────────────────────────────────────────────────────────────────────────── */
 
-void hak_purger_fork_prepare(void)
+void hak_purger_lock(void)
 {
     hak_lock(&lock);
 }
 
-void hak_purger_fork_parent(void)
+void hak_purger_unlock(void)
 {
     hak_unlock(&lock);
 }

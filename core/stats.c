@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Statistics and walks over blocks: both stop the heaps, as fork does, and look at everything.
+/* Statistics and walks over blocks. Both take all locks, as fork does, and read everything.
  *
- * How it is known that a figure is exact: who is in a cold path of a heap says so in `inside`, and counts it in
- * `cold_paths` when he leaves; a hit changes what the cache holds. All three are looked at before and after. If no
- * heap was inside, and nothing differs, then what was found is how things were when the first look was over.
- * What a thread without a heap does, it does under the locks, or in one atomic step. */
+ * How a figure is known to be exact: a thread in a cold path of its heap has set `inside`, and counts it in
+ * `cold_paths` when it leaves; a hit changes what the cache holds. All three are read before and after. If no
+ * heap was inside, and nothing differs, the figures are those of the moment when the first look was over.
+ * A thread without a heap works under the locks, or in one atomic step. */
 #include <hakmem/hakmem.h>
 #include <hakmem/stats.h>
 
 #include <errno.h>
 #include <string.h>
 
+#include "core/fork.h"
 #include "core/heap.h"
 #include "core/os.h"
 #include "core/page_set.h"
@@ -18,7 +19,10 @@
 
 _Static_assert(HAK_STATS_CLASSES == HAK_CLASSES_MOST, "the header promises as many");
 
-/* ── how things are with the heaps ───────────────────────────────────────────────────────────── */
+/* Blocks that one heap may hold free. */
+static const size_t HELD_BLOCKS_MOST = CONFIG_CACHE_BYTES / CONFIG_MIN_BLOCK;
+
+/* ── whether heaps were used meanwhile ───────────────────────────────────────────────────────────── */
 
 struct look {
     bool quiet;      /* no heap but the caller's is inside */
@@ -27,22 +31,22 @@ struct look {
     uint64_t parked;
 };
 
-static void mix(struct look *look, uint64_t value)
+static void stats_mix(struct look *look, uint64_t value)
 {
     look->digest = (look->digest ^ value) * 0x9e3779b97f4a7c15u;
     look->digest ^= look->digest >> 29;
 }
 
-/* Looks at all heaps; with `stats`, also adds what caches hold. */
-/* Blocks of a class in a heap's cache. More than a cache can hold is what its owner, at work, makes it look like. */
-static size_t held_by(const struct hak_heap *heap, hak_class cls)
+/* Blocks of a class in a heap's cache. A number larger than any cache holds was read while the owner changed it. */
+static size_t stats_held_by(const struct hak_heap *heap, hak_class cls)
 {
     size_t held = frontend_held(&heap->cache, cls);
 
-    return held <= CONFIG_CACHE_BYTES / CONFIG_MIN_BLOCK ? held : 0;
+    return held <= HELD_BLOCKS_MOST ? held : 0;
 }
 
-static struct look look_around(struct hak_stats *stats)
+/* Looks at all heaps; with `stats`, also adds what caches hold. */
+static struct look stats_look(struct hak_stats *stats)
 {
     struct look look = {.quiet = true};
 
@@ -52,10 +56,10 @@ static struct look look_around(struct hak_stats *stats)
         atomic_fence_acquire();
         look.heaps++;
         look.parked += heap->parked;
-        mix(&look, atomic_load_relaxed(&heap->cold_paths));
+        stats_mix(&look, atomic_load_relaxed(&heap->cold_paths));
         for (unsigned i = 0; i < HAK_CLASSES; i++) {
-            size_t held = held_by(heap, hak_class_at(i));
-            mix(&look, held);
+            size_t held = stats_held_by(heap, hak_class_at(i));
+            stats_mix(&look, held);
             if (stats)
                 stats->by_class[i].cached += held;
         }
@@ -64,35 +68,35 @@ static struct look look_around(struct hak_stats *stats)
     return look;
 }
 
-static bool was_quiet(struct look before, struct look after)
+static bool stats_were_quiet(struct look before, struct look after)
 {
     return before.quiet && after.quiet && before.digest == after.digest;
 }
 
 /* ── stopping ────────────────────────────────────────────────────────────────────────────────── */
 
-/* Nothing is to be stopped where a fork handler of the program's calls us. Returns what start needs to
- * be told. */
-static bool stop(void)
+/* Takes all locks, unless this thread holds them: a fork handler of the program's may ask for statistics. Returns what
+ * stats_resume is to be told. */
+static bool stats_stop(void)
 {
     bool stops = !hak_lock_is_forking();
 
     if (stops)
-        hak_heap_stop();
+        hak_lock_all();
     atomic_begin_racy_reads();
     return stops;
 }
 
-static void start(bool stopped)
+static void stats_resume(bool stopped)
 {
     atomic_end_racy_reads();
     if (stopped)
-        hak_heap_resume();
+        hak_unlock_all();
 }
 
 /* ── counting ────────────────────────────────────────────────────────────────────────────────── */
 
-static void add_extent(const struct hak_extent *extent, void *context)
+static void stats_add_extent(const struct hak_extent *extent, void *context)
 {
     struct hak_stats *stats = context;
 
@@ -114,7 +118,7 @@ static void add_extent(const struct hak_extent *extent, void *context)
     }
 }
 
-static bool add_kept(void *block, void *context)
+static bool stats_add_kept(void *block, void *context)
 {
     struct hak_stats *stats = context;
     hak_class cls = backend_is_block(block);
@@ -124,7 +128,7 @@ static bool add_kept(void *block, void *context)
     return cls != HAK_CLASS_NONE;
 }
 
-static void add_traffic(struct hak_stats_class *entry, const struct hak_traffic *traffic)
+static void stats_add_traffic(struct hak_stats_class *entry, const struct hak_traffic *traffic)
 {
     entry->refills += atomic_load_relaxed(&traffic->refills);
     entry->refilled += atomic_load_relaxed(&traffic->refilled);
@@ -132,7 +136,7 @@ static void add_traffic(struct hak_stats_class *entry, const struct hak_traffic 
     entry->flushed += atomic_load_relaxed(&traffic->flushed);
 }
 
-static void add_carried(struct hak_stats_class *entry, struct hak_traffic_total total)
+static void stats_add_carried(struct hak_stats_class *entry, struct hak_traffic_total total)
 {
     entry->refills += total.refills;
     entry->refilled += total.refilled;
@@ -140,54 +144,55 @@ static void add_carried(struct hak_stats_class *entry, struct hak_traffic_total 
     entry->flushed += total.flushed;
 }
 
-static uint64_t less(uint64_t from, uint64_t what)
+static uint64_t stats_less(uint64_t from, uint64_t what)
 {
     return from > what ? from - what : 0;
 }
 
-/* Takes what is free off what is not in slabs, and sums up. */
-static void sum_up(struct hak_stats *stats)
+/* `live` has been counted as what is not in slabs: takes cached and kept blocks off, and sums up. */
+static void stats_sum_up(struct hak_stats *stats)
 {
     stats->classes = HAK_CLASSES;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         struct hak_stats_class *entry = &stats->by_class[i];
         entry->size = hak_class_sizes[i];
-        entry->live = less(entry->live, entry->cached + entry->kept);
+        entry->live = stats_less(entry->live, entry->cached + entry->kept);
         stats->live_blocks += entry->live;
         stats->live += entry->live * entry->size;
         stats->cached += entry->cached * entry->size;
         stats->kept += entry->kept * entry->size;
         stats->free += entry->free * entry->size;
     }
-    stats->uncut = less(stats->slabs, stats->live + stats->cached + stats->kept + stats->free);
+    stats->uncut =
+        stats_less(stats->slabs, stats->live + stats->cached + stats->kept + stats->free);
     stats->live_blocks += stats->large_blocks;
 }
 
 static void count(struct hak_stats *stats)
 {
-    bool stopped = stop();
-    struct look before = look_around(stats);
+    bool stopped = stats_stop();
+    struct look before = stats_look(stats);
 
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
-        backend_walk_kept(&heap->shard, add_kept, stats);
+        backend_walk_kept(&heap->shard, stats_add_kept, stats);
         for (unsigned i = 0; i < HAK_CLASSES; i++)
-            add_traffic(&stats->by_class[i], frontend_traffic(&heap->cache, hak_class_at(i)));
+            stats_add_traffic(&stats->by_class[i], &heap->counted.traffic[i]);
     }
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        stats->by_class[i].cached += frontend_held(NULL, hak_class_at(i));
-        add_carried(&stats->by_class[i], hak_traffic_carried(hak_class_at(i)));
+        stats->by_class[i].cached += store_held(hak_class_at(i));
+        stats_add_carried(&stats->by_class[i], hak_traffic_carried(hak_class_at(i)));
     }
-    backend_walk(add_extent, stats);
+    backend_walk(stats_add_extent, stats);
     stats->heaps = before.heaps;
     stats->parked = before.parked;
     stats->metadata = backend_metadata() + before.heaps * sizeof(struct hak_heap);
-    stats->exact = was_quiet(before, look_around(NULL));
-    start(stopped);
-    sum_up(stats);
+    stats->exact = stats_were_quiet(before, stats_look(NULL));
+    stats_resume(stopped);
+    stats_sum_up(stats);
 }
 
-/* A mapping of the process is ours if it begins or ends within what is: ours may melt with others'. */
-static bool is_ours(uintptr_t from, uintptr_t to)
+/* The kernel may merge our mapping with a neighbour's, so test both ends. */
+static bool stats_is_ours(uintptr_t from, uintptr_t to)
 {
     return backend_has((const void *)from) || backend_has((const void *)(to - 1));
 }
@@ -195,7 +200,7 @@ static bool is_ours(uintptr_t from, uintptr_t to)
 hak_export size_t hak_stats_get(struct hak_stats *stats, size_t size)
 {
     /* Before the first heap the back end has nothing, and may just be getting ready. */
-    struct hak_stats all = {.huge = hak_heap_all() ? os_huge_bytes(is_ours) : 0};
+    struct hak_stats all = {.huge = hak_heap_all() ? os_huge_bytes(stats_is_ours) : 0};
     size_t filled = size < sizeof(all) ? size : sizeof(all);
 
     count(&all);
@@ -215,47 +220,57 @@ struct walk {
     bool over;
 };
 
-static bool add_held(void *block, void *context)
+static bool walk_add_held(void *block, void *context)
 {
     struct walk *walk = context;
 
     if (backend_is_block(block) == HAK_CLASS_NONE)
         return false;
-    /* Where a thread changes a list under our eyes, it may seem to have no end. */
+    /* A list that its owner changes meanwhile may seem to have no end. */
     if (walk->count == walk->room)
         return false;
     walk->held[walk->count++] = block;
     return true;
 }
 
-static void list_held(struct walk *walk)
+static void walk_list_held(struct walk *walk)
 {
     walk->count = 0;
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
-        backend_walk_kept(&heap->shard, add_held, walk);
-        frontend_walk(&heap->cache, add_held, walk);
+        backend_walk_kept(&heap->shard, walk_add_held, walk);
+        frontend_walk(&heap->cache, walk_add_held, walk);
     }
-    frontend_walk(NULL, add_held, walk);
+    store_walk(walk_add_held, walk);
 }
 
-/* Room for all that may be held: a heap's cache and shard have a budget, the store that threads share is counted. */
-static size_t room_for_held(void)
+static bool walk_count(void *block, void *context)
 {
-    const size_t most = CONFIG_CACHE_BYTES / CONFIG_MIN_BLOCK;
+    size_t *count = context;
+
+    if (backend_is_block(block) == HAK_CLASS_NONE || *count == HELD_BLOCKS_MOST)
+        return false;
+    ++*count;
+    return true;
+}
+
+/* Room for all that may be held: a heap's cache and shard have a budget, the store is counted. */
+static size_t walk_room(void)
+{
     size_t room = 1;
 
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
-        size_t blocks = backend_kept(&heap->shard) / CONFIG_MIN_BLOCK;
-        for (unsigned i = 0; i < HAK_CLASSES && blocks < most; i++)
-            blocks += held_by(heap, hak_class_at(i));
-        room += blocks < most ? blocks : most;
+        size_t blocks = 0;
+        backend_walk_kept(&heap->shard, walk_count, &blocks);
+        for (unsigned i = 0; i < HAK_CLASSES && blocks < HELD_BLOCKS_MOST; i++)
+            blocks += stats_held_by(heap, hak_class_at(i));
+        room += blocks < HELD_BLOCKS_MOST ? blocks : HELD_BLOCKS_MOST;
     }
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        room += frontend_held(NULL, hak_class_at(i));
+        room += store_held(hak_class_at(i));
     return room;
 }
 
-static void sift_down(const void **array, size_t root, size_t end)
+static void walk_sift_down(const void **array, size_t root, size_t end)
 {
     for (size_t child; (child = 2 * root + 1) < end; root = child) {
         child += child + 1 < end && array[child] < array[child + 1];
@@ -268,20 +283,20 @@ static void sift_down(const void **array, size_t root, size_t end)
 }
 
 /* Heapsort: it needs no memory, and qsort may allocate. */
-static void sort(const void **array, size_t count)
+static void walk_sort(const void **array, size_t count)
 {
     for (size_t i = count / 2; i-- > 0;)
-        sift_down(array, i, count);
+        walk_sift_down(array, i, count);
     for (size_t end = count; end-- > 1;) {
         const void *moved = array[0];
         array[0] = array[end];
         array[end] = moved;
-        sift_down(array, 0, end);
+        walk_sift_down(array, 0, end);
     }
 }
 
-/* The first one in the sorted list that is not below `address`. */
-static size_t held_from(const struct walk *walk, const void *address)
+/* The index of the first block in the sorted list that is not below `address`. */
+static size_t walk_held_from(const struct walk *walk, const void *address)
 {
     size_t low = 0;
 
@@ -302,7 +317,7 @@ static void walk_slab(struct walk *walk, const struct hak_extent *slab)
 
     hak_words_clear(free, HAK_SLAB_BLOCKS_MOST / 64);
     backend_free_blocks(slab, free);
-    for (size_t i = held_from(walk, slab->base);
+    for (size_t i = walk_held_from(walk, slab->base);
          i < walk->count && (const char *)walk->held[i] < slab->base + slab->size; i++)
         hak_set_add(free, (size_t)((const char *)walk->held[i] - slab->base) / size);
     for (uint32_t i = 0; i < slab->cut && !walk->over; i++)
@@ -326,27 +341,22 @@ hak_export bool hak_walk(bool (*visit)(void *block, size_t size, bool large, voi
                          void *context)
 {
     struct walk walk = {.visit = visit, .context = context};
-    bool stopped = stop();
-    struct look before = look_around(NULL);
+    bool stopped = stats_stop();
+    struct look before = stats_look(NULL);
     bool exact = false;
 
-    walk.room = room_for_held();
+    walk.room = walk_room();
     size_t bytes = (walk.room * sizeof(*walk.held) + os_page_size() - 1) & ~(os_page_size() - 1);
     walk.held = os_map(bytes);
     if (walk.held) {
-        list_held(&walk);
-        sort(walk.held, walk.count);
+        walk_list_held(&walk);
+        walk_sort(walk.held, walk.count);
         backend_walk(walk_extent, &walk);
-        exact = was_quiet(before, look_around(NULL)) && walk.count < walk.room && !walk.over;
+        exact = stats_were_quiet(before, stats_look(NULL)) && walk.count < walk.room && !walk.over;
         os_unmap(walk.held, bytes);
     }
-    start(stopped);
+    stats_resume(stopped);
     if (walk.held == NULL)
         errno = ENOMEM;
     return exact;
-}
-
-hak_export bool hak_purge(void)
-{
-    return hak_malloc_trim(0) != 0;
 }

@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "core/os.h"
 #include "core/text.h"
 
 struct stats_text_member {
@@ -85,14 +84,14 @@ hak_export void hak_stats_json(void (*write)(const char *text, size_t length, vo
     hak_text_end(&text);
 }
 
-static void stats_text_write_to_file(const char *text, size_t length, void *context)
+static void stats_text_hak_write_to_file(const char *text, size_t length, void *context)
 {
-    os_write(*(int *)context, text, length);
+    hak_write(*(int *)context, text, length);
 }
 
 hak_export void hak_stats_print(int file)
 {
-    struct hak_text text = {.write = stats_text_write_to_file, .context = &file};
+    struct hak_text text = {.write = stats_text_hak_write_to_file, .context = &file};
     struct hak_stats stats;
 
     hak_stats_get(&stats, sizeof(stats));

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Text that is put together without allocating, and goes out a piece at a time. */
+/* Text that is put together without allocating, and goes out a piece at a time. Nothing here touches errno. */
 #ifndef HAK_TEXT_H
 #define HAK_TEXT_H
 
 #include "core/types.h"
+
+/* Writes to a file descriptor as much as it takes. */
+void hak_write(int file, const char *text, size_t length);
+
+/* Writes to stderr, as one write(2) where the kernel takes it whole. */
+void hak_write_error(const char *text, size_t length);
+
+/* Likewise, to the file descriptor that `file`, an int *, points to: a `write` of struct hak_text. */
+void hak_write_to_file(const char *text, size_t length, void *file);
 
 struct hak_text {
     void (*write)(const char *text, size_t length, void *context);

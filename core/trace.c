@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/trace.h"
 
+#include <unistd.h>
+
 #include "core/atomic.h"
-#include "core/os.h"
 #include "core/syscall.h"
 #include "core/text.h"
 
@@ -51,19 +52,16 @@ void hak_trace_record(enum hak_event event, const void *pointer, size_t size)
     atomic_store_release(&entry->number, number);
 }
 
-static void to_stderr(const char *text, size_t length, void *unused)
-{
-    (void)unused;
-    os_write_error(text, length);
-}
+static int trace_file = STDERR_FILENO;
 
-static void write_entry(const struct entry *entry, uint64_t number)
+static void trace_write_entry(const struct entry *entry, uint64_t number)
 {
     struct hak_text line;
 
     if (atomic_load_acquire(&entry->number) != number)
         return;
-    line.write = to_stderr;
+    line.write = hak_write_to_file;
+    line.context = &trace_file;
     line.length = 0;
     hak_text_add(&line, "hakmem: trace ");
     hak_text_number(&line, number, 0);
@@ -87,5 +85,5 @@ void hak_trace_write(void)
     uint64_t first = last > EVENTS ? last - EVENTS + 1 : 1;
 
     for (uint64_t number = first; number <= last; number++)
-        write_entry(&ring[number % EVENTS], number);
+        trace_write_entry(&ring[number % EVENTS], number);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The trace ring: what was last done on cold paths, by any thread, and which way the calls took. The last words
- * of a process show it. Without CONFIG_TRACE there is nothing of it: each function here is empty.
+/* The trace ring: the last events on cold paths, of all threads. A process that the library stops prints it. Without
+ * CONFIG_TRACE each function here is empty.
  *
- * Any thread may record, also in a signal handler: an event takes the next number with one atomic addition and
- * the place that belongs to it. Nothing is allocated and no lock taken. Who prints while others record leaves out
- * what is being overwritten. */
+ * Any thread may record, also in a signal handler: an event takes the next number with one atomic addition, and the
+ * place that belongs to the number. Nothing is allocated and no lock is taken. A thread that prints while others
+ * record leaves out the events that are being overwritten. */
 #ifndef HAK_TRACE_H
 #define HAK_TRACE_H
 
@@ -14,17 +14,17 @@ enum hak_event {
     HAK_EVENT_MALLOC,     /* what the cache had: NULL is a miss */
     HAK_EVENT_FREE,       /* what free was given, whatever becomes of it */
     HAK_EVENT_REFILL,     /* the cache had none */
-    HAK_EVENT_LAST_TRY,   /* no memory: after what caches held was given back */
+    HAK_EVENT_LAST_TRY,   /* no memory: the second attempt, after a trim */
     HAK_EVENT_LARGE,      /* a block above the largest class */
     HAK_EVENT_FLUSH,      /* the cache had no room */
     HAK_EVENT_FREE_OTHER, /* to the back end: large, another thread's, or no block */
     HAK_EVENT_RESIZE,     /* realloc where the block lies */
     HAK_EVENT_MOVE,       /* realloc by moving pages */
     HAK_EVENT_COPY,       /* realloc by copying */
-    HAK_EVENT_TRIM,       /* all caches were given back */
+    HAK_EVENT_TRIM,       /* cache, store and shard give back all they hold */
     HAK_EVENT_PURGE,      /* pages went back to the operating system */
     HAK_EVENT_ATTACH,     /* a thread got a heap */
-    HAK_EVENT_DETACH,     /* and gave it up */
+    HAK_EVENT_DETACH,     /* a thread gives its heap up */
     HAK_EVENTS,
 };
 

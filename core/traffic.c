@@ -5,7 +5,7 @@
 
 static struct hak_traffic_total totals[HAK_CLASSES]; /* each counter a relaxed atomic */
 
-static void carry(uint64_t *total, uint32_t *counter)
+static void traffic_carry(uint64_t *total, uint32_t *counter)
 {
     __atomic_fetch_add(total, *counter, __ATOMIC_RELAXED);
     atomic_store_relaxed(counter, 0);
@@ -15,10 +15,10 @@ void hak_traffic_carry(struct hak_traffic *traffic, hak_class cls)
 {
     struct hak_traffic_total *total = &totals[hak_class_index(cls)];
 
-    carry(&total->refills, &traffic->refills);
-    carry(&total->refilled, &traffic->refilled);
-    carry(&total->flushes, &traffic->flushes);
-    carry(&total->flushed, &traffic->flushed);
+    traffic_carry(&total->refills, &traffic->refills);
+    traffic_carry(&total->refilled, &traffic->refilled);
+    traffic_carry(&total->flushes, &traffic->flushes);
+    traffic_carry(&total->flushed, &traffic->flushed);
 }
 
 struct hak_traffic_total hak_traffic_carried(hak_class cls)

@@ -1,22 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-/* Counters of what moves between a cache and the back end. They are kept at refill and flush, never on
- * a hit; what a class has served since its thread began can be read off them within a batch.
+/* The batches that move between caches and the back end, and counters of them.
  *
- * They are short, as each heap has them for each class: before one could overflow, all four are carried over to totals
- * that heaps share. */
+ * A policy gets and gives batches through the four functions below, which call the back end's and count. The counters
+ * lie beside the shard. They are kept at refill and flush, never on a hit; what a class has served since its heap
+ * began can be read off them within a batch.
+ *
+ * They are short, as each heap has them for each class: before one could overflow, all four are carried over to
+ * totals that heaps share. */
 #ifndef HAK_TRAFFIC_H
 #define HAK_TRAFFIC_H
 
 #include "core/atomic.h"
-#include "core/types.h"
+#include "core/backend.h"
 
-/* Of one class in one cache. owner: the heap's owner; others may read, and get what was true of late.
+/* Of one class of one heap. owner: the heap's owner; any other thread that reads them gets what was true of late.
  * invariant: refills <= refilled, flushes <= flushed */
 struct hak_traffic {
     uint32_t refills;  /* batches that came from the back end */
     uint32_t refilled; /* blocks in them */
     uint32_t flushes;  /* batches that went to the back end */
     uint32_t flushed;  /* blocks in them */
+};
+
+_Static_assert(sizeof(struct hak_traffic) == HAK_CLASS_SCALE, "a scaled class is its offset");
+
+/* A shard and its counters, as they lie in a heap: every shard that a policy is called with is in one. */
+struct hak_counted_shard {
+    struct hak_shard shard;
+    struct hak_traffic traffic[HAK_CLASSES];
 };
 
 struct hak_traffic_total {
@@ -51,6 +62,47 @@ static inline void hak_traffic_out(struct hak_traffic *traffic, hak_class cls, s
     atomic_store_relaxed(&traffic->flushed, flushed);
     if (unlikely(flushed >= HAK_TRAFFIC_MOST))
         hak_traffic_carry(traffic, cls);
+}
+
+static inline struct hak_traffic *hak_traffic_of(struct hak_shard *shard, hak_class cls)
+{
+    struct hak_counted_shard *counted = hak_container_of(shard, struct hak_counted_shard, shard);
+
+    return (struct hak_traffic *)(void *)((char *)counted->traffic + cls);
+}
+
+/* As the functions of backend.h of the same names. pre, of the returns: count > 0 */
+
+static inline struct hak_chain hak_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+
+    if (likely(chain.count > 0))
+        hak_traffic_in(hak_traffic_of(shard, cls), cls, chain.count);
+    return chain;
+}
+
+static inline size_t hak_refill_array(struct hak_shard *shard, hak_class cls, void **out,
+                                      size_t max)
+{
+    size_t count = backend_refill_array(shard, cls, out, max);
+
+    if (likely(count > 0))
+        hak_traffic_in(hak_traffic_of(shard, cls), cls, count);
+    return count;
+}
+
+static inline void hak_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    hak_traffic_out(hak_traffic_of(shard, cls), cls, chain.count);
+    backend_return_chain(shard, cls, chain);
+}
+
+static inline void hak_return_array(struct hak_shard *shard, hak_class cls, void *const *in,
+                                    size_t count)
+{
+    hak_traffic_out(hak_traffic_of(shard, cls), cls, count);
+    backend_return_array(shard, cls, in, count);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a program may set while it runs. */
+/* Settings that a program may change while it runs. */
 #ifndef HAK_TUNING_H
 #define HAK_TUNING_H
 

@@ -3,7 +3,7 @@
 #include "core/crowd.h"
 #include "core/kept.h"
 
-bool backend_thread_init(struct hak_shard *shard)
+bool backend_init(struct hak_shard *shard)
 {
     shard->root = page_map.root;
     shard->bound = ROOT_ENTRIES;
@@ -11,14 +11,9 @@ bool backend_thread_init(struct hak_shard *shard)
     return true;
 }
 
-void backend_thread_exit(struct hak_shard *shard)
+void backend_settle(struct hak_shard *shard)
 {
     hak_kept_sort_all(&shard->kept, shard);
-}
-
-size_t backend_kept(const struct hak_shard *shard)
-{
-    return shard->kept.bytes;
 }
 
 size_t backend_metadata(void)
@@ -26,7 +21,7 @@ size_t backend_metadata(void)
     return page_map_bytes();
 }
 
-void backend_fork_prepare(void)
+void backend_lock(void)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         if (i == 0)
@@ -36,14 +31,9 @@ void backend_fork_prepare(void)
     hak_extents_lock();
 }
 
-void backend_fork_parent(void)
+void backend_unlock(void)
 {
     hak_extents_unlock();
     for (unsigned i = HAK_CLASSES; i-- > 0;)
         hak_unlock(&shared_classes[i].lock);
-}
-
-void backend_fork_child(void)
-{
-    backend_fork_parent();
 }

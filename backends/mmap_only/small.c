@@ -274,9 +274,3 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
     if (!hak_kept_push(&shard->kept, shard, cls, chain, HAK_KEPT_BYTES))
         small_sort(cls, chain);
 }
-
-/* Links blocks without looking at them: each link is checked when it is followed, as in any chain. */
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
-{
-    backend_return_chain(shard, cls, hak_chain_of(in, count));
-}

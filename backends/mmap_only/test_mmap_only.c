@@ -153,13 +153,13 @@ static void check_extents(void)
     for (size_t i = 0; i < extent_count; i++) {
         char *base = extents[i].base, *end = base + extents[i].size;
         granules += extents[i].size >> GRANULE_SHIFT;
-        cr_assert(backend_owns(base) && backend_owns(base + extents[i].size / 2) &&
-                  backend_owns(end - 1));
+        cr_assert(backend_has(base) && backend_has(base + extents[i].size / 2) &&
+                  backend_has(end - 1));
         if (i + 1 < extent_count && (char *)extents[i + 1].base == end)
             continue;
         for (size_t away = 0; away < 8 * MIB; away += GRANULE_SIZE)
             if (i + 1 == extent_count || end + away < (char *)extents[i + 1].base)
-                cr_assert(!backend_owns(end + away), "%zu KiB above a range", away / KIB);
+                cr_assert(!backend_has(end + away), "%zu KiB above a range", away / KIB);
     }
     cr_assert_eq(granules, hak_extents_figures().mapped);
 }
@@ -654,7 +654,7 @@ static void return_thrice(void *argument)
 
     block->next = block;
     backend_return_chain(shard, hak_class_of(700), (struct hak_chain){block, 3});
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process)
@@ -667,7 +667,7 @@ Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process)
 static void return_the_middle(void *inside)
 {
     backend_return_array(shard, hak_class_of(700), &inside, 1);
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 Test(mmap_only, the_middle_of_a_block_stops_the_process)

@@ -195,7 +195,6 @@ void backend_tick(struct hak_shard *shard)
     upkeep_kept(shard, now);
     if (upkeep_classes(now, CLASSES_MOST))
         shard->behind = true;
-    hak_assert_expensive(backend_valid(shard));
 }
 
 /* Sorts all that a shard keeps, which is not memory that goes back yet. */

@@ -3,7 +3,6 @@
 
 #include "backends/superslab/remote.h"
 #include "backends/superslab/shard.h"
-#include "backends/superslab/small.h"
 #include "core/clock.h"
 #include "core/crowd.h"
 #include "core/lock.h"
@@ -59,9 +58,9 @@ struct hak_chain common_take(struct hak_shard *shard, hak_class cls, size_t max)
         common->ticked_at = hak_clock_ms();
         atomic_store_relaxed(&common->seen_at, common->ticked_at);
         remote_collect(common);
-        chain = small_take(common, cls, max);
+        chain = open_take(common, cls, max);
         if (chain.count == 0 && open_new(common, cls))
-            chain = small_take(common, cls, max);
+            chain = open_take(common, cls, max);
     }
     common_unlock(at);
     return chain;

@@ -71,7 +71,7 @@ void dense_split(uint32_t first, size_t granules)
         size_t start = superslab * SUPERSLAB_GRANULES;
         bool whole = start >= first && start + SUPERSLAB_GRANULES <= end;
         if (dense_was_huge(superslab) && !whole)
-            os_split_huge_page(granule_address(start > first ? (uint32_t)start : first));
+            os_split_huge_page(space_address(start > first ? (uint32_t)start : first));
     }
 }
 
@@ -108,7 +108,7 @@ size_t dense_next(uint32_t now)
 
 void dense_collapse(size_t superslab)
 {
-    void *base = granule_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
+    void *base = space_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
 
     if (os_resident_pages(base, SUPERSLAB_SIZE) >= PAGES_LEAST && os_collapse(base, SUPERSLAB_SIZE))
         atomic_store_relaxed(&fills[superslab].huge, 1);

@@ -85,3 +85,50 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     open_set_tags(slab, TAG_NONE);
     hak_extents_free((uint32_t)(slab - window.slabs), clean);
 }
+
+void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    bool exhausted = slab->blank_blocks == 0 && slab->cut == slab->capacity;
+
+    if (slab_has_linked(slab) || (!exhausted && !(slab->next && slab_has_linked(slab->next))))
+        return;
+    open_remove(shard, cls, slab);
+    if (!exhausted)
+        open_last(shard, cls, slab);
+}
+
+/* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
+ * or fresh blocks. */
+struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain taken = {NULL, 0};
+    struct slab *slab;
+
+    while ((slab = shard->lists->open[hak_class_index(cls)]) != NULL && taken.count < max) {
+        struct hak_chain chain;
+        struct hak_block *last = NULL;
+        bool is_last = true; /* of what this refill takes */
+
+        if (taken.count > 0 && slab->loose_count == 0)
+            break;
+        if (!slab_has_linked(slab) && slab->blank_blocks > 0)
+            slab_recut(slab, cls);
+        if (slab->closed.top && taken.count == 0) {
+            chain = slab_take_closed(slab, max);
+        } else if (slab->loose_count > 0) {
+            chain = slab_take_loose(slab, max - taken.count, &last);
+            is_last = slab_has_linked(slab);
+        } else {
+            chain = slab_cut(slab, max, &last);
+        }
+        if (last)
+            last->next = taken.head;
+        slab->used += (uint32_t)chain.count;
+        open_touch(shard, slab);
+        open_relist(shard, cls, slab);
+        taken = (struct hak_chain){chain.head, taken.count + chain.count};
+        if (is_last)
+            break;
+    }
+    return taken;
+}

@@ -234,7 +234,7 @@ static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed
     bool adopted = false;
     struct slab *next;
 
-    backend_thread_exit(claimed);
+    backend_settle(claimed);
     for (struct slab *slab = claimed->lists->open[hak_class_index(cls)]; slab; slab = next) {
         next = slab->next;
         uint64_t word = 0;

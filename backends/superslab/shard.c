@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/shard.h"
 
-#include "backends/superslab/common.h"
-#include "backends/superslab/remote.h"
 #include "core/clock.h"
-#include "core/crowd.h"
-#include "core/kept.h"
 
 struct hak_shard **shard_pages[(OWNERS_MOST + 1) / SHARDS_A_PAGE];
 uint32_t shard_owners = OWNER_NONE;
@@ -64,53 +60,8 @@ hak_cold bool shard_own(struct hak_shard *shard)
     return shard_owns(shard);
 }
 
-bool backend_thread_init(struct hak_shard *shard)
-{
-    if (shard->lists == NULL) /* else what a try had that found no memory for the rest */
-        shard->lists = (struct superslab_lists *)(uintptr_t)&shard_no_lists;
-    shard->crowded = hak_is_crowded();
-    return (shard->crowded || shard_own(shard)) && shard_enter(shard);
-}
-
-void backend_thread_exit(struct hak_shard *shard)
-{
-    hak_kept_sort_all(&shard->lists->kept, shard);
-    remote_send_all(shard);
-    remote_collect(shard);
-}
-
-/* Any thread may ask. */
-size_t backend_kept(const struct hak_shard *shard)
-{
-    size_t bytes = shard->lists->kept.bytes;
-
-    for (int i = 0; i < OUTGOING_SLOTS; i++) {
-        const struct slab *slab = atomic_load_relaxed(&shard->lists->outgoing[i].slab);
-        if (slab)
-            bytes += shard->lists->outgoing[i].chain.count * slab->block_size;
-    }
-    return bytes;
-}
-
 size_t backend_metadata(void)
 {
     return window_metadata() + (shard_owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *) +
            lists_mapped;
-}
-
-void backend_fork_prepare(void)
-{
-    common_lock_all();
-    hak_extents_lock();
-}
-
-void backend_fork_parent(void)
-{
-    hak_extents_unlock();
-    common_unlock_all();
-}
-
-void backend_fork_child(void)
-{
-    backend_fork_parent();
 }

@@ -50,6 +50,9 @@ bool shard_own(struct hak_shard *shard) hak_cold;
 /* A new slab, which is on its class's list. NULL: out of memory. */
 struct slab *open_new(struct hak_shard *shard, hak_class cls);
 
+/* Blocks of the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have, or fresh blocks. */
+struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max);
+
 /* Gives an empty slab back. pre: it is nobody's but the caller's, and QUEUED is clear */
 void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool clean);
 
@@ -60,6 +63,10 @@ void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab);
 
 /* A slab gets free blocks; `had` says whether it had some. */
 void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool had);
+
+/* The first slab of a class has given: it stays first, or makes way for one that has free blocks in
+ * lists, or leaves as it has nothing more. */
+void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab);
 
 void open_set_tags(const struct slab *slab, uint32_t tag);
 

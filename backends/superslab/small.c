@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/superslab/small.h"
+#include "core/backend.h"
 
 #include "backends/superslab/common.h"
 #include "backends/superslab/remote.h"
@@ -12,55 +12,6 @@ _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a
 /* So many blocks of a chain are looked at to tell whether they lie together. */
 enum { LOOKS_AT = 4 };
 
-/* The first slab of a class has given: it stays first, or makes way for one that has free blocks in
- * lists, or leaves as it has nothing more. */
-static void small_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
-{
-    bool exhausted = slab->blank_blocks == 0 && slab->cut == slab->capacity;
-
-    if (slab_has_linked(slab) || (!exhausted && !(slab->next && slab_has_linked(slab->next))))
-        return;
-    open_remove(shard, cls, slab);
-    if (!exhausted)
-        open_last(shard, cls, slab);
-}
-
-/* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
- * or fresh blocks. */
-struct hak_chain small_take(struct hak_shard *shard, hak_class cls, size_t max)
-{
-    struct hak_chain taken = {NULL, 0};
-    struct slab *slab;
-
-    while ((slab = shard->lists->open[hak_class_index(cls)]) != NULL && taken.count < max) {
-        struct hak_chain chain;
-        struct hak_block *last = NULL;
-        bool is_last = true; /* of what this refill takes */
-
-        if (taken.count > 0 && slab->loose_count == 0)
-            break;
-        if (!slab_has_linked(slab) && slab->blank_blocks > 0)
-            slab_recut(slab, cls);
-        if (slab->closed.top && taken.count == 0) {
-            chain = slab_take_closed(slab, max);
-        } else if (slab->loose_count > 0) {
-            chain = slab_take_loose(slab, max - taken.count, &last);
-            is_last = slab_has_linked(slab);
-        } else {
-            chain = slab_cut(slab, max, &last);
-        }
-        if (last)
-            last->next = taken.head;
-        slab->used += (uint32_t)chain.count;
-        open_touch(shard, slab);
-        small_relist(shard, cls, slab);
-        taken = (struct hak_chain){chain.head, taken.count + chain.count};
-        if (is_last)
-            break;
-    }
-    return taken;
-}
-
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, max);
@@ -70,16 +21,16 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     if (chain.count > 0 || unlikely(!shard_owns(shard) && !shard_own(shard)))
         return chain;
     remote_collect(shard);
-    chain = small_take(shard, cls, max);
+    chain = open_take(shard, cls, max);
     if (chain.count == 0 && remote_adopt(shard, cls))
-        chain = small_take(shard, cls, max);
+        chain = open_take(shard, cls, max);
     if (chain.count == 0 && open_new(shard, cls))
-        chain = small_take(shard, cls, max);
+        chain = open_take(shard, cls, max);
     if (chain.count == 0 && shard->lists->kept.bytes > 0) {
         /* Out of memory, but for what is kept for other classes. */
         hak_kept_sort_all(&shard->lists->kept, shard);
         if (open_new(shard, cls))
-            chain = small_take(shard, cls, max);
+            chain = open_take(shard, cls, max);
     }
     return chain;
 }
@@ -110,7 +61,7 @@ static size_t small_cut_spread(struct hak_shard *shard, hak_class cls, void **ou
     size_t count = slab_cut_array(slab, out, max);
     slab->used += (uint32_t)count;
     open_touch(shard, slab);
-    small_relist(shard, cls, slab);
+    open_relist(shard, cls, slab);
     return count;
 }
 
@@ -209,10 +160,4 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
     if (!small_is_worth_keeping(chain) || !shard_owns(shard) ||
         !hak_kept_push(&shard->lists->kept, shard, cls, chain, KEPT_BYTES_MAX))
         kept_sort(shard, cls, chain);
-}
-
-/* Links blocks without looking at them: each link is checked when it is followed, as in any chain. */
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
-{
-    backend_return_chain(shard, cls, hak_chain_of(in, count));
 }

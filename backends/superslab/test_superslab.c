@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "backends/superslab/slab.h"
+#include "core/fork.h"
 #include "core/heap.h"
 #include "tests/contract/support.h"
 
@@ -168,7 +169,7 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
 
     ((struct hak_block *)block)->next = NULL;
     backend_return_chain(shard, cls, (struct hak_chain){block, 1});
-    backend_thread_exit(shard);
+    backend_settle(shard);
     for (uint32_t i = 0; i < granules; i++)
         cr_assert_eq(window.tags[granule + i], TAG_NONE);
     cr_assert_null(shard->lists->open[hak_class_index(cls)]);
@@ -190,7 +191,7 @@ Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
     cr_assert_eq(shard->queue, slab);
     cr_assert_null(slab->queue_next);
     cr_assert_eq((uint32_t)slab->remote >> REMOTE_COUNT_SHIFT, 2);
-    backend_thread_exit(shard);
+    backend_settle(shard);
     cr_assert_null(shard->queue);
     cr_assert(slab->extent.state != HAK_NODE_USED || (slab->remote == 0 && slab->used == used - 2));
     cr_assert(backend_valid(shard));
@@ -278,7 +279,7 @@ Test(superslab, a_sleepers_slab_is_purged_by_the_last_remote_free)
         run_in_thread(free_one, blocks[i]);
     cr_assert_eq(slab->remote, REMOTE_QUEUED | REMOTE_ALL_FREE);
     cr_assert_eq(shard->queue, slab);
-    backend_thread_exit(shard);
+    backend_settle(shard);
     cr_assert_eq(window.tags[slab - window.slabs], TAG_NONE);
     cr_assert_eq(slab->extent.state, HAK_NODE_CLEAN);
     cr_assert(hak_extents_valid());
@@ -302,7 +303,7 @@ Test(superslab, a_remote_block_freed_twice_is_noticed)
 static void return_one(hak_class cls, void *block)
 {
     backend_return_array(shard, cls, &block, 1);
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 /* A full slab's blocks; the last of them is the first that the owner returns. */
@@ -338,7 +339,7 @@ static void return_three_of_two(void *head)
 
     block->next = block;
     backend_return_chain(shard, hak_class_of(HAK_SMALL_MAX), (struct hak_chain){block, 3});
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 Test(superslab, more_blocks_than_are_out_are_noticed_at_the_return)
@@ -372,7 +373,7 @@ Test(superslab, blocks_freed_by_another_and_one_by_the_owner_are_noticed)
 static void return_whole_chain(void *chain)
 {
     backend_return_chain(shard, hak_class_of(64), *(struct hak_chain *)chain);
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 Test(superslab, a_written_link_is_noticed_at_the_return)
@@ -432,7 +433,7 @@ static void return_256(void *block)
 
     inside->next = NULL;
     backend_return_chain(shard, hak_class_of(256), (struct hak_chain){inside, 1});
-    backend_thread_exit(shard);
+    backend_settle(shard);
 }
 
 Test(superslab, a_block_inside_another_is_noticed_at_the_return)
@@ -473,9 +474,9 @@ Test(superslab, any_index_of_the_window_may_be_read)
 
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         one(hak_class_at(i));
-    hak_heap_stop();
+    hak_lock_all();
     backend_walk(note_slab, NULL);
-    hak_heap_resume();
+    hak_unlock_all();
     cr_assert_geq(slabs.count, HAK_CLASSES);
     for (size_t i = 0; i < slabs.count; i++)
         cr_assert_lt(backend_lookup(shard, (void *)slabs.from[i]), HAK_CLASS_END);
@@ -495,15 +496,15 @@ Test(superslab, what_lies_between_superslabs_is_not_ours)
     char *behind = backend_large_alloc(NULL, SUPERSLAB_SIZE, 1).base;
     char *between = first + SUPERSLAB_SIZE;
 
-    cr_assert(backend_owns(first) && backend_has(between));
+    cr_assert(backend_has(first) && backend_has(between));
     backend_free(shard, first, "free()");
     hak_extents_purge_all();
-    cr_assert(!backend_owns(between) && !backend_has(between));
+    cr_assert(!backend_has(between));
     cr_assert_eq(os_map_at(between, SUPERSLAB_SIZE), OS_PLACED);
-    cr_assert(!backend_owns(between) && !backend_has(between));
+    cr_assert(!backend_has(between));
     cr_assert_geq(backend_lookup(shard, between), HAK_CLASS_END);
     cr_assert_eq(backend_is_block(between), HAK_CLASS_NONE);
-    cr_assert(backend_owns(behind) && !backend_owns(granule_address((uint32_t)window_granules())));
+    cr_assert(backend_has(behind) && !backend_has(granule_address((uint32_t)window_granules())));
     backend_free(shard, behind, "free()");
     cr_assert(hak_extents_valid());
 }
@@ -620,7 +621,7 @@ Test(superslab, a_broken_shard_is_not_valid)
     kept.head->next->next = NULL;
     chain.head->next = NULL;
     backend_return_chain(shard, cls, (struct hak_chain){chain.head, 1});
-    backend_thread_exit(shard); /* into the slab */
+    backend_settle(shard); /* into the slab */
     backend_return_chain(shard, cls, kept);
     cr_assert(slab->loose_count > 0 || slab->closed.top != 0);
     cr_assert(backend_valid(shard));

@@ -134,7 +134,6 @@ void backend_tick(struct hak_shard *shard)
     remote_tend_sleepers(shard);
     if (upkeep_common(shard->common++ % COMMONS, now))
         shard->behind = true;
-    hak_assert_expensive(backend_valid(shard));
 }
 
 /* All that a shard can give back, at once. Returns whether there was anything in partly live slabs. */
@@ -142,7 +141,7 @@ static bool upkeep_purge_shard(struct hak_shard *shard)
 {
     unsigned purged = 0;
 
-    backend_thread_exit(shard);
+    backend_settle(shard);
     upkeep_visit_class(shard, 0);
     while (!upkeep_step(shard, hak_clock_ms(), 0, &purged))
         ;

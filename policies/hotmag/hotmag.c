@@ -115,11 +115,9 @@ static hak_cold void grow(struct hak_cache *cache, hak_class cls)
 
 /* ── refill and flush ────────────────────────────────────────────────────────────────────────── */
 
-static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
-                      void *const *blocks, uint32_t count)
+static void give_back(struct hak_shard *shard, hak_class cls, void *const *blocks, uint32_t count)
 {
-    hak_traffic_out(&cache->bins.traffic[hak_class_index(cls)], cls, count);
-    backend_return_array(shard, cls, blocks, count);
+    hak_return_array(shard, cls, blocks, count);
 }
 
 static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
@@ -136,10 +134,9 @@ static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class 
         blocks = hotmag_slot_at(cache, array->last) + 1; /* it is empty, as it has just missed */
         wanted = batch(bound);
     }
-    uint32_t count = (uint32_t)backend_refill_array(shard, cls, blocks, wanted);
+    uint32_t count = (uint32_t)hak_refill_array(shard, cls, blocks, wanted);
     if (count == 0)
         return NULL;
-    hak_traffic_in(&cache->bins.traffic[hak_class_index(cls)], cls, count);
     if (bound->limit > 0)
         array->last += (count - 1) * (uintptr_t)SLOT;
     return blocks[count - 1];
@@ -155,14 +152,14 @@ static void flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cl
         void **blocks = slots_of(cache, cls);
         uint32_t older = batch(bound);
         size_t stay = bound->limit - older;
-        give_back(cache, shard, cls, blocks, older);
+        give_back(shard, cls, blocks, older);
         hak_words_copy(blocks, blocks + older, stay);
         blocks[stay] = block;
         hotmag_array_of(cache, cls)->last -= (older - 1) * (uintptr_t)SLOT;
         return;
     }
     if (!frontend_free(cache, cls, block)) /* the class may hold nothing */
-        give_back(cache, shard, cls, &block, 1);
+        give_back(shard, cls, &block, 1);
 }
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
@@ -182,8 +179,6 @@ void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class 
 
 size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 {
-    if (cache == NULL)
-        return 0;
     if (hotmag_is_hot(cls))
         return held(cache, cls);
     return hak_bins_held(&cache->bins, cls);
@@ -192,8 +187,6 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
-    if (cache == NULL)
-        return;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         uint32_t count = hotmag_is_hot(cls) ? held(cache, cls) : 0;
@@ -201,11 +194,6 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
             ;
     }
     hak_bins_walk(&cache->bins, visit, context);
-}
-
-const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_class cls)
-{
-    return &cache->bins.traffic[hak_class_index(cls)];
 }
 
 /* Says what each array may ever hold; returns how many bytes that are.
@@ -230,7 +218,7 @@ static size_t init_bounds(struct hak_cache *cache)
     return bytes - left;
 }
 
-void frontend_thread_init(struct hak_cache *cache)
+void frontend_init(struct hak_cache *cache)
 {
     hak_bins_init(&cache->bins, HAK_CACHE_BYTES - init_bounds(cache));
 }
@@ -240,7 +228,7 @@ static void empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_cl
     uint32_t count = held(cache, cls);
 
     if (count > 0)
-        give_back(cache, shard, cls, slots_of(cache, cls), count);
+        give_back(shard, cls, slots_of(cache, cls), count);
     set_held(cache, cls, 0);
 }
 
@@ -262,7 +250,7 @@ static void empty_idle(struct hak_cache *cache, struct hak_shard *shard)
     }
 }
 
-void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
+void frontend_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
     empty(cache, shard);
 }
@@ -285,33 +273,14 @@ void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
     if (hak_bins_tick(&cache->bins, shard))
         empty_idle(cache, shard);
-    hak_assert_expensive(frontend_valid(cache));
 }
 
-/* Nothing is shared. */
-bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
-{
-    (void)cache;
-    (void)shard;
-    return false;
-}
-
-void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
-{
-    empty(cache, shard);
-}
-
-void frontend_fork_prepare(void)
+void frontend_lock(void)
 {
     hak_lock(&rows.lock);
 }
 
-void frontend_fork_parent(void)
-{
-    hak_unlock(&rows.lock);
-}
-
-void frontend_fork_child(void)
+void frontend_unlock(void)
 {
     hak_unlock(&rows.lock);
 }

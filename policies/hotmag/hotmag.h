@@ -37,6 +37,10 @@
 
 #include "core/bins.h"
 
+#define frontend_tick   frontend_tick
+#define frontend_forget frontend_forget
+#define frontend_lock   frontend_lock
+
 #define HOTMAG_MASK  ((uint64_t)CONFIG_HOTMAG_MASK)
 #define HOTMAG_COUNT ((unsigned)__builtin_popcountll(HOTMAG_MASK))
 /* Index after the last hot class. */
@@ -62,8 +66,8 @@ _Static_assert(sizeof(struct hotmag_array) == HAK_CLASS_SCALE, "a scaled class i
 struct hak_cache {
     /* Indexed by class; those of classes that are not hot are not used. */
     _Alignas(HAK_CACHE_LINE) struct hotmag_array array[HOTMAG_END ? HOTMAG_END : 1];
-    void *none;           /* always NULL */
-    struct hak_bins bins; /* its traffic counts hot classes too */
+    void *none; /* always NULL */
+    struct hak_bins bins;
     struct hotmag_bound bound[HOTMAG_END ? HOTMAG_END : 1];
     struct hak_idle idle; /* of the arrays; the bins have one of their own */
 };

@@ -9,26 +9,27 @@
 enum { SLOTS = CONFIG_HOTMAG_SLOTS };
 
 static struct hak_cache cache;
-static struct hak_shard shard;
+static struct hak_counted_shard counted;
+static struct hak_shard *const shard = &counted.shard;
 
 static void *alloc(hak_class cls)
 {
     void *block = frontend_alloc(&cache, cls);
 
-    return block ? block : frontend_refill(&cache, &shard, cls);
+    return block ? block : frontend_refill(&cache, shard, cls);
 }
 
 static void release(hak_class cls, void *block)
 {
     if (!frontend_free(&cache, cls, block))
-        frontend_flush(&cache, &shard, cls, block);
+        frontend_flush(&cache, shard, cls, block);
 }
 
 static void start(void)
 {
     memset(&cache, 0, sizeof(cache));
-    fake_reset(&shard, FAKE_BLOCKS);
-    frontend_thread_init(&cache);
+    fake_reset(shard, FAKE_BLOCKS);
+    frontend_init(&cache);
 }
 
 TestSuite(hotmag, .init = start);
@@ -79,7 +80,7 @@ static uint32_t fill(hak_class cls, void **blocks)
         release(cls, blocks[i]);
     while (frontend_held(&cache, cls) > 0)
         frontend_alloc(&cache, cls);
-    cr_assert_eq(backend_refill_array(&shard, cls, blocks, count), count);
+    cr_assert_eq(backend_refill_array(shard, cls, blocks, count), count);
     for (uint32_t i = 0; i < count; i++)
         cr_assert(frontend_free(&cache, cls, blocks[i]));
     cr_assert_eq(frontend_held(&cache, cls), count);
@@ -192,16 +193,16 @@ Test(hotmag, a_flush_gives_the_older_half_back_in_one_batch)
     hak_class cls = hot_class();
     uint32_t count = fill(cls, blocks);
     uint32_t batch = (count + 1) / 2 < CONFIG_REFILL_BATCH ? (count + 1) / 2 : CONFIG_REFILL_BATCH;
-    struct hak_traffic traffic = *frontend_traffic(&cache, cls);
-    size_t returns = shard.returns;
-    void *one_more = backend_refill_chain(&shard, cls, 1).head;
+    struct hak_traffic traffic = *hak_traffic_of(shard, cls);
+    size_t returns = shard->returns;
+    void *one_more = backend_refill_chain(shard, cls, 1).head;
 
     release(cls, one_more);
-    cr_assert_eq(shard.returns, returns + 1);
+    cr_assert_eq(shard->returns, returns + 1);
     for (uint32_t i = 0; i < count; i++)
         cr_assert_eq(fake_is_out(blocks[i]), i >= batch);
-    cr_assert_eq(frontend_traffic(&cache, cls)->flushes, traffic.flushes + 1);
-    cr_assert_eq(frontend_traffic(&cache, cls)->flushed, traffic.flushed + batch);
+    cr_assert_eq(hak_traffic_of(shard, cls)->flushes, traffic.flushes + 1);
+    cr_assert_eq(hak_traffic_of(shard, cls)->flushed, traffic.flushed + batch);
     /* The younger ones stay, in their order. */
     cr_assert_eq(alloc(cls), one_more);
     for (uint32_t i = count; i-- > batch;)
@@ -223,12 +224,13 @@ Test(hotmag, every_block_that_went_out_is_held_or_handed_out)
         for (size_t i = 0; i < COUNT; i++) {
             blocks[i] = alloc(cls);
             cr_assert(blocks[i] && fake_is_out(blocks[i]));
-            cr_assert_eq(shard.given - shard.returned, frontend_held(&cache, cls) + i + 1);
+            cr_assert_eq(shard->given - shard->returned, frontend_held(&cache, cls) + i + 1);
             cr_assert(frontend_valid(&cache));
         }
         for (size_t i = 0; i < COUNT; i++) {
             release(cls, blocks[i]);
-            cr_assert_eq(shard.given - shard.returned, frontend_held(&cache, cls) + COUNT - 1 - i);
+            cr_assert_eq(shard->given - shard->returned,
+                         frontend_held(&cache, cls) + COUNT - 1 - i);
             cr_assert(frontend_valid(&cache));
         }
         size_t walked = 0;
@@ -244,16 +246,16 @@ Test(hotmag, traffic_counts_what_moves)
 
     for (unsigned c = 0; c < HAK_CLASSES; c++) {
         hak_class cls = hak_class_at(c);
-        const struct hak_traffic *traffic = frontend_traffic(&cache, cls);
+        const struct hak_traffic *traffic = hak_traffic_of(shard, cls);
         start();
         for (size_t i = 0; i < COUNT; i++)
             blocks[i] = alloc(cls);
-        cr_assert_eq(traffic->refills, shard.refills);
-        cr_assert_eq(traffic->refilled, shard.given);
+        cr_assert_eq(traffic->refills, shard->refills);
+        cr_assert_eq(traffic->refilled, shard->given);
         for (size_t i = 0; i < COUNT; i++)
             release(cls, blocks[i]);
-        cr_assert_eq(traffic->flushes, shard.returns);
-        cr_assert_eq(traffic->flushed, shard.returned);
+        cr_assert_eq(traffic->flushes, shard->returns);
+        cr_assert_eq(traffic->flushed, shard->returned);
     }
 }
 
@@ -266,25 +268,25 @@ Test(hotmag, going_up_and_down_by_half_stays_in_the_array)
 
     for (uint32_t i = 0; i < half; i++)
         blocks[i] = alloc(cls);
-    size_t calls = shard.refills + shard.returns;
+    size_t calls = shard->refills + shard->returns;
     for (int round = 0; round < 100; round++) {
         for (uint32_t i = 0; i < half; i++)
             release(cls, blocks[i]);
         for (uint32_t i = 0; i < half; i++)
             blocks[i] = alloc(cls);
     }
-    cr_assert_eq(shard.refills + shard.returns, calls);
+    cr_assert_eq(shard->refills + shard->returns, calls);
 }
 
 Test(hotmag, short_batches_are_served)
 {
-    shard.batch_most = 1;
+    shard->batch_most = 1;
     for (unsigned c = 0; c < HAK_CLASSES; c++)
         for (int i = 0; i < 100; i++) {
             cr_assert_not_null(alloc(hak_class_at(c)));
             cr_assert(frontend_valid(&cache));
         }
-    cr_assert_eq(shard.given, 100 * HAK_CLASSES);
+    cr_assert_eq(shard->given, 100 * HAK_CLASSES);
 }
 
 Test(hotmag, out_of_memory_leaves_the_cache_intact)
@@ -293,7 +295,7 @@ Test(hotmag, out_of_memory_leaves_the_cache_intact)
         hak_class cls = hak_class_at(c);
         void *blocks[10];
         start();
-        shard.left = 10;
+        shard->left = 10;
         for (int i = 0; i < 10; i++)
             cr_assert_not_null(blocks[i] = alloc(cls));
         for (int i = 0; i < 5; i++)
@@ -315,7 +317,7 @@ Test(hotmag, a_few_blocks_of_a_class_bring_few)
     for (unsigned c = 0; c < HAK_CLASSES; c++)
         if (hotmag_is_hot(hak_class_at(c)))
             cr_assert_not_null(alloc(hak_class_at(c)));
-    cr_assert_leq(shard.given, 8 * HOTMAG_COUNT);
+    cr_assert_leq(shard->given, 8 * HOTMAG_COUNT);
 }
 
 Test(hotmag, limits_grow_to_the_slots_where_the_budget_has_room)
@@ -371,8 +373,8 @@ static void use_all_classes(void)
 Test(hotmag, thread_exit_gives_everything_back)
 {
     use_all_classes();
-    frontend_thread_exit(&cache, &shard);
-    cr_assert_eq(shard.given, shard.returned);
+    frontend_empty(&cache, shard);
+    cr_assert_eq(shard->given, shard->returned);
     cr_assert_eq(held_bytes(), 0);
     cr_assert(frontend_valid(&cache));
     use_all_classes();
@@ -382,8 +384,8 @@ Test(hotmag, thread_exit_gives_everything_back)
 Test(hotmag, trim_gives_everything_back)
 {
     use_all_classes();
-    frontend_trim(&cache, &shard);
-    cr_assert_eq(shard.given, shard.returned);
+    frontend_empty(&cache, shard);
+    cr_assert_eq(shard->given, shard->returned);
     cr_assert_eq(held_bytes(), 0);
     cr_assert(frontend_valid(&cache));
 }
@@ -391,10 +393,10 @@ Test(hotmag, trim_gives_everything_back)
 Test(hotmag, a_forked_child_forgets_what_a_gone_thread_held)
 {
     use_all_classes();
-    size_t returned = shard.returned;
+    size_t returned = shard->returned;
     frontend_forget(&cache);
     cr_assert_eq(held_bytes(), 0);
-    cr_assert_eq(shard.returned, returned);
+    cr_assert_eq(shard->returned, returned);
     cr_assert(frontend_valid(&cache));
     use_all_classes();
     cr_assert(frontend_valid(&cache));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/frontend.h"
+#include "core/store.h"
 #include "core/crowd.h"
 
 /* Full magazines that one tick gives back to the slabs. */
@@ -15,13 +15,11 @@ static void *take_round(struct magazine_bin *bin)
     return bin->loaded->rounds[--bin->count];
 }
 
-static void give_back(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
-                      void *const *rounds, size_t count)
+static void give_back(struct hak_shard *shard, hak_class cls, void *const *rounds, size_t count)
 {
     if (count == 0)
         return;
-    hak_traffic_out(&cache->traffic[hak_class_index(cls)], cls, count);
-    backend_return_array(shard, cls, rounds, count);
+    hak_return_array(shard, cls, rounds, count);
 }
 
 /* The magazine beside the loaded one: empty, or full. */
@@ -63,13 +61,13 @@ static void set_limit(struct hak_cache *cache, hak_class cls, uint32_t limit)
 }
 
 /* Gives back what the depot holds beyond what threads leave to it. */
-static void give_surplus(struct hak_cache *cache, struct hak_shard *shard)
+static void give_surplus(struct hak_shard *shard)
 {
     struct magazine *full;
     hak_class cls;
 
     while ((full = depot_take_surplus(&cls)) != NULL) {
-        give_back(cache, shard, cls, full->rounds, full->capacity);
+        give_back(shard, cls, full->rounds, full->capacity);
         depot_drop(full);
     }
 }
@@ -83,7 +81,7 @@ static void release(struct hak_cache *cache, struct hak_shard *shard, hak_class 
     if (count == magazine->capacity)
         empty = depot_give_full(cache->home, cls, magazine);
     if (empty == magazine)
-        give_back(cache, shard, cls, magazine->rounds, count);
+        give_back(shard, cls, magazine->rounds, count);
     if (empty)
         depot_give_empty(cache->home, cls, empty);
 }
@@ -116,7 +114,7 @@ static hak_cold void grant(struct hak_cache *cache, struct hak_shard *shard, hak
         cache->victim = (cache->victim + 1) % HAK_CLASSES;
     }
     set_limit(cache, cls, limit);
-    give_surplus(cache, shard);
+    give_surplus(shard);
 }
 
 /* Every magazine comes in here. Another thread may just have made them larger. */
@@ -130,14 +128,13 @@ static void load(struct hak_cache *cache, struct hak_shard *shard, hak_class cls
 
 /* ── refill ──────────────────────────────────────────────────────────────────────────────────── */
 
-/* Gives all that the depot holds back to the slabs. */
-static void drain(struct hak_cache *cache, struct hak_shard *shard)
+void store_empty(struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         struct magazine *full;
-        while ((full = depot_take_full(cache->home, cls, NULL)) != NULL) {
-            give_back(cache, shard, cls, full->rounds, full->capacity);
+        while ((full = depot_take_full(depot.stripes, cls, NULL)) != NULL) {
+            give_back(shard, cls, full->rounds, full->capacity);
             depot_drop(full);
         }
         depot_drop_empty(cls);
@@ -145,17 +142,14 @@ static void drain(struct hak_cache *cache, struct hak_shard *shard)
 }
 
 /* A batch from the back end; when it has no more memory, what lies in the depot may help. */
-static uint32_t batch(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void **out,
-                      size_t most)
+static uint32_t batch(struct hak_shard *shard, hak_class cls, void **out, size_t most)
 {
-    size_t count = backend_refill_array(shard, cls, out, most);
+    size_t count = hak_refill_array(shard, cls, out, most);
 
     if (unlikely(count == 0)) {
-        drain(cache, shard);
-        count = backend_refill_array(shard, cls, out, most);
+        store_empty(shard);
+        count = hak_refill_array(shard, cls, out, most);
     }
-    if (count > 0)
-        hak_traffic_in(&cache->traffic[hak_class_index(cls)], cls, count);
     return (uint32_t)count;
 }
 
@@ -178,11 +172,11 @@ static bool renew(struct hak_cache *cache, struct hak_shard *shard, hak_class cl
 }
 
 /* One block, for which there is no magazine. */
-static hak_cold void *refill_single(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+static hak_cold void *refill_single(struct hak_shard *shard, hak_class cls)
 {
     void *block;
 
-    return batch(cache, shard, cls, &block, 1) > 0 ? block : NULL;
+    return batch(shard, cls, &block, 1) > 0 ? block : NULL;
 }
 
 /* Whether a crowded cache should do without magazines of the class. */
@@ -205,7 +199,7 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
     }
     if (mine == NULL && barely_uses(cache, cls)) {
         cache->state[hak_class_index(cls)].singles++;
-        return refill_single(cache, shard, cls);
+        return refill_single(shard, cls);
     }
     struct magazine *full = depot_take_full(cache->home, cls, mine);
     if (full) {
@@ -213,8 +207,8 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
         return take_round(bin);
     }
     if (!renew(cache, shard, cls))
-        return refill_single(cache, shard, cls);
-    bin->count = batch(cache, shard, cls, bin->loaded->rounds,
+        return refill_single(shard, cls);
+    bin->count = batch(shard, cls, bin->loaded->rounds,
                        bin->capacity < CONFIG_REFILL_BATCH ? bin->capacity : CONFIG_REFILL_BATCH);
     return bin->count > 0 ? take_round(bin) : NULL;
 }
@@ -235,10 +229,10 @@ static hak_cold struct magazine *another(struct hak_cache *cache, hak_class cls)
 
 /* The depot has not taken a full magazine: its blocks go to the back end. What is then empty may be
  * smaller than magazines now are. */
-static hak_cold struct magazine *emptied(struct hak_cache *cache, struct hak_shard *shard,
-                                         hak_class cls, struct magazine *full)
+static hak_cold struct magazine *emptied(struct hak_shard *shard, hak_class cls,
+                                         struct magazine *full)
 {
-    give_back(cache, shard, cls, full->rounds, full->capacity);
+    give_back(shard, cls, full->rounds, full->capacity);
     if (full->capacity == depot_rounds(cls))
         return full;
     depot_drop(full);
@@ -252,10 +246,10 @@ static hak_cold void flush_without(struct hak_cache *cache, struct hak_shard *sh
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
 
     if (bin->capacity == 0) {
-        give_back(cache, shard, cls, &block, 1);
+        give_back(shard, cls, &block, 1);
         return;
     }
-    give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
+    give_back(shard, cls, bin->loaded->rounds, bin->count);
     bin->count = 0;
     load_round(bin, block);
 }
@@ -271,7 +265,7 @@ void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class 
         struct magazine *full = empty;
         empty = depot_give_full(cache->home, cls, full);
         if (unlikely(empty == full))
-            empty = emptied(cache, shard, cls, full);
+            empty = emptied(shard, cls, full);
     }
     if (unlikely(empty == NULL) && (empty = another(cache, cls)) == NULL) {
         set_previous(cache, cls, NULL, false);
@@ -289,8 +283,6 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
 
-    if (cache == NULL)
-        return depot_held(cls);
     const struct magazine *full =
         cache->state[index].previous_full ? atomic_load_relaxed(&cache->previous[index]) : NULL;
     return cache->bin[index].count + (full ? full->capacity : 0);
@@ -299,10 +291,6 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
-    if (cache == NULL) {
-        depot_walk(visit, context);
-        return;
-    }
     /* Whoever owns the cache may be changing it, so that a count need not be that of the magazine. */
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine *loaded = atomic_load_relaxed(&cache->bin[i].loaded);
@@ -320,23 +308,18 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
     }
 }
 
-const struct hak_traffic *frontend_traffic(const struct hak_cache *cache, hak_class cls)
-{
-    return &cache->traffic[hak_class_index(cls)];
-}
-
-void frontend_thread_init(struct hak_cache *cache)
+void frontend_init(struct hak_cache *cache)
 {
     cache->home = depot_home();
     cache->crowded = hak_is_crowded();
     cache->ticked_at = hak_clock_ms();
 }
 
-void frontend_thread_exit(struct hak_cache *cache, struct hak_shard *shard)
+void frontend_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         release_class(cache, shard, hak_class_at(i));
-    give_surplus(cache, shard);
+    give_surplus(shard);
 }
 
 /* Magazines come and go on cold paths only; what a hit changes, and a fork may see half-changed, is
@@ -366,23 +349,33 @@ static void empty_idle(struct hak_cache *cache, struct hak_shard *shard)
         if (!hak_idle_class(&cache->idle, cls, top))
             continue;
         if (bin->count > 0)
-            give_back(cache, shard, cls, bin->loaded->rounds, bin->count);
+            give_back(shard, cls, bin->loaded->rounds, bin->count);
         bin->count = 0;
         if (previous.full)
-            give_back(cache, shard, cls, previous.magazine->rounds, previous.magazine->capacity);
+            give_back(shard, cls, previous.magazine->rounds, previous.magazine->capacity);
         set_previous(cache, cls, previous.magazine, false);
     }
 }
 
-bool frontend_upkeep(struct hak_cache *cache, struct hak_shard *shard)
+size_t store_held(hak_class cls)
+{
+    return depot_held(cls);
+}
+
+void store_walk(bool (*visit)(void *block, void *context), void *context)
+{
+    depot_walk(visit, context);
+}
+
+bool store_upkeep(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
     struct magazine *full;
     hak_class cls;
 
-    give_surplus(cache, shard); /* after a fork has ended threads */
+    give_surplus(shard); /* after a fork has ended threads */
     for (int i = 0; i < REAP_FULL && (full = depot_reap(now, &cls)) != NULL; i++) {
-        give_back(cache, shard, cls, full->rounds, full->capacity);
+        give_back(shard, cls, full->rounds, full->capacity);
         depot_drop(full);
     }
     return !depot_reaped_all();
@@ -397,27 +390,15 @@ void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
     cache->ticked_at = now;
     if (hak_idle_round(&cache->idle, now))
         empty_idle(cache, shard);
-    frontend_upkeep(cache, shard);
-    hak_assert_expensive(frontend_valid(cache));
+    store_upkeep(shard);
 }
 
-void frontend_trim(struct hak_cache *cache, struct hak_shard *shard)
-{
-    frontend_thread_exit(cache, shard);
-    drain(cache, shard);
-}
-
-void frontend_fork_prepare(void)
+void frontend_lock(void)
 {
     depot_lock();
 }
 
-void frontend_fork_parent(void)
-{
-    depot_unlock();
-}
-
-void frontend_fork_child(void)
+void frontend_unlock(void)
 {
     depot_unlock();
 }

@@ -30,8 +30,12 @@
 #define HAK_POLICIES_MAGAZINE_H
 
 #include "core/idle.h"
-#include "core/traffic.h"
 #include "policies/magazine/depot.h"
+
+#define FRONTEND_HAS_STORE
+#define frontend_tick   frontend_tick
+#define frontend_forget frontend_forget
+#define frontend_lock   frontend_lock
 
 struct magazine_bin {
     struct magazine *loaded; /* NULL: none yet */
@@ -54,10 +58,9 @@ struct hak_cache {
     struct magazine_state state[HAK_CLASSES];
     bool crowded;                /* it began so (core/crowd.h) */
     uint16_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
-    struct hak_traffic traffic[HAK_CLASSES];
-    struct depot_stripe *home; /* constant */
-    size_t granted;            /* bytes that all magazines together may hold */
-    unsigned victim;           /* index of the class that gives way next */
+    struct depot_stripe *home;   /* constant */
+    size_t granted;              /* bytes that all magazines together may hold */
+    unsigned victim;             /* index of the class that gives way next */
     struct hak_idle idle;
     uint32_t ticked_at;
 };

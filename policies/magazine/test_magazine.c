@@ -6,23 +6,25 @@
 #include <sys/resource.h>
 
 #include "core/bins.h"
-#include "core/frontend.h"
+#include "core/store.h"
 #include "tests/contract/clock.h"
 
 static struct hak_cache cache, other;
-static struct hak_shard shard; /* one for both: the fake back end knows no owners */
+static struct hak_counted_shard counted;
+static struct hak_shard *const shard =
+    &counted.shard; /* one for both: the fake back end knows no owners */
 
 static void *alloc_from(struct hak_cache *from, hak_class cls)
 {
     void *block = frontend_alloc(from, cls);
 
-    return block ? block : frontend_refill(from, &shard, cls);
+    return block ? block : frontend_refill(from, shard, cls);
 }
 
 static void release_to(struct hak_cache *to, hak_class cls, void *block)
 {
     if (!frontend_free(to, cls, block))
-        frontend_flush(to, &shard, cls, block);
+        frontend_flush(to, shard, cls, block);
 }
 
 static void *alloc(hak_class cls)
@@ -37,9 +39,9 @@ static void release(hak_class cls, void *block)
 
 static void start(void)
 {
-    fake_reset(&shard, FAKE_BLOCKS);
-    frontend_thread_init(&cache);
-    frontend_thread_init(&other);
+    fake_reset(shard, FAKE_BLOCKS);
+    frontend_init(&cache);
+    frontend_init(&other);
 }
 
 TestSuite(magazine, .init = start);
@@ -49,7 +51,7 @@ static size_t depot_bytes(void)
     size_t bytes = 0;
 
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        bytes += frontend_held(NULL, hak_class_at(i)) * hak_class_sizes[i];
+        bytes += store_held(hak_class_at(i)) * hak_class_sizes[i];
     return bytes;
 }
 
@@ -65,8 +67,8 @@ static size_t held_bytes(const struct hak_cache *of)
 /* Blocks that are out and that neither the caches nor the depot hold. */
 static size_t handed_out(hak_class cls)
 {
-    return shard.given - shard.returned - frontend_held(&cache, cls) - frontend_held(&other, cls) -
-           frontend_held(NULL, cls);
+    return shard->given - shard->returned - frontend_held(&cache, cls) -
+           frontend_held(&other, cls) - store_held(cls);
 }
 
 static size_t given_room;
@@ -124,7 +126,7 @@ static void pass_an_interval(void)
         hak_class cls;
         struct magazine *full = depot_reap(now, &cls);
         if (full) {
-            backend_return_array(&shard, cls, full->rounds, full->capacity);
+            backend_return_array(shard, cls, full->rounds, full->capacity);
             depot_drop(full);
         }
     }
@@ -163,8 +165,8 @@ Test(magazine, every_block_that_went_out_is_held_or_handed_out)
     frontend_walk(&cache, count_block, &walked);
     cr_assert_eq(walked, frontend_held(&cache, cls));
     walked = 0;
-    frontend_walk(NULL, count_block, &walked);
-    cr_assert_eq(walked, frontend_held(NULL, cls));
+    store_walk(count_block, &walked);
+    cr_assert_eq(walked, store_held(cls));
 }
 
 /* As who walks over another thread's cache may find it: the magazine and the count of two moments. */
@@ -198,8 +200,8 @@ Test(magazine, going_up_and_down_by_less_than_a_magazine_stays_in_the_cache)
     void *blocks[512];
 
     push_through(&cache, cls, 4 * rounds);
-    size_t calls = shard.refills + shard.returns;
-    size_t depot_held_before = frontend_held(NULL, cls);
+    size_t calls = shard->refills + shard->returns;
+    size_t depot_held_before = store_held(cls);
     for (size_t start_at = 0; start_at < 2 * rounds; start_at++) {
         void *one = alloc(cls);
         for (size_t i = 0; i + 1 < rounds; i++)
@@ -207,8 +209,8 @@ Test(magazine, going_up_and_down_by_less_than_a_magazine_stays_in_the_cache)
         for (size_t i = 0; i + 1 < rounds; i++)
             release(cls, blocks[i]);
         release(cls, one);
-        cr_assert_eq(shard.refills + shard.returns, calls);
-        cr_assert_eq(frontend_held(NULL, cls), depot_held_before);
+        cr_assert_eq(shard->refills + shard->returns, calls);
+        cr_assert_eq(store_held(cls), depot_held_before);
     }
 }
 
@@ -264,12 +266,12 @@ Test(magazine, short_batches_are_served)
     hak_class cls = hak_class_of(100);
     void *blocks[100];
 
-    shard.batch_most = 1;
+    shard->batch_most = 1;
     for (int i = 0; i < 100; i++) {
         cr_assert_not_null(blocks[i] = alloc(cls));
         cr_assert_sound();
     }
-    cr_assert_eq(shard.given, 100);
+    cr_assert_eq(shard->given, 100);
     for (int i = 0; i < 100; i++)
         release(cls, blocks[i]);
     cr_assert_eq(handed_out(cls), 0);
@@ -282,21 +284,22 @@ Test(magazine, a_batch_is_no_longer_than_configured)
 
     depot.rounds[hak_class_index(cls)] = depot_rounds_most(cls);
     cr_assert_not_null(alloc(cls));
-    cr_assert_leq(shard.given, CONFIG_REFILL_BATCH);
+    cr_assert_leq(shard->given, CONFIG_REFILL_BATCH);
 }
 
 Test(magazine, traffic_counts_what_moves_to_and_from_the_back_end)
 {
     hak_class cls = hak_class_of(48);
-    const struct hak_traffic *traffic = frontend_traffic(&cache, cls);
+    const struct hak_traffic *traffic = hak_traffic_of(shard, cls);
 
     push_through(&cache, cls, 3000);
-    frontend_trim(&cache, &shard);
-    cr_assert_eq(traffic->refills, shard.refills);
-    cr_assert_eq(traffic->refilled, shard.given);
-    cr_assert_eq(traffic->flushes, shard.returns);
-    cr_assert_eq(traffic->flushed, shard.returned);
-    cr_assert_eq(shard.returned, shard.given);
+    frontend_empty(&cache, shard);
+    store_empty(shard);
+    cr_assert_eq(traffic->refills, shard->refills);
+    cr_assert_eq(traffic->refilled, shard->given);
+    cr_assert_eq(traffic->flushes, shard->returns);
+    cr_assert_eq(traffic->flushed, shard->returned);
+    cr_assert_eq(shard->returned, shard->given);
 }
 
 Test(magazine, the_empty_heap_misses_and_is_not_written_to)
@@ -326,11 +329,11 @@ Test(magazine, threads_exchange_magazines_without_the_back_end)
         cr_assert_sound();
         cr_assert_eq(handed_out(cls), 0);
         if (round == 10)
-            calls = shard.refills + shard.returns;
+            calls = shard->refills + shard->returns;
     }
     cr_assert_neq(cache.home, CONFIG_DEPOT_STRIPES > 1 ? other.home : NULL);
     if (depot_rounds(cls) > 0 && DEPOT_SHARE >= 64 * COUNT)
-        cr_assert_eq(shard.refills + shard.returns, calls);
+        cr_assert_eq(shard->refills + shard->returns, calls);
 }
 
 Test(magazine, the_depot_holds_no_more_than_its_bound)
@@ -362,7 +365,7 @@ Test(magazine, the_depot_shrinks_when_threads_need_their_room_or_end)
         cr_assert_sound();
     }
     size_t before = depot_bytes();
-    frontend_thread_exit(&other, &shard);
+    frontend_empty(&other, shard);
     cr_assert_eq(other.granted, 0);
     cr_assert_sound();
     cr_assert_leq(depot_bytes() + cache.granted, HAK_CACHE_BYTES);
@@ -371,9 +374,9 @@ Test(magazine, the_depot_shrinks_when_threads_need_their_room_or_end)
         push_through(&cache, hak_class_at(i), 300);
         cr_assert_leq(depot_bytes() + cache.granted, HAK_CACHE_BYTES);
     }
-    frontend_thread_exit(&cache, &shard);
+    frontend_empty(&cache, shard);
     cr_assert_eq(depot_bytes(), 0);
-    cr_assert_eq(shard.given, shard.returned);
+    cr_assert_eq(shard->given, shard->returned);
 }
 
 Test(magazine, trim_gives_back_what_any_stripe_holds)
@@ -382,9 +385,10 @@ Test(magazine, trim_gives_back_what_any_stripe_holds)
         push_through(&cache, hak_class_at(i), 500);
         push_through(&other, hak_class_at(i), 500);
     }
-    frontend_thread_exit(&other, &shard);
-    frontend_trim(&cache, &shard);
-    cr_assert_eq(shard.given, shard.returned);
+    frontend_empty(&other, shard);
+    frontend_empty(&cache, shard);
+    store_empty(shard);
+    cr_assert_eq(shard->given, shard->returned);
     cr_assert_eq(depot_bytes(), 0);
     cr_assert_sound();
 }
@@ -396,17 +400,17 @@ Test(magazine, thread_exit_leaves_full_magazines_to_others)
 
     give_room();
     push_through(&cache, cls, 2 * (size_t)rounds + 1);
-    size_t before = frontend_held(NULL, cls);
-    frontend_thread_exit(&cache, &shard);
+    size_t before = store_held(cls);
+    frontend_empty(&cache, shard);
     cr_assert_eq(held_bytes(&cache), 0);
     cr_assert_eq(cache.granted, 0);
     cr_assert_sound();
-    cr_assert_eq(shard.given - shard.returned, frontend_held(NULL, cls), "the rest has gone back");
+    cr_assert_eq(shard->given - shard->returned, store_held(cls), "the rest has gone back");
     if (rounds > 0) {
-        cr_assert_geq(frontend_held(NULL, cls), before + rounds);
-        size_t refills = shard.refills;
+        cr_assert_geq(store_held(cls), before + rounds);
+        size_t refills = shard->refills;
         cr_assert_not_null(alloc_from(&other, cls));
-        cr_assert_eq(shard.refills, refills);
+        cr_assert_eq(shard->refills, refills);
     }
     push_through(&cache, cls, 100);
     cr_assert_sound();
@@ -451,10 +455,10 @@ Test(magazine, the_depot_is_reaped_to_the_fewest_that_it_had)
     cr_assert_eq(cell->full.count, before);
     cr_assert_eq(cell->full.least, before - NEEDED);
 
-    size_t returned = shard.returned;
+    size_t returned = shard->returned;
     pass_an_interval();
     cr_assert_eq(cell->full.count, NEEDED);
-    cr_assert_eq(shard.returned - returned, (before - NEEDED) * rounds);
+    cr_assert_eq(shard->returned - returned, (before - NEEDED) * rounds);
     cr_assert_eq(cell->full.least, NEEDED, "a new interval began");
     cr_assert_sound();
     pass_an_interval();
@@ -475,7 +479,7 @@ Test(magazine, a_tick_reaps_a_bounded_amount)
     for (; cell->full.count > 0 && ticks < 100000; ticks++) {
         size_t before = cell->full.count;
         clock_advance(1);
-        frontend_tick(&cache, &shard);
+        frontend_tick(&cache, shard);
         cr_assert_leq(before - cell->full.count, 8);
     }
     cr_assert_eq(cell->full.count, 0);
@@ -628,7 +632,7 @@ Test(magazine, out_of_memory_leaves_the_cache_intact)
     hak_class cls = hak_class_of(64);
     void *blocks[10];
 
-    shard.left = 10;
+    shard->left = 10;
     for (int i = 0; i < 10; i++)
         cr_assert_not_null(blocks[i] = alloc(cls));
     for (int i = 0; i < 5; i++)
@@ -644,13 +648,13 @@ Test(magazine, what_the_depot_holds_helps_when_memory_is_out)
     hak_class cls = hak_class_of(64);
     hak_class wanted = hak_class_of(1024);
 
-    shard.left = 2000;
+    shard->left = 2000;
     push_through(&other, cls, 2000);
-    cr_assert_eq(frontend_held(&other, cls) + frontend_held(NULL, cls) + shard.left, 2000);
-    size_t in_depot = frontend_held(NULL, cls);
+    cr_assert_eq(frontend_held(&other, cls) + store_held(cls) + shard->left, 2000);
+    size_t in_depot = store_held(cls);
     for (size_t i = 0; i < in_depot; i++)
         cr_assert_not_null(alloc(wanted));
-    cr_assert_eq(frontend_held(NULL, cls), 0);
+    cr_assert_eq(store_held(cls), 0);
     cr_assert_sound();
 }
 
@@ -688,7 +692,7 @@ Test(magazine, without_memory_for_magazines_blocks_come_and_go_one_by_one)
     lift_limit();
     cr_assert(served);
     cr_assert_eq(left, 0, "there was memory for a magazine");
-    cr_assert_eq(shard.given, shard.returned);
+    cr_assert_eq(shard->given, shard->returned);
     cr_assert_sound();
     push_through(&cache, hak_class_of(64), 100);
     cr_assert_eq(cache.bin[hak_class_index(hak_class_of(64))].capacity,
@@ -716,7 +720,7 @@ Test(magazine, with_one_magazine_a_flush_empties_it)
     lift_limit();
     cr_assert_gt(spent, 0);
     cr_assert_null(cache.previous[hak_class_index(cls)]);
-    cr_assert_gt(shard.returned, 0);
+    cr_assert_gt(shard->returned, 0);
     cr_assert_eq(handed_out(cls), 0);
     cr_assert_sound();
 }
@@ -728,16 +732,13 @@ Test(magazine, the_depot_survives_the_steps_of_a_fork)
     hak_class cls = hak_class_of(64);
 
     push_through(&cache, cls, 2000);
-    size_t held = frontend_held(NULL, cls);
+    size_t held = store_held(cls);
     for (int round = 0; round < 4; round++) {
-        frontend_fork_prepare();
+        frontend_lock();
         cr_assert(!hak_lock_try(&cell_of(&cache, cls)->lock));
         cr_assert(!hak_lock_try(&cell_of(&other, hak_class_of(16))->lock));
-        if (round % 2)
-            frontend_fork_parent();
-        else
-            frontend_fork_child();
-        cr_assert_eq(frontend_held(NULL, cls), held);
+        frontend_unlock();
+        cr_assert_eq(store_held(cls), held);
         push_through(&cache, cls, 2000);
         cr_assert_sound();
     }
@@ -748,14 +749,14 @@ Test(magazine, a_forked_child_forgets_what_a_gone_thread_held)
     hak_class cls = hak_class_of(64);
 
     push_through(&cache, cls, 1000);
-    size_t in_depot = frontend_held(NULL, cls);
+    size_t in_depot = store_held(cls);
     cache.bin[hak_class_index(cls)].count = 1u
                                             << 30; /* any: the thread was in the middle of a hit */
     frontend_forget(&cache);
     cr_assert_eq(held_bytes(&cache), 0);
-    cr_assert_eq(frontend_held(NULL, cls), in_depot);
+    cr_assert_eq(store_held(cls), in_depot);
     cr_assert_eq(cache.granted, 0);
-    frontend_upkeep(&other, &shard); /* what that thread had room for goes back */
+    store_upkeep(shard); /* what that thread had room for goes back */
     cr_assert_sound();
     push_through(&cache, cls, 1000);
     cr_assert_sound();
@@ -777,7 +778,7 @@ Test(magazine, short_lives_leave_no_growth)
         for (int i = 0; i < 20; i++)
             release(cls, blocks[i]);
         struct magazine *mine = cache.bin[hak_class_index(cls)].loaded;
-        frontend_thread_exit(&cache, &shard);
+        frontend_empty(&cache, shard);
         bool seen = mine == NULL;
         for (size_t i = 0; i < known && !seen; i++)
             seen = first[i] == mine;
@@ -785,10 +786,10 @@ Test(magazine, short_lives_leave_no_growth)
             cr_assert_lt(known, 16);
             first[known++] = mine;
         }
-        frontend_thread_init(&cache);
+        frontend_init(&cache);
     }
     cr_assert_sound();
-    cr_assert_leq(shard.given - shard.returned, 16 * (size_t)CONFIG_CACHE_BLOCKS_16);
+    cr_assert_leq(shard->given - shard->returned, 16 * (size_t)CONFIG_CACHE_BLOCKS_16);
 }
 
 /* Real threads, and nothing but the depot: magazines go round among them while one reaps. No round is
@@ -876,7 +877,7 @@ Test(magazine, threads_hand_magazines_round)
         cr_assert_null(wrong, "line %zu", (size_t)wrong);
     }
     cr_assert_eq(depot_held(cls), CIRCLING * rounds);
-    frontend_walk(NULL, visit_owner, &walked);
+    store_walk(visit_owner, &walked);
     cr_assert_eq(walked, CIRCLING * rounds);
     cr_assert_sound();
 }

@@ -5,26 +5,27 @@
 #include "core/frontend.h"
 
 static struct hak_cache cache;
-static struct hak_shard shard;
+static struct hak_counted_shard counted;
+static struct hak_shard *const shard = &counted.shard;
 
 static void *alloc(hak_class cls)
 {
     void *block = frontend_alloc(&cache, cls);
 
-    return block ? block : frontend_refill(&cache, &shard, cls);
+    return block ? block : frontend_refill(&cache, shard, cls);
 }
 
 static void release(hak_class cls, void *block)
 {
     if (!frontend_free(&cache, cls, block))
-        frontend_flush(&cache, &shard, cls, block);
+        frontend_flush(&cache, shard, cls, block);
 }
 
 static void start(void)
 {
     cache = (struct hak_cache){.bins.granted = 0};
-    fake_reset(&shard, FAKE_BLOCKS);
-    frontend_thread_init(&cache);
+    fake_reset(shard, FAKE_BLOCKS);
+    frontend_init(&cache);
 }
 
 static size_t held_bytes(void)
@@ -62,11 +63,11 @@ Test(unified, every_block_that_went_out_is_held_or_handed_out)
     for (size_t i = 0; i < 4000; i++) {
         blocks[i] = alloc(cls);
         cr_assert(blocks[i] && fake_is_out(blocks[i]));
-        cr_assert_eq(shard.given - shard.returned, frontend_held(&cache, cls) + i + 1);
+        cr_assert_eq(shard->given - shard->returned, frontend_held(&cache, cls) + i + 1);
     }
     for (size_t i = 0; i < 4000; i++) {
         release(cls, blocks[i]);
-        cr_assert_eq(shard.given - shard.returned, frontend_held(&cache, cls) + 4000 - 1 - i);
+        cr_assert_eq(shard->given - shard->returned, frontend_held(&cache, cls) + 4000 - 1 - i);
         cr_assert(frontend_valid(&cache));
     }
     size_t walked = 0;
@@ -86,14 +87,14 @@ Test(unified, going_up_and_down_by_less_than_a_chain_stays_in_the_cache)
             release(cls, blocks[i]);
     }
     uint32_t chain = cache.bins.bin[0].limit < 32 ? cache.bins.bin[0].limit : 32;
-    size_t calls = shard.refills + shard.returns;
+    size_t calls = shard->refills + shard->returns;
     for (int round = 0; round < 100; round++) {
         for (uint32_t i = 0; i < chain; i++)
             blocks[i] = alloc(cls);
         for (uint32_t i = 0; i < chain; i++)
             release(cls, blocks[i]);
     }
-    cr_assert_eq(shard.refills + shard.returns, calls);
+    cr_assert_eq(shard->refills + shard->returns, calls);
 }
 
 Test(unified, a_class_holds_no_more_than_its_capacity)
@@ -143,12 +144,12 @@ Test(unified, short_batches_are_served)
 {
     hak_class cls = hak_class_of(100);
 
-    shard.batch_most = 1;
+    shard->batch_most = 1;
     for (int i = 0; i < 100; i++) {
         cr_assert_not_null(alloc(cls));
         cr_assert(frontend_valid(&cache));
     }
-    cr_assert_eq(shard.given, 100);
+    cr_assert_eq(shard->given, 100);
 }
 
 Test(unified, out_of_memory_leaves_the_cache_intact)
@@ -156,7 +157,7 @@ Test(unified, out_of_memory_leaves_the_cache_intact)
     hak_class cls = hak_class_of(64);
     void *blocks[10];
 
-    shard.left = 10;
+    shard->left = 10;
     for (int i = 0; i < 10; i++)
         cr_assert_not_null(blocks[i] = alloc(cls));
     for (int i = 0; i < 5; i++)
@@ -175,8 +176,8 @@ Test(unified, thread_exit_gives_everything_back)
         blocks[i] = alloc(hak_class_at((unsigned)i % HAK_CLASSES));
     for (int i = 0; i < 1000; i++)
         release(hak_class_at((unsigned)i % HAK_CLASSES), blocks[i]);
-    frontend_thread_exit(&cache, &shard);
-    cr_assert_eq(shard.given, shard.returned);
+    frontend_empty(&cache, shard);
+    cr_assert_eq(shard->given, shard->returned);
     cr_assert_eq(held_bytes(), 0);
     cr_assert(frontend_valid(&cache));
 }

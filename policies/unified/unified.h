@@ -18,6 +18,8 @@
 
 #include "core/bins.h"
 
+#define frontend_tick frontend_tick
+
 struct hak_cache {
     struct hak_bins bins;
 };

@@ -72,4 +72,41 @@ class Layers(TreeTest):
     def test_paths_from_elsewhere(self):
         self.refused("core/os.c", '#include "atomic.h"', "includes start at the root")
 
+    def test_calls_upwards(self):
+        """A call is seen where no include betrays it."""
+        self.refused(
+            "core/heap.c",
+            "void hak_free(void *block);\nvoid hak_more(void)\n{\n    hak_free(0);\n}",
+            "hak_free() is core/malloc.c's, which stands above core/heap.c: a call points downwards",
+        )
 
+    def test_calls_in_a_circle(self):
+        self.tree.write("core/one.c", "void hak_one(void)\n{\n    hak_two();\n}\n")
+        problems = self.problems("core/two.c", "void hak_two(void)\n{\n    hak_three();\n}")
+        self.assertEqual(problems, [])
+        problems = self.problems("core/three.h", "static inline void hak_three(void)\n{\n    hak_one();\n}")
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("core/one -> core/two -> core/three: calls go in a circle", problems[0])
+        self.assertIn("core/three.h:3 calls hak_one() of core/one", problems[0])
+
+    def test_calls_in_a_circle_within_a_plugin(self):
+        folder = f"backends/{self.plugin('backends')}"
+        self.tree.write(f"{folder}/one.c", "void one(void)\n{\n    two();\n}\n")
+        problems = self.problems(f"{folder}/two.c", "void two(void)\n{\n    one();\n}")
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("calls go in a circle", problems[0])
+
+    def test_what_is_no_call(self):
+        """Declarations, comments, texts, static functions of the same name, hooks, and what ends the process."""
+        for text in (
+            "void hak_free(void *block);",
+            "/* hak_free() */",
+            'static const char *const NAME = "hak_free()";',
+            "static void hak_free(void *block)\n{\n}\nvoid hak_more(void)\n{\n    hak_free(0);\n}",
+            'extern void hak_free(void *) __attribute__((weak));\nvoid hak_more(void)\n{\n    hak_free(0);\n}',
+            "void hak_more(void)\n{\n    hak_check(0);\n}",
+        ):
+            with self.subTest(text):
+                before = (self.tree.root / "core/os.c").read_text()
+                self.assertEqual(self.problems("core/os.c", text), [])
+                self.tree.write("core/os.c", before)

@@ -10,6 +10,7 @@ ELSEWHERE = {
     "assert": "tests/unit/test_fatal.c",
     "backend": "tests/contract/test_backend.c",
     "foreign": "tests/process/foreign.py",
+    "fork": "tests/contract/test_fork.c",
     "frontend": "tests/contract/test_frontend.c",
     "override": "tests/process/api.c",
     "override_cxx": "tests/process/operators.cpp",
@@ -21,9 +22,12 @@ ELSEWHERE = {
     "purger": "tests/contract/test_decay.c",
     "record": "bench/test_record.py",
     "record_format": "bench/test_record.py",
+    "start": "tests/process/fork_order.c",
     "stats": "tests/contract/test_stats.c",
     "stats_text": "tests/contract/test_stats.c",
+    "store": "tests/contract/test_frontend.c",
     "syscall": "tests/unit/test_kernel.c",
+    "thread": "tests/unit/test_heap.c",
     "upkeep": "tests/contract/test_decay.c",
 }
 # Names for what C has no word for, without a line that could be wrong in one configuration and right in another.

@@ -268,7 +268,7 @@ class Amalgamation(Packaging):
         self.assertIn("malloc", self.names("hakmem.o"))
         # What is not for others to see says so.
         hidden = self.run_in("readelf --symbols --wide hakmem.o")
-        self.assertRegex(hidden, r"GLOBAL +HIDDEN +\d+ hak_heap_attach\n")
+        self.assertRegex(hidden, r"GLOBAL +HIDDEN +\d+ hak_thread_enter\n")
         self.assertRegex(hidden, r"GLOBAL +DEFAULT +\d+ hak_malloc\n")
         self.assertRegex(hidden, r"WEAK +DEFAULT +UND _ZSt15get_new_handlerv\n")
         self.run_in("cc -O2 -DHAKMEM_PREFIX_ONLY -c hakmem.c")

@@ -136,6 +136,40 @@ class Outside(TreeTest):
         output = self.tree.scons(self.plugins, status=2)
         self.assertIn(f"{self.folder}/policies/{POLICY}/{POLICY}.h is missing: a plug-in's folder needs one", output)
 
+    def forgotten(self, path, function):
+        """What the build says of a plug-in without one of its functions."""
+        source = self.folder / path
+        text = source.read_text()
+        # Renamed, so that the rest of the file compiles as before.
+        changed, count = re.subn(rf"^(\w.*\b){function}\(", rf"\1{function}_no_more(", text, flags=re.MULTILINE)
+        self.assertEqual(count, 1)
+        name = f"{function}_no_more"
+        declaration = re.search(rf"^(\w.*\b{name}\([^{{]*)\{{", changed, re.MULTILINE)
+        source.write_text(changed.replace(declaration[0], f"{declaration[1].strip()};\n{declaration[0]}"))
+        output = self.tree.scons(self.plugins, status=2)
+        source.write_text(text)
+        return output
+
+    def test_a_forgotten_function_is_named(self):
+        for path, function in (
+            (f"policies/{POLICY}/{POLICY}.c", "frontend_valid"),
+            (f"policies/{POLICY}/{POLICY}.c", "frontend_tick"),
+            (f"backends/{BACK_END}/{BACK_END}.c", "backend_valid"),
+            (f"backends/{BACK_END}/{BACK_END}.c", "backend_metadata"),
+        ):
+            with self.subTest(function):
+                self.assertRegex(self.forgotten(path, function), rf"undefined reference to `{function}'")
+
+    def test_every_function_of_the_contracts_is_looked_for(self):
+        # Those of the second parts, and of the store, stand after an #ifdef; what core offers is not a plug-in's.
+        contracts = "".join((ROOT / f"core/{name}.h").read_text() for name in ("frontend", "store", "backend"))
+        code = re.sub(r"/\*.*?\*/", "", contracts, flags=re.DOTALL)
+        declared = set(
+            re.findall(r"^\w[^;{}()=#]*?\b((?:frontend|store|backend)_\w+)\(", code, re.MULTILINE)
+        )
+        listed = re.findall(r"any_function \*\)(\w+),", (ROOT / "site_scons/contract.c").read_text())
+        self.assertEqual(sorted(declared), sorted(listed))
+
     def test_its_layers_are_checked(self):
         self.assertEqual(layers.check(self.folder), [])
         source = self.folder / f"policies/{POLICY}/{POLICY}.c"
@@ -148,26 +182,6 @@ class Outside(TreeTest):
         self.assertIn(f"policies/{POLICY}/{POLICY}.c:1: ", done.stderr)
 
 
-class Documents(unittest.TestCase):
-    """doc/adding-a-*.md show the examples as they are."""
-
-    # <!-- FILE --> and a block of code. The blocks of one file are that file, in order, with an empty line between.
-    QUOTE = re.compile(r"^<!-- (\S+) -->\n(`{3,})\w*\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
-
-    def check(self, document, folder):
-        quoted = {}
-        for name, _, text in self.QUOTE.findall((ROOT / document).read_text()):
-            quoted.setdefault(name, []).append(text)
-        files = {file for file in (ROOT / folder).rglob("*") if file.is_file()}
-        self.assertEqual({str(file.relative_to(ROOT)) for file in files}, set(quoted), "all files, and no others")
-        for name, texts in quoted.items():
-            self.assertEqual("\n".join(texts), (ROOT / name).read_text(), f"{document} shows {name} as it is")
-
-    def test_policy(self):
-        self.check("doc/adding-a-policy.md", f"doc/examples/policies/{POLICY}")
-
-    def test_back_end(self):
-        self.check("doc/adding-a-backend.md", f"doc/examples/backends/{BACK_END}")
-
-    def test_the_examples_keep_the_layers(self):
+class Examples(unittest.TestCase):
+    def test_they_keep_the_layers(self):
         self.assertEqual(layers.check(EXAMPLES), [])

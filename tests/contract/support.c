@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/fork.h"
 #include "core/heap.h"
 #include "core/os.h"
 
@@ -151,12 +152,12 @@ size_t resident_bytes(void)
 
     if (hak_heap_all() == NULL)
         return 0;
-    hak_heap_stop();
+    hak_lock_all();
     backend_walk(add_resident, &bytes);
     bytes += backend_metadata();
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next)
         bytes += sizeof(*heap);
-    hak_heap_resume();
+    hak_unlock_all();
     return bytes;
 }
 
@@ -229,9 +230,9 @@ size_t bytes_without_flag(const char *flag)
     fclose(maps);
     if (!told)
         return SIZE_MAX;
-    hak_heap_stop();
+    hak_lock_all();
     backend_walk(add_common, NULL);
-    hak_heap_resume();
+    hak_unlock_all();
     return without.bytes;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/fork.h"
 #include "core/heap.h"
 #include "core/os.h"
 #include "tests/contract/support.h"
@@ -133,7 +134,7 @@ Test(backend, lookup_rejects_what_is_no_block)
     for (int i = 0; i < 1000000; i++) {
         void *wild = (void *)(uintptr_t)random_next(&random);
         if (backend_lookup(shard, wild) < HAK_CLASS_END)
-            cr_assert(backend_owns(wild), "%p", wild);
+            cr_assert(backend_has(wild), "%p", wild);
     }
     for (unsigned bit = 0; bit < 64; bit++)
         cr_assert_geq(backend_lookup(shard, (void *)((uintptr_t)a_global ^ (uintptr_t)1 << bit)),
@@ -317,7 +318,7 @@ Test(backend, thread_exit_leaves_the_shard_usable)
             take_until(hak_class_at(i), 500, take_chain);
             return_all(hak_class_at(i), return_chain);
         }
-        backend_thread_exit(shard);
+        backend_settle(shard);
         cr_assert(backend_valid(shard));
         backend_tick(shard);
     }
@@ -556,9 +557,9 @@ Test(backend, more_than_there_is_changes_nothing)
 
 static size_t metadata(void)
 {
-    hak_heap_stop();
+    hak_lock_all();
     size_t bytes = backend_metadata();
-    hak_heap_resume();
+    hak_unlock_all();
     return bytes;
 }
 

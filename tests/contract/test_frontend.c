@@ -14,8 +14,8 @@ static struct hak_shard *const shard = &heap.shard;
 
 static void start(void)
 {
-    cr_assert(backend_thread_init(shard));
-    frontend_thread_init(cache);
+    cr_assert(backend_init(shard));
+    frontend_init(cache);
 }
 
 TestSuite(frontend, .init = start);
@@ -334,7 +334,7 @@ Test(frontend, random_allocs_and_frees)
             cr_assert_walk_matches();
         }
         if (step % 50000 == 49999) {
-            frontend_thread_exit(cache, shard);
+            frontend_empty(cache, shard);
             cr_assert_eq(held_blocks(), 0);
         }
     }
@@ -348,27 +348,24 @@ Test(frontend, thread_exit_gives_everything_back)
     for (int round = 0; round < 3; round++) {
         for (unsigned i = 0; i < HAK_CLASSES; i++)
             push_through(hak_class_at(i), 100000);
-        frontend_thread_exit(cache, shard);
+        frontend_empty(cache, shard);
         cr_assert_sound();
         cr_assert_eq(held_blocks(), 0);
         walk();
         cr_assert_eq(visited.count, 0);
         for (unsigned i = 0; i < HAK_CLASSES; i++)
             cr_assert_null(frontend_alloc(cache, hak_class_at(i)));
-        backend_thread_exit(shard);
+        backend_settle(shard);
         cr_assert(backend_valid(shard));
     }
 }
 
-/* With every fork's locks taken and released, in the parent and in the child alike. */
-Test(frontend, works_on_after_the_steps_of_a_fork)
+/* As around a fork, in the parent and in the child alike. */
+Test(frontend, works_on_after_its_locks_were_taken_and_released)
 {
     for (int round = 0; round < 3; round++) {
-        frontend_fork_prepare();
-        if (round % 2)
-            frontend_fork_parent();
-        else
-            frontend_fork_child();
+        frontend_lock();
+        frontend_unlock();
         for (unsigned i = 0; i < HAK_CLASSES; i++)
             push_through(hak_class_at(i), 1000);
         cr_assert_sound();
@@ -379,13 +376,14 @@ Test(frontend, trim_leaves_nothing_to_any_cache)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         push_through(hak_class_at(i), 10000);
-    frontend_thread_exit(cache, shard);
+    frontend_empty(cache, shard);
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         push_through(hak_class_at(i), 10000);
-    frontend_trim(cache, shard);
+    frontend_empty(cache, shard);
+    store_empty(shard);
     cr_assert_eq(held_blocks(), 0);
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        cr_assert_eq(frontend_held(NULL, hak_class_at(i)), 0);
+        cr_assert_eq(store_held(hak_class_at(i)), 0);
     cr_assert_sound();
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         push_through(hak_class_at(i), 1000);
@@ -398,12 +396,12 @@ Test(frontend, traffic_adds_up)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         push_through(cls, 10000);
-        const struct hak_traffic *traffic = frontend_traffic(cache, cls);
+        const struct hak_traffic *traffic = hak_traffic_of(shard, cls);
         cr_assert_gt(traffic->refills, 0);
         cr_assert_leq(traffic->refills, traffic->refilled);
         cr_assert_leq(traffic->flushes, traffic->flushed);
         cr_assert_eq(traffic->refilled - traffic->flushed,
-                     frontend_held(cache, cls) + frontend_held(NULL, cls));
+                     frontend_held(cache, cls) + store_held(cls));
     }
 }
 

@@ -11,6 +11,9 @@
 
 #define FAKE_BLOCKS 65536
 
+#define backend_refill_array backend_refill_array
+#define backend_return_array backend_return_array
+
 struct hak_shard {
     size_t given;    /* blocks that went out */
     size_t returned; /* blocks that came back */

@@ -242,7 +242,7 @@ Test(os, nothing_touches_errno)
     os_leave_out_of_dumps((void *)(uintptr_t)os_page_size(), os_page_size());
     os_take_into_dumps((void *)(uintptr_t)os_page_size(), os_page_size());
     cr_assert(!os_purge((void *)(uintptr_t)os_page_size(), os_page_size()));
-    os_write_error("", 0);
+    hak_write_error("", 0);
     cr_assert_null(os_map_aligned((size_t)1 << 62, SIZE));
     cr_assert(!os_grow((void *)(uintptr_t)os_page_size(), SIZE, 2 * SIZE));
     cr_assert_eq(os_move_away((void *)(uintptr_t)os_page_size(), SIZE, os_map(SIZE), SIZE),

@@ -3,535 +3,294 @@
 
 #include "core/lock.h"
 #include "core/os.h"
-#include "core/page_set.h"
-
-#define GRANULE ((size_t)1 << COMMONS_GRANULE_SHIFT)
-
-/* A slab is as long as gives this many blocks and wastes no more than one part in WASTE_PART. */
-enum { BLOCKS_LEAST = 8, WASTE_PART = 8 };
-
-/* Descriptions of runs are mapped so many bytes at a time, and never unmapped. */
-static const size_t ARENA_BYTES = (size_t)64 << 10;
 
 static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS}; /* of all that follows */
 static struct commons_leaf *map[COMMONS_ROOTS];           /* read without it */
-static struct commons_run *open[HAK_CLASSES];
-static struct commons_run *spare; /* descriptions that describe nothing */
-static size_t empty_bytes;
+static struct commons_extent *open[HAK_CLASSES];
+static size_t metadata; /* bytes of leaves and descriptions */
+static const struct hak_shard everybody = {.map = map, .roots = COMMONS_ROOTS};
 
-/* ── the map ─────────────────────────────────────────────────────────────────────────────────── */
-
-/* The entry of an address; NULL: no memory for it. pre: the lock is held */
-static struct commons_run **entry(const char *address)
+/* Memory for a leaf or a description, zeroed. NULL: there is none. */
+static void *describe(size_t size)
 {
-    size_t granule = (uintptr_t)address >> COMMONS_GRANULE_SHIFT;
-    struct commons_leaf **leaf = &map[granule >> COMMONS_LEAF_SHIFT];
+    void *memory = os_map(size);
 
-    if (*leaf == NULL)
-        atomic_store_release(leaf, os_map(sizeof(**leaf)));
-    return *leaf ? &(*leaf)->run[granule % ((size_t)1 << COMMONS_LEAF_SHIFT)] : NULL;
+    metadata += memory ? size : 0;
+    return memory;
 }
 
-/* The part of a run that the map describes. */
-static size_t described(const struct commons_run *run)
+/* Has the map lead from each granule of an extent to `to`. false: no memory for a leaf. */
+static bool map_set(const struct commons_extent *extent, struct commons_extent *to)
 {
-    return run->cls == HAK_CLASS_NONE ? GRANULE : run->size;
-}
-
-static void forget(const struct commons_run *run, size_t bytes)
-{
-    for (size_t offset = 0; offset < bytes; offset += GRANULE)
-        atomic_store_release(entry(run->base + offset), NULL);
-}
-
-static bool describe(struct commons_run *run)
-{
-    for (size_t offset = 0; offset < described(run); offset += GRANULE) {
-        struct commons_run **place = entry(run->base + offset);
-        if (place == NULL) {
-            forget(run, offset);
+    for (size_t offset = 0; offset < extent->is.size; offset += HAK_SLAB_GRANULE) {
+        size_t granule = (uintptr_t)(extent->is.base + offset) / HAK_SLAB_GRANULE;
+        struct commons_leaf **leaf = &map[granule / COMMONS_LEAF];
+        if (*leaf == NULL && to)
+            atomic_store_release(leaf, describe(sizeof(**leaf)));
+        if (*leaf == NULL)
             return false;
-        }
-        atomic_store_release(place, run);
+        atomic_store_release(&(*leaf)->extent[granule % COMMONS_LEAF], to);
     }
     return true;
 }
 
-/* ── runs ────────────────────────────────────────────────────────────────────────────────────── */
-
-/* Gives a range back. What the kernel does not take (it can be at its limit of mappings) costs
- * addresses, and no memory. */
-static void unmap(char *base, size_t size)
+static void extent_delete(struct commons_extent *extent)
 {
-    if (size > 0 && !os_unmap(base, size))
-        os_purge(base, size);
-}
-
-/* pre: align is a power of two, GRANULE at least; size is a multiple of GRANULE */
-static char *map_aligned(size_t size, size_t align)
-{
-    char *base = os_map(size);
-
-    /* Mappings mostly lie one below the other, so that one after an aligned one is aligned. */
-    if (base == NULL || (uintptr_t)base % align == 0)
-        return base;
-    unmap(base, size);
-    if ((base = os_map(size + align)) == NULL)
-        return NULL;
-    size_t before = -(uintptr_t)base & (align - 1);
-    unmap(base, before);
-    unmap(base + before + size, align - before);
-    return base + before;
-}
-
-static struct commons_run *run_describe(void)
-{
-    if (spare == NULL) {
-        struct commons_run *fresh = os_map(ARENA_BYTES);
-        for (size_t i = 0; fresh && i < ARENA_BYTES / sizeof(*fresh); i++) {
-            fresh[i].next = spare;
-            spare = &fresh[i];
-        }
+    if (extent->is.base) {
+        map_set(extent, NULL);
+        /* A kernel at its limit of mappings refuses: that costs addresses, but no memory. */
+        if (!os_unmap(extent->is.base, extent->is.size))
+            os_purge(extent->is.base, extent->is.size);
     }
-    struct commons_run *run = spare;
-    if (run)
-        spare = run->next;
-    return run;
+    metadata -= os_page_size();
+    os_unmap(extent, os_page_size());
 }
 
-static void run_delete(struct commons_run *run)
+/* NULL: out of memory. pre: the lock is held */
+static struct commons_extent *extent_new(enum hak_extent_kind kind, hak_class cls, size_t size,
+                                         size_t align)
 {
-    forget(run, described(run));
-    unmap(run->base, run->size);
-    run->next = spare;
-    spare = run;
-}
+    struct commons_extent *extent = describe(os_page_size());
 
-/* pre: the lock is held; cls may be HAK_CLASS_NONE */
-static struct commons_run *run_new(size_t size, size_t align, hak_class cls)
-{
-    struct commons_run *run = run_describe();
-
-    if (run == NULL)
+    if (extent == NULL)
         return NULL;
-    size = (size + GRANULE - 1) & ~(GRANULE - 1);
-    *run = (struct commons_run){.size = size, .cls = cls};
-    run->base = map_aligned(size, align < GRANULE ? GRANULE : align);
-    if (run->base)
-        os_advise_huge_pages(run->base, size);
-    if (run->base && describe(run))
-        return run;
-    if (run->base)
-        unmap(run->base, size);
-    run->next = spare;
-    spare = run;
+    extent->block_size = size = (size + HAK_SLAB_GRANULE - 1) & ~(HAK_SLAB_GRANULE - 1);
+    extent->is = (struct hak_extent){.kind = kind, .size = size, .cls = cls};
+    extent->is.base = os_map_aligned(size, align < HAK_SLAB_GRANULE ? HAK_SLAB_GRANULE : align);
+    if (extent->is.base && map_set(extent, extent)) {
+        os_advise_huge_pages(extent->is.base, size);
+        return extent;
+    }
+    extent_delete(extent);
     return NULL;
 }
 
 /* ── slabs ───────────────────────────────────────────────────────────────────────────────────── */
 
-static void list(struct commons_run *slab)
+static void slab_list(struct commons_extent *slab)
 {
-    struct commons_run **head = &open[hak_class_index(slab->cls)];
+    struct commons_extent **first = &open[hak_class_index(slab->is.cls)];
 
-    slab->previous = NULL;
-    slab->next = *head;
-    if (*head)
-        (*head)->previous = slab;
-    *head = slab;
+    slab->next = *first;
+    *first = slab;
+    slab->listed = true;
 }
 
-static void unlist(struct commons_run *slab)
+static void slab_unlist(struct commons_extent *slab)
 {
-    if (slab->next)
-        slab->next->previous = slab->previous;
-    if (slab->previous)
-        slab->previous->next = slab->next;
-    else
-        open[hak_class_index(slab->cls)] = slab->next;
+    struct commons_extent **link = &open[hak_class_index(slab->is.cls)];
+
+    while (*link != slab)
+        link = &(*link)->next;
+    *link = slab->next;
+    slab->listed = false;
 }
 
-static bool reclaim(void)
+static struct commons_extent *slab_new(hak_class cls)
 {
-    bool any = false;
+    size_t size = hak_class_size(cls);
+    struct commons_extent *slab =
+        extent_new(HAK_EXTENT_SLAB, cls, hak_slab_granules(size) * HAK_SLAB_GRANULE, size & -size);
 
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
-        for (struct commons_run *slab = open[i], *next; slab; slab = next) {
-            next = slab->next;
-            if (slab->used > 0)
-                continue;
-            empty_bytes -= slab->size;
-            unlist(slab);
-            run_delete(slab);
-            any = true;
-        }
-    return any;
-}
-
-static struct commons_run *slab_new(hak_class cls)
-{
-    size_t block_size = hak_class_size(cls);
-    size_t size = GRANULE;
-
-    while (size / block_size < BLOCKS_LEAST || size % block_size > size / WASTE_PART)
-        size += GRANULE;
-    struct commons_run *slab = run_new(size, block_size & -block_size, cls);
-    if (slab == NULL && reclaim())
-        slab = run_new(size, block_size & -block_size, cls);
-    if (slab == NULL)
-        return NULL;
-    slab->block_size = block_size;
-    slab->capacity = (uint32_t)(size / block_size);
-    empty_bytes += slab->size;
-    list(slab);
+    if (slab) {
+        slab->block_size = size;
+        slab->is.capacity = (uint32_t)(slab->is.size / size);
+        slab_list(slab);
+    }
     return slab;
 }
 
-static bool on_grid(const struct commons_run *run, const void *block)
+static bool on_grid(const struct commons_extent *slab, const void *block)
 {
-    size_t offset = (size_t)((const char *)block - run->base);
+    size_t offset = (size_t)((const char *)block - slab->is.base);
 
-    return offset < run->capacity * run->block_size && offset % run->block_size == 0;
+    return offset < slab->is.capacity * slab->block_size && offset % slab->block_size == 0;
 }
 
-/* A free block of an open slab. pre: the lock is held */
-static struct hak_block *slab_take(struct commons_run *slab)
+/* A block of the class; NULL: out of memory. pre: the lock is held */
+static struct hak_block *slab_take(hak_class cls)
 {
-    struct hak_block *block = slab->free;
+    struct commons_extent *slab = open[hak_class_index(cls)];
 
+    if (slab == NULL && (slab = slab_new(cls)) == NULL)
+        return NULL;
+    struct hak_block *block = slab->list;
     if (block == NULL) {
-        block = (struct hak_block *)(void *)(slab->base + slab->cut * slab->block_size);
-        slab->cut++;
-    } else if (block->next && !on_grid(slab, block->next)) {
-        hak_unlock(&lock);
-        hak_fatal_pointer("malloc()", block, "a free block was written to");
+        block = (struct hak_block *)(void *)(slab->is.base + slab->is.cut++ * slab->block_size);
+    } else if (block->next == NULL || on_grid(slab, block->next)) {
+        slab->list = block->next;
+        slab->is.free--;
     } else {
-        slab->free = block->next;
+        backend_unlock();
+        hak_fatal_pointer("malloc()", block, "a free block was written to");
     }
-    if (slab->used++ == 0)
-        empty_bytes -= slab->size;
-    if (slab->used == slab->capacity)
-        unlist(slab);
+    if (slab->is.free == 0 && slab->is.cut == slab->is.capacity)
+        slab_unlist(slab);
     return block;
 }
 
 /* pre: the lock is held; the block is one of the slab's */
-static void slab_put(struct commons_run *slab, void *freed)
+static void slab_put(struct commons_extent *slab, struct hak_block *block)
 {
-    struct hak_block *block = freed;
-
-    block->next = slab->free;
-    slab->free = block;
-    if (slab->used-- == slab->capacity)
-        list(slab);
-    if (slab->used > 0)
-        return;
-    if (empty_bytes + slab->size > CONFIG_COMMONS_EMPTY_MAX) {
-        unlist(slab);
-        run_delete(slab);
-    } else {
-        empty_bytes += slab->size;
+    block->next = slab->list;
+    slab->list = block;
+    slab->is.free++;
+    if (!slab->listed)
+        slab_list(slab);
+    if (slab->is.free == slab->is.cut) {
+        slab_unlist(slab);
+        extent_delete(slab);
     }
 }
 
-/* The run whose block this pointer is; of class cls, if that is one. Anything else ends the process. */
-static struct commons_run *checked(const void *pointer, hak_class cls, const char *call)
+/* The extent of which this is a block; of class cls, if that is one. Anything else ends the process. */
+static struct commons_extent *checked(const void *pointer, hak_class cls, const char *call)
 {
-    struct commons_run *run = commons_find(map, COMMONS_ROOTS, pointer);
+    struct commons_extent *extent = commons_find(&everybody, pointer);
 
-    if (run == NULL || (cls != HAK_CLASS_NONE && run->cls != cls))
+    if (extent == NULL || (cls != HAK_CLASS_NONE && extent->is.cls != cls))
         hak_fatal_pointer(call, pointer, "not a block");
-    if (run->cls == HAK_CLASS_NONE ? pointer != run->base : !on_grid(run, pointer))
+    if (extent->is.kind == HAK_EXTENT_LARGE ? pointer != extent->is.base
+                                            : !on_grid(extent, pointer))
         hak_fatal_pointer(call, pointer, "not the start of a block");
-    return run;
+    return extent;
 }
 
-/* ── batches ─────────────────────────────────────────────────────────────────────────────────── */
+/* ── the contract ────────────────────────────────────────────────────────────────────────────── */
 
-/* A block of the class; NULL: out of memory. pre: the lock is held */
-static struct hak_block *take(hak_class cls)
+bool backend_init(struct hak_shard *shard)
 {
-    struct commons_run *slab = open[hak_class_index(cls)];
-
-    if (slab == NULL)
-        slab = slab_new(cls);
-    return slab ? slab_take(slab) : NULL;
+    *shard = everybody;
+    return true;
 }
 
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+void backend_lock(void)
 {
-    size_t count = 0;
-
-    (void)shard;
     hak_lock(&lock);
-    while (count < max && (out[count] = take(cls)) != NULL)
-        count++;
+}
+
+void backend_unlock(void)
+{
     hak_unlock(&lock);
-    return count;
 }
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = {NULL, 0};
-    struct hak_block **link = &chain.head;
+    struct hak_block *block;
 
     (void)shard;
-    hak_lock(&lock);
-    while (chain.count < max && (*link = take(cls)) != NULL) {
-        link = &(*link)->next;
-        chain.count++;
+    backend_lock();
+    while (chain.count < max && (block = slab_take(cls)) != NULL) {
+        block->next = chain.head;
+        chain = (struct hak_chain){block, chain.count + 1};
     }
-    *link = NULL;
-    hak_unlock(&lock);
+    backend_unlock();
     return chain;
-}
-
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
-{
-    (void)shard;
-    /* Checked before the lock is taken: who ends a process holds none. */
-    for (size_t i = 0; i < count; i++)
-        checked(in[i], cls, "free()");
-    hak_lock(&lock);
-    for (size_t i = 0; i < count; i++)
-        slab_put(checked(in[i], cls, "free()"), in[i]);
-    hak_unlock(&lock);
 }
 
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
-    const struct hak_block *block = chain.head;
+    struct hak_block *block = chain.head, *next;
 
     (void)shard;
+    /* Checked before the lock is taken: who ends a process holds none. */
     for (size_t i = 0; i < chain.count; i++, block = block->next)
         checked(block, cls, "free()");
-    hak_lock(&lock);
-    for (struct hak_block *next; chain.count > 0; chain.count--, chain.head = next) {
-        next = chain.head->next;
-        slab_put(checked(chain.head, cls, "free()"), chain.head);
+    backend_lock();
+    for (block = chain.head; chain.count > 0; chain.count--, block = next) {
+        next = block->next;
+        slab_put(commons_find(&everybody, block), block);
     }
-    hak_unlock(&lock);
+    backend_unlock();
 }
 
 void backend_free(struct hak_shard *shard, void *pointer, const char *call)
 {
-    (void)shard;
-    if (pointer == NULL)
-        return;
-    struct commons_run *run = checked(pointer, HAK_CLASS_NONE, call);
-    hak_lock(&lock);
-    if (run->cls == HAK_CLASS_NONE)
-        run_delete(run);
-    else
-        slab_put(run, pointer);
-    hak_unlock(&lock);
-}
+    struct commons_extent *extent = pointer ? checked(pointer, HAK_CLASS_NONE, call) : NULL;
 
-/* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
+    (void)shard;
+    backend_lock();
+    if (extent && extent->is.kind == HAK_EXTENT_LARGE)
+        extent_delete(extent);
+    else if (extent)
+        slab_put(extent, pointer);
+    backend_unlock();
+}
 
 struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     (void)shard;
-    hak_lock(&lock);
-    struct commons_run *run = run_new(size, align, HAK_CLASS_NONE);
-    if (run == NULL && reclaim())
-        run = run_new(size, align, HAK_CLASS_NONE);
-    hak_unlock(&lock);
-    return (struct hak_large){run ? run->base : NULL, true};
+    backend_lock();
+    struct commons_extent *extent = extent_new(HAK_EXTENT_LARGE, HAK_CLASS_NONE, size, align);
+    backend_unlock();
+    return (struct hak_large){extent ? extent->is.base : NULL, true};
 }
 
 size_t backend_usable_size(const void *pointer, const char *call)
 {
-    const struct commons_run *run = checked(pointer, HAK_CLASS_NONE, call);
-
-    return run->cls == HAK_CLASS_NONE ? run->size : run->block_size;
+    return checked(pointer, HAK_CLASS_NONE, call)->block_size;
 }
 
-bool backend_owns(const void *pointer)
+bool backend_has(const void *address)
 {
-    return commons_find(map, COMMONS_ROOTS, pointer) != NULL;
+    return commons_find(&everybody, address) != NULL;
 }
 
-bool backend_resize(void *pointer, size_t size)
-{
-    struct commons_run *run = checked(pointer, HAK_CLASS_NONE, "realloc()");
-
-    size = (size + GRANULE - 1) & ~(GRANULE - 1);
-    bool done = size == run->size;
-    if (size < run->size)
-        done = os_unmap(run->base + size, run->size - size);
-    else if (size > run->size)
-        done = os_map_at(run->base + run->size, size - run->size) == OS_PLACED;
-    if (done)
-        run->size = size;
-    return done;
-}
-
-/* Always by copying. */
-void *backend_move(void *pointer, size_t size)
-{
-    (void)pointer;
-    (void)size;
-    return NULL;
-}
-
-/* ── threads, forks, trims ───────────────────────────────────────────────────────────────────── */
-
-bool backend_thread_init(struct hak_shard *shard)
-{
-    *shard = (struct hak_shard){.map = map, .roots = COMMONS_ROOTS};
-    return true;
-}
-
-/* The shard holds nothing that could be given back, and nothing is ever overdue. */
-void backend_thread_exit(struct hak_shard *shard)
-{
-    (void)shard;
-}
-
-void backend_tick(struct hak_shard *shard)
-{
-    (void)shard;
-    hak_assert_expensive(backend_valid(shard));
-}
-
-bool backend_upkeep(struct hak_shard *shard)
-{
-    (void)shard;
-    return false;
-}
-
-size_t backend_footprint(void)
-{
-    return 0;
-}
-
-size_t backend_kept(const struct hak_shard *shard)
-{
-    (void)shard;
-    return 0;
-}
-
-bool backend_trim(struct hak_shard *shard)
-{
-    (void)shard;
-    hak_lock(&lock);
-    bool any = reclaim();
-    hak_unlock(&lock);
-    return any;
-}
-
-void backend_fork_prepare(void)
-{
-    hak_lock(&lock);
-}
-
-void backend_fork_parent(void)
-{
-    hak_unlock(&lock);
-}
-
-void backend_fork_child(void)
-{
-    hak_unlock(&lock);
-}
-
-/* ── walks: all locks are held ───────────────────────────────────────────────────────────────── */
-
-/* What the map describes of a large block is its first granule. */
-static void visit_run(const struct commons_run *run,
-                      void (*visit)(const struct hak_extent *extent, void *context), void *context)
-{
-    struct hak_extent extent = {.kind = HAK_EXTENT_LARGE,
-                                .base = run->base,
-                                .size = run->size,
-                                .cls = run->cls};
-
-    if (run->cls != HAK_CLASS_NONE) {
-        extent.kind = HAK_EXTENT_SLAB;
-        extent.capacity = run->capacity;
-        extent.cut = run->cut;
-        extent.free = run->cut - run->used;
-    }
-    visit(&extent, context);
-}
+/* ── statistics, walks, invariants ───────────────────────────────────────────────────────────── */
 
 void backend_walk(void (*visit)(const struct hak_extent *extent, void *context), void *context)
 {
-    const struct commons_run *last = NULL;
+    const struct commons_extent *last = NULL;
 
     for (size_t root = 0; root < COMMONS_ROOTS; root++)
-        for (size_t i = 0; map[root] && i < (size_t)1 << COMMONS_LEAF_SHIFT; i++) {
-            const struct commons_run *run = map[root]->run[i];
-            if (run && run != last)
-                visit_run(last = run, visit, context);
+        for (size_t i = 0; map[root] && i < COMMONS_LEAF; i++) {
+            const struct commons_extent *extent = map[root]->extent[i];
+            if (extent && extent != last)
+                visit(&extent->is, context);
+            last = extent ? extent : last;
         }
 }
 
 void backend_free_blocks(const struct hak_extent *slab, uint64_t *set)
 {
-    const struct commons_run *run = commons_find(map, COMMONS_ROOTS, slab->base);
+    const struct commons_extent *extent = commons_find(&everybody, slab->base);
 
-    for (const struct hak_block *block = run->free; block && on_grid(run, block);
+    for (const struct hak_block *block = extent->list; block && on_grid(extent, block);
          block = block->next)
-        hak_set_add(set, (size_t)((const char *)block - run->base) / run->block_size);
+        hak_set_add(set, (size_t)((const char *)block - slab->base) / extent->block_size);
 }
 
 hak_class backend_is_block(const void *address)
 {
-    const struct commons_run *run = commons_find(map, COMMONS_ROOTS, address);
+    const struct commons_extent *extent = commons_find(&everybody, address);
 
-    return run && run->cls != HAK_CLASS_NONE && on_grid(run, address) ? run->cls : HAK_CLASS_NONE;
-}
-
-/* A shard keeps nothing. */
-void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block, void *context),
-                       void *context)
-{
-    (void)shard;
-    (void)visit;
-    (void)context;
-}
-
-bool backend_has(const void *address)
-{
-    return commons_find(map, COMMONS_ROOTS, address) != NULL;
+    return extent && on_grid(extent, address) ? extent->is.cls : HAK_CLASS_NONE;
 }
 
 size_t backend_metadata(void)
 {
-    size_t bytes = sizeof(map);
-
-    for (size_t root = 0; root < COMMONS_ROOTS; root++)
-        bytes += map[root] ? sizeof(*map[root]) : 0;
-    return bytes;
+    return sizeof(map) + metadata;
 }
 
-/* ── invariants ──────────────────────────────────────────────────────────────────────────────── */
-
-static bool slab_valid(const struct commons_run *slab, hak_class cls)
+static bool slab_valid(const struct commons_extent *slab, hak_class cls)
 {
     uint32_t free = 0;
 
-    for (const struct hak_block *block = slab->free; block; block = block->next)
-        if (!on_grid(slab, block) || ++free > slab->cut)
-            return false;
-    return slab->cls == cls && slab->used + free == slab->cut && slab->cut <= slab->capacity &&
-           slab->used < slab->capacity;
+    for (const struct hak_block *block = slab->list; block && on_grid(slab, block); free++)
+        block = free < slab->is.free ? block->next : NULL;
+    return slab->is.cls == cls && slab->listed && free == slab->is.free && free < slab->is.cut &&
+           slab->is.cut <= slab->is.capacity;
 }
 
 bool backend_valid(const struct hak_shard *shard)
 {
-    size_t empty = 0;
-    bool valid = shard->map == map && shard->roots == COMMONS_ROOTS;
+    bool valid = shard->map == map;
 
-    hak_lock(&lock);
+    backend_lock();
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        for (struct commons_run *slab = open[i]; slab; slab = slab->next) {
+        for (const struct commons_extent *slab = open[i]; slab; slab = slab->next)
             valid = valid && slab_valid(slab, hak_class_at(i));
-            empty += slab->used == 0 ? slab->size : 0;
-        }
-    valid = valid && empty == empty_bytes;
-    hak_unlock(&lock);
+    backend_unlock();
     return valid;
 }

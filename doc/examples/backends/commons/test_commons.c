@@ -8,35 +8,40 @@ static struct hak_shard shard;
 
 static void start(void)
 {
-    cr_assert(backend_thread_init(&shard));
+    cr_assert(backend_init(&shard));
 }
 
 TestSuite(commons, .init = start);
 
-Test(commons, a_slab_has_an_entry_for_each_granule_and_a_large_block_one)
+Test(commons, the_map_leads_from_every_granule_to_its_extent)
 {
     hak_class cls = hak_class_at(HAK_CLASSES - 1);
     char *small = (char *)backend_refill_chain(&shard, cls, 1).head;
     char *large = backend_large_alloc(NULL, (size_t)1 << 20, 1).base;
-    const struct commons_run *slab = commons_find(shard.map, shard.roots, small);
+    const struct commons_extent *slab = commons_find(&shard, small);
 
-    for (size_t offset = 0; offset < slab->size; offset += 4096)
-        cr_assert_eq(commons_find(shard.map, shard.roots, slab->base + offset), slab);
-    cr_assert_eq(commons_find(shard.map, shard.roots, large)->base, large);
-    cr_assert_null(commons_find(shard.map, shard.roots, large + (1 << 19)));
+    for (size_t offset = 0; offset < slab->is.size; offset += 4096)
+        cr_assert_eq(commons_find(&shard, slab->is.base + offset), slab);
+    for (size_t offset = 0; offset < (size_t)1 << 20; offset += 4096)
+        cr_assert_eq(commons_find(&shard, large + offset)->is.base, large);
+    backend_free(&shard, large, "free()");
+    cr_assert_null(commons_find(&shard, large));
+    cr_assert(backend_valid(&shard));
 }
 
-/* The slab that is emptied last is kept, as it fits the bound; the next one is cut from it. */
-Test(commons, an_empty_slab_is_used_again)
+Test(commons, a_slab_whose_blocks_are_all_back_is_unmapped)
 {
     hak_class cls = hak_class_of(64);
-    void *block;
+    size_t before = backend_metadata();
+    struct hak_chain chain = backend_refill_chain(&shard, cls, 2);
+    struct hak_block *first = chain.head, *second = first->next;
 
-    cr_assert_eq(backend_refill_array(&shard, cls, &block, 1), 1);
-    const struct commons_run *slab = commons_find(shard.map, shard.roots, block);
-    backend_return_array(&shard, cls, &block, 1);
-    cr_assert_eq(backend_refill_array(&shard, cls, &block, 1), 1);
-    cr_assert(slab->size > CONFIG_COMMONS_EMPTY_MAX ||
-              commons_find(shard.map, shard.roots, block) == slab);
+    cr_assert_gt(backend_metadata(), before);
+    backend_return_chain(&shard, cls, (struct hak_chain){first, 1});
+    cr_assert(backend_has(second));
+    cr_assert_eq(backend_refill_chain(&shard, cls, 1).head, first, "what came back goes out first");
+    backend_return_chain(&shard, cls, (struct hak_chain){first, 1});
+    backend_return_chain(&shard, cls, (struct hak_chain){second, 1});
+    cr_assert(!backend_has(second));
     cr_assert(backend_valid(&shard));
 }

@@ -5,13 +5,14 @@
 #include "core/frontend.h"
 
 static struct hak_cache cache;
-static struct hak_shard shard;
+static struct hak_counted_shard counted;
+static struct hak_shard *const shard = &counted.shard;
 
 static void start(void)
 {
-    cache = (struct hak_cache){.shelves = {{.count = 0}}};
-    fake_reset(&shard, FAKE_BLOCKS);
-    frontend_thread_init(&cache);
+    cache = (struct hak_cache){.shelf = {{.count = 0}}};
+    fake_reset(shard, FAKE_BLOCKS);
+    frontend_init(&cache);
 }
 
 TestSuite(shelf, .init = start);
@@ -20,13 +21,13 @@ static void *alloc(hak_class cls)
 {
     void *block = frontend_alloc(&cache, cls);
 
-    return block ? block : frontend_refill(&cache, &shard, cls);
+    return block ? block : frontend_refill(&cache, shard, cls);
 }
 
 static void release(hak_class cls, void *block)
 {
     if (!frontend_free(&cache, cls, block))
-        frontend_flush(&cache, &shard, cls, block);
+        frontend_flush(&cache, shard, cls, block);
 }
 
 Test(shelf, the_block_freed_last_is_handed_out_first)
@@ -55,7 +56,7 @@ Test(shelf, every_block_is_held_or_handed_out)
     size_t held = 0;
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         held += frontend_held(&cache, hak_class_at(i));
-    cr_assert_eq(shard.given, shard.returned + held);
+    cr_assert_eq(shard->given, shard->returned + held);
     cr_assert(frontend_valid(&cache));
 }
 
@@ -63,7 +64,7 @@ Test(shelf, a_class_without_capacity_passes_blocks_through)
 {
     hak_class cls = hak_class_of(64);
 
-    cache.shelves[hak_class_index(cls)].capacity = 0;
+    cache.shelf[hak_class_index(cls)].capacity = 0;
     void *block = alloc(cls);
     cr_assert(fake_is_out(block));
     release(cls, block);
@@ -74,12 +75,12 @@ Test(shelf, a_class_without_capacity_passes_blocks_through)
 Test(shelf, a_full_shelf_gives_its_older_half)
 {
     hak_class cls = hak_class_of(16);
-    uint32_t capacity = cache.shelves[hak_class_index(cls)].capacity;
+    uint32_t capacity = cache.shelf[hak_class_index(cls)].capacity;
     void *blocks[CONFIG_SHELF_SLOTS + 1];
 
     for (uint32_t i = 0; i <= capacity; i++)
         blocks[i] = alloc(cls);
-    frontend_thread_exit(&cache, &shard);
+    frontend_empty(&cache, shard);
     for (uint32_t i = 0; i <= capacity; i++)
         release(cls, blocks[i]);
     for (uint32_t i = 0; i <= capacity; i++)
