@@ -35,11 +35,19 @@ Test(lock, keeps_threads_apart)
     cr_assert_eq(lock.state, 0);
 }
 
+static bool taken; /* atomic */
+
 static void *take_and_leave(void *unused)
 {
     hak_lock(&lock);
+    __atomic_store_n(&taken, true, __ATOMIC_RELEASE);
     hak_unlock(&lock);
     return unused;
+}
+
+static bool is_taken(void)
+{
+    return __atomic_load_n(&taken, __ATOMIC_ACQUIRE);
 }
 
 Test(lock, says_whether_somebody_waits)
@@ -49,10 +57,12 @@ Test(lock, says_whether_somebody_waits)
     hak_lock(&lock);
     cr_assert(!hak_lock_is_awaited(&lock));
     pthread_create(&thread, NULL, take_and_leave, NULL);
-    while (!hak_lock_is_awaited(&lock))
+    while (!hak_lock_is_awaited(&lock) && !is_taken())
         sched_yield();
+    cr_assert(!is_taken(), "it waits");
     hak_unlock(&lock);
     pthread_join(thread, NULL);
+    cr_assert(is_taken());
     cr_assert(!hak_lock_is_awaited(&lock));
 }
 
@@ -67,6 +77,55 @@ Test(lock, who_dies_is_not_locked_out_of_heaps)
     hak_unlock(&inside);
     cr_assert(inside.state != 0);
     cr_assert(hak_lock_try(&lock) && lock.state != 0);
+}
+
+/* NULL: it could not. */
+static void *try_lock(void *unused)
+{
+    (void)unused;
+    return hak_lock_try(&lock) ? &lock : NULL;
+}
+
+static bool another_can_try(void)
+{
+    pthread_t thread;
+    void *got;
+
+    cr_assert_eq(pthread_create(&thread, NULL, try_lock, NULL), 0);
+    cr_assert_eq(pthread_join(thread, &got), 0);
+    return got != NULL;
+}
+
+Test(lock, what_is_held_cannot_be_tried)
+{
+    hak_lock(&lock);
+    cr_assert(!another_can_try());
+    hak_unlock(&lock);
+    cr_assert(another_can_try());
+}
+
+static void *is_forking(void *unused)
+{
+    (void)unused;
+    return hak_lock_is_forking() ? &lock : NULL;
+}
+
+/* The thread that forks passes all locks, and no other one does. */
+Test(lock, only_the_thread_that_forks_passes_them)
+{
+    pthread_t thread;
+    void *forking;
+
+    hak_lock(&lock);
+    hak_lock_forking(true);
+    cr_assert(hak_lock_is_forking() && hak_lock_try(&lock));
+    cr_assert(!another_can_try());
+    cr_assert_eq(pthread_create(&thread, NULL, is_forking, NULL), 0);
+    cr_assert_eq(pthread_join(thread, &forking), 0);
+    cr_assert_null(forking);
+    hak_lock_forking(false);
+    cr_assert(!hak_lock_is_forking() && !hak_lock_try(&lock));
+    hak_unlock(&lock);
 }
 
 Test(lock, ranks_may_be_taken_in_ascending_order)
