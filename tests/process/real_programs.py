@@ -292,6 +292,7 @@ def git_history(path):
     path.write_text("\n".join(stream) + "\n")
 
 
+@once
 @test
 def git(case):
     """git: import, merge, rebase, log, blame, clone, repack, gc and fsck of a repository made here."""
@@ -326,6 +327,7 @@ def perl(case):
     case.served(under, ["perl"])
 
 
+@once
 @test
 def lua(case):
     """lua5.4: tables, strings, coroutines, closures, full collections."""
@@ -334,11 +336,12 @@ def lua(case):
     case.served(under, ["lua5.4"])
 
 
+@once
 @test
 def sort(case):
-    """sort of a file of 32 MB (8, of a pair) by two threads, and again by key without duplicates."""
+    """sort of a file of 32 MB by two threads, and again by key without duplicates."""
     large = case.folder / "large"
-    hexadecimal = random.Random(7).randbytes((4 if case.build.partly else 16) << 20).hex()
+    hexadecimal = random.Random(7).randbytes(16 << 20).hex()
     large.write_text(hexadecimal.translate({ord("f"): "\n"}))
     for options in ([], ["-u", "-k1.3"]):
         sorted_files = []
