@@ -33,7 +33,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import ab  # noqa: E402
 from lab import comparison, copies, counters, export, libraries, machine, matrix, present, record, runs, verdict, workloads  # noqa: E402
-from lab.callgrind import Profile  # noqa: E402
+from lab import whole_runs  # noqa: E402
+from lab.callgrind import Profile, ProgramCount  # noqa: E402
 from lab.estimate import Estimate, estimate, estimate_apart, holm  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
@@ -1380,6 +1381,7 @@ fn=(4)
         profile = Profile(self.PROFILE.splitlines(keepends=True))
         self.assertEqual(profile.instructions, {"/x/pair": 14, "/x/liba.so": 120})
         self.assertEqual(profile.called, {"malloc": "/x/liba.so", "free": "/x/liba.so"})
+        self.assertEqual(profile.entered, {("/x/liba.so", "malloc"): 3, ("/x/liba.so", "free"): 3})
 
     @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
     def test_counts_repeat_and_the_check_works(self):
@@ -1397,6 +1399,31 @@ fn=(4)
         self.assertEqual(done.returncode, 1)
         self.assertIn("3 at most were allowed", done.stderr)
         self.assertEqual(counted("--at-most", "3", LIBRARIES["nothing"]).returncode, 2)
+
+    @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
+    def test_whole_programs_are_counted(self):
+        def counted(*arguments):
+            return run_script("instructions.py", "--program", "/bin/ls /", *arguments)
+        row, = json.loads(counted("--json", LIBRARIES["forward"]).stdout)
+        self.assertEqual((row["program"], row["label"]), ("ls", "forward"))
+        self.assertGreater(row["allocations"], 0)
+        # Each call is passed on, which costs a few instructions, and not nothing.
+        self.assertTrue(1 < row["instructions"] / row["allocations"] < 100, row)
+        done = counted("--at-most", "1", LIBRARIES["forward"])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("1 at most were allowed", done.stderr)
+        for arguments in (("system",), (), ("--update", LIBRARIES["forward"], LIBRARIES["nothing"])):
+            self.assertIn("error: --", counted(*arguments).stderr)
+        self.assertIn("error: --update is for --program",
+                      run_script("instructions.py", "--update", LIBRARIES["forward"]).stderr)
+
+    def test_what_is_recorded_of_programs_is_read_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "programs.txt"
+            self.assertEqual(whole_runs.recorded(file), {})
+            whole_runs.record({("lua", "a"): ProgramCount(10, 555)}, file)
+            whole_runs.record({("perl", "a"): ProgramCount(10, 600)}, file)
+            self.assertEqual(whole_runs.recorded(file), {"lua": 55.5, "perl": 60.0})
 
 
 def main():

@@ -21,9 +21,10 @@ static inline struct hak_grid hak_grid_of(const char *base, uint32_t block_size,
 {
     unsigned shift = (unsigned)__builtin_ctz(block_size);
     uint64_t odd = block_size >> shift;
-    uint64_t inverse = odd; /* right in its lowest 3 bits; each step doubles them */
+    uint64_t inverse = 3 * odd ^ 2; /* right in its lowest 5 bits; each step doubles them */
 
-    while (inverse * odd != 1)
+#pragma GCC unroll 4
+    for (int step = 0; step < 4; step++)
         inverse *= 2 - odd * inverse;
     return (struct hak_grid){base, inverse, shift, blocks};
 }
