@@ -22,7 +22,7 @@ uint32_t hak_cache_capacity(hak_class cls)
 }
 
 /* Most blocks of one chain: half of the class's configured capacity, at most one refill. */
-static uint32_t limit_max(hak_class cls)
+static uint32_t bin_limit_max(hak_class cls)
 {
     uint32_t capacity = hak_cache_capacity(cls);
     uint32_t limit = capacity / 2 < CONFIG_REFILL_BATCH ? capacity / 2 : CONFIG_REFILL_BATCH;
@@ -30,41 +30,41 @@ static uint32_t limit_max(hak_class cls)
     return limit > 0 ? limit : 1;
 }
 
-static size_t bytes_of(hak_class cls, uint32_t limit)
+static size_t bin_bytes_of(hak_class cls, uint32_t limit)
 {
     return 2 * (size_t)limit * hak_class_size(cls);
 }
 
-static void set_limit(struct hak_bins *bins, hak_class cls, uint32_t limit)
+static void bin_set_limit(struct hak_bins *bins, hak_class cls, uint32_t limit)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
 
-    bins->granted += bytes_of(cls, limit) - bytes_of(cls, bin->limit);
+    bins->granted += bin_bytes_of(cls, limit) - bin_bytes_of(cls, bin->limit);
     bin->room += (int32_t)(limit - bin->limit);
     bin->limit = (uint16_t)limit;
 }
 
-static uint32_t length(const struct hak_bin *bin)
+static uint32_t bin_length(const struct hak_bin *bin)
 {
     return bin->limit - (uint32_t)bin->room;
 }
 
-static struct hak_chain take_list(struct hak_bin *bin)
+static struct hak_chain bin_take_list(struct hak_bin *bin)
 {
-    struct hak_chain list = {bin->head, length(bin)};
+    struct hak_chain list = {bin->head, bin_length(bin)};
 
     bin->head = NULL;
     bin->room = (int32_t)bin->limit;
     return list;
 }
 
-static void put_list(struct hak_bin *bin, struct hak_chain list)
+static void bin_put_list(struct hak_bin *bin, struct hak_chain list)
 {
     bin->head = list.head;
     bin->room = (int32_t)(bin->limit - list.count);
 }
 
-static struct hak_chain take_spare(hak_packed_chain *spare)
+static struct hak_chain bin_take_spare(hak_packed_chain *spare)
 {
     struct hak_chain chain = hak_chain_unpack(*spare);
 
@@ -72,7 +72,7 @@ static struct hak_chain take_spare(hak_packed_chain *spare)
     return chain;
 }
 
-static void give_back(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+static void bin_give_back(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     if (chain.count == 0)
         return;
@@ -81,7 +81,7 @@ static void give_back(struct hak_shard *shard, hak_class cls, struct hak_chain c
 
 /* Room for one chain more of another class: the classes take turns in giving half of what they may
  * hold, and what they hold beyond that goes to the back end. */
-static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_class wanting)
+static bool bin_shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_class wanting)
 {
     for (unsigned tried = 0; tried < HAK_CLASSES; tried++) {
         hak_class cls = hak_class_at(bins->victim);
@@ -92,17 +92,17 @@ static bool shrink_another(struct hak_bins *bins, struct hak_shard *shard, hak_c
             continue;
         uint32_t limit = bin->limit / 2u;
         if (hak_chain_unpack(*spare).count > limit)
-            give_back(shard, cls, take_spare(spare));
-        if (length(bin) > limit)
-            give_back(shard, cls, take_list(bin));
-        set_limit(bins, cls, limit);
+            bin_give_back(shard, cls, bin_take_spare(spare));
+        if (bin_length(bin) > limit)
+            bin_give_back(shard, cls, bin_take_list(bin));
+        bin_set_limit(bins, cls, limit);
         return true;
     }
     return false;
 }
 
 /* A class that has missed or overflowed may hold twice as much, if the budget has room. */
-static hak_cold void grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+static hak_cold void bin_grow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     uint32_t limit = hak_bin_of(bins, cls)->limit;
     uint32_t most = hak_bin_of(bins, cls)->most;
@@ -110,14 +110,14 @@ static hak_cold void grow(struct hak_bins *bins, struct hak_shard *shard, hak_cl
 
     wanted = wanted > 0 ? wanted : 1;
     wanted = wanted < most ? wanted : most;
-    size_t more = bytes_of(cls, wanted) - bytes_of(cls, limit);
+    size_t more = bin_bytes_of(cls, wanted) - bin_bytes_of(cls, limit);
     while (bins->granted + more > bins->budget)
-        if (!shrink_another(bins, shard, cls))
+        if (!bin_shrink_another(bins, shard, cls))
             return;
-    set_limit(bins, cls, wanted);
+    bin_set_limit(bins, cls, wanted);
 }
 
-static inline bool may_grow(const struct hak_bin *bin)
+static inline bool bin_may_grow(const struct hak_bin *bin)
 {
     return bin->limit < bin->most;
 }
@@ -125,16 +125,16 @@ static inline bool may_grow(const struct hak_bin *bin)
 void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
-    struct hak_chain chain = take_spare(&bins->spare[hak_class_index(cls)]);
+    struct hak_chain chain = bin_take_spare(&bins->spare[hak_class_index(cls)]);
 
     if (chain.count == 0) {
-        if (may_grow(bin))
-            grow(bins, shard, cls);
+        if (bin_may_grow(bin))
+            bin_grow(bins, shard, cls);
         chain = hak_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
         if (chain.count == 0 || bin->limit == 0) /* a class that may hold nothing */
             return chain.head;
     }
-    put_list(bin, chain);
+    bin_put_list(bin, chain);
     return hak_bin_take(bin);
 }
 
@@ -142,15 +142,15 @@ void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cl
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
     hak_packed_chain *spare = &bins->spare[hak_class_index(cls)];
-    struct hak_chain older = take_spare(spare);
+    struct hak_chain older = bin_take_spare(spare);
 
-    *spare = hak_chain_pack(take_list(bin));
-    give_back(shard, cls, older);
-    if ((older.count > 0 || bin->limit == 0) && may_grow(bin))
-        grow(bins, shard, cls);
+    *spare = hak_chain_pack(bin_take_list(bin));
+    bin_give_back(shard, cls, older);
+    if ((older.count > 0 || bin->limit == 0) && bin_may_grow(bin))
+        bin_grow(bins, shard, cls);
     if (!hak_bin_put(bin, block)) {
         ((struct hak_block *)block)->next = NULL;
-        give_back(shard, cls, (struct hak_chain){block, 1});
+        bin_give_back(shard, cls, (struct hak_chain){block, 1});
     }
 }
 
@@ -158,7 +158,7 @@ size_t hak_bins_held(const struct hak_bins *bins, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
 
-    return length(&bins->bin[index]) + hak_chain_unpack(bins->spare[index]).count;
+    return bin_length(&bins->bin[index]) + hak_chain_unpack(bins->spare[index]).count;
 }
 
 void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void *context),
@@ -176,28 +176,28 @@ void hak_bins_walk(const struct hak_bins *bins, bool (*visit)(void *block, void 
 
 /* The longest list that a class may ever have. No class that adapts gets more than half of the budget, or
  * it would drive out all others at each miss; fixed, every class has an equal share. */
-static uint32_t limit_most(const struct hak_bins *bins, hak_class cls)
+static uint32_t bin_limit_most(const struct hak_bins *bins, hak_class cls)
 {
     size_t share = enabled(CONFIG_CACHE_ADAPTIVE) ? bins->budget / 2 : bins->budget / HAK_CLASSES;
-    size_t limit = share / bytes_of(cls, 1);
+    size_t limit = share / bin_bytes_of(cls, 1);
 
-    return limit < limit_max(cls) ? (uint32_t)limit : limit_max(cls);
+    return limit < bin_limit_max(cls) ? (uint32_t)limit : bin_limit_max(cls);
 }
 
 void hak_bins_init(struct hak_bins *bins, size_t budget)
 {
     bins->budget = budget;
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
-        bins->bin[i].most = (uint16_t)limit_most(bins, hak_class_at(i));
+        bins->bin[i].most = (uint16_t)bin_limit_most(bins, hak_class_at(i));
         if (!enabled(CONFIG_CACHE_ADAPTIVE))
-            set_limit(bins, hak_class_at(i), bins->bin[i].most);
+            bin_set_limit(bins, hak_class_at(i), bins->bin[i].most);
     }
 }
 
-static void empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index)
+static void bin_empty(struct hak_bins *bins, struct hak_shard *shard, unsigned index)
 {
-    give_back(shard, hak_class_at(index), take_list(&bins->bin[index]));
-    give_back(shard, hak_class_at(index), take_spare(&bins->spare[index]));
+    bin_give_back(shard, hak_class_at(index), bin_take_list(&bins->bin[index]));
+    bin_give_back(shard, hak_class_at(index), bin_take_spare(&bins->spare[index]));
 }
 
 bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
@@ -206,14 +206,14 @@ bool hak_bins_tick(struct hak_bins *bins, struct hak_shard *shard)
         return false;
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         if (hak_idle_class(&bins->idle, hak_class_at(i), bins->bin[i].head))
-            empty(bins, shard, i);
+            bin_empty(bins, shard, i);
     return true;
 }
 
 void hak_bins_empty(struct hak_bins *bins, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        empty(bins, shard, i);
+        bin_empty(bins, shard, i);
 }
 
 void hak_bins_forget(struct hak_bins *bins)
@@ -224,7 +224,7 @@ void hak_bins_forget(struct hak_bins *bins)
     hak_bins_init(bins, budget);
 }
 
-static bool chain_valid(struct hak_chain chain)
+static bool bin_chain_valid(struct hak_chain chain)
 {
     while (chain.count > 0 && chain.head) {
         chain.head = chain.head->next;
@@ -240,12 +240,13 @@ bool hak_bins_valid(const struct hak_bins *bins)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct hak_bin *bin = &bins->bin[i];
         struct hak_chain spare = hak_chain_unpack(bins->spare[i]);
-        if (bin->limit > bin->most || bin->most != limit_most(bins, hak_class_at(i)) ||
+        if (bin->limit > bin->most || bin->most != bin_limit_most(bins, hak_class_at(i)) ||
             bin->room < 0 || (uint32_t)bin->room > bin->limit || spare.count > bin->limit)
             return false;
-        if (!chain_valid((struct hak_chain){bin->head, length(bin)}) || !chain_valid(spare))
+        if (!bin_chain_valid((struct hak_chain){bin->head, bin_length(bin)}) ||
+            !bin_chain_valid(spare))
             return false;
-        granted += bytes_of(hak_class_at(i), bin->limit);
+        granted += bin_bytes_of(hak_class_at(i), bin->limit);
     }
     return granted == bins->granted && granted <= bins->budget;
 }

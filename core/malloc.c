@@ -3,12 +3,12 @@
  * become code.
  *
  *   malloc ─ size ≤ largest small? ─ class ─ frontend_alloc ─ hit ─► block
- *     │ no                              └─ miss ─► small_miss ─ frontend_refill ─ back end
- *     └─► large_alloc ─ back end
+ *     │ no                              └─ miss ─► malloc_small_miss ─ frontend_refill ─ back end
+ *     └─► malloc_large_alloc ─ back end
  *
  *   free ─ backend_lookup ─ small and mine? ─ frontend_free ─ room ─► done
- *            │ no                                └─ full ─► free_full ─ frontend_flush ─ back end
- *            └─► free_other: null, large, another heap's, foreign ─ backend_free
+ *            │ no                                └─ full ─► malloc_free_full ─ frontend_flush ─ back end
+ *            └─► malloc_free_other: null, large, another heap's, foreign ─ backend_free
  *
  * A hit costs malloc two conditional branches (size, empty) and free three (window, tag, room). Both
  * are leaves: what is not a hit is tail-called. */
@@ -40,7 +40,7 @@ _Static_assert(sizeof(void *) == 8, "tags, packed chains and the window are made
 
 /* ── malloc ──────────────────────────────────────────────────────────────────────────────────── */
 
-static void *out_of_memory(void)
+static void *malloc_out_of_memory(void)
 {
     errno = ENOMEM;
     return NULL;
@@ -48,7 +48,7 @@ static void *out_of_memory(void)
 
 /* What happens outside of the hit paths: the trace gets the event, and the purge thread hears that there may be work, as
  * it does when a cold path of a heap ends. */
-static inline void report(enum hak_event event, const void *pointer, size_t size)
+static inline void malloc_report(enum hak_event event, const void *pointer, size_t size)
 {
     hak_trace(event, pointer, size);
     hak_purger_note();
@@ -56,104 +56,104 @@ static inline void report(enum hak_event event, const void *pointer, size_t size
 
 /* The end of a cold path of malloc: the process may be large enough by now to need a purge thread. free does not ask, as
  * it is called where no thread can be made: by libc itself, under the locks of its stacks. */
-static inline void leave_allocating(struct hak_heap *heap, enum hak_event event, const void *block,
-                                    size_t size)
+static inline void malloc_leave_allocating(struct hak_heap *heap, enum hak_event event,
+                                           const void *block, size_t size)
 {
     hak_thread_leave(heap);
-    report(event, block, size);
+    malloc_report(event, block, size);
     hak_purger_want(heap);
 }
 
 /* Gives back what caches and shards hold, so that it can be had for any size. Returns whether some of it went back to
  * the operating system. */
-static bool give_back(struct hak_heap *heap)
+static bool malloc_give_back(struct hak_heap *heap)
 {
-    report(HAK_EVENT_TRIM, heap, 0);
+    malloc_report(HAK_EVENT_TRIM, heap, 0);
     frontend_empty(&heap->cache, &heap->shard);
     store_empty(&heap->shard);
     return backend_trim(&heap->shard);
 }
 
-/* A function of its own, so that small_miss need not save what only this uses. */
-static hak_cold void *small_last_try(hak_class cls)
+/* A function of its own, so that malloc_small_miss need not save what only this uses. */
+static hak_cold void *malloc_small_last_try(hak_class cls)
 {
     struct hak_heap *heap = hak_thread_enter();
     void *block;
 
     if (heap == NULL)
-        return out_of_memory();
-    give_back(heap);
+        return malloc_out_of_memory();
+    malloc_give_back(heap);
     block = frontend_refill(&heap->cache, &heap->shard, cls);
-    leave_allocating(heap, HAK_EVENT_LAST_TRY, block, hak_class_size(cls));
-    return block ? block : out_of_memory();
+    malloc_leave_allocating(heap, HAK_EVENT_LAST_TRY, block, hak_class_size(cls));
+    return block ? block : malloc_out_of_memory();
 }
 
-static hak_cold void *small_miss(hak_class cls)
+static hak_cold void *malloc_small_miss(hak_class cls)
 {
     struct hak_heap *heap = hak_thread_enter();
     void *block;
 
     if (heap == NULL)
-        return out_of_memory();
+        return malloc_out_of_memory();
     /* Attaching may have allocated, so that the cache may have what is wanted by now. */
     block = frontend_alloc(&heap->cache, cls);
     if (block == NULL)
         block = frontend_refill(&heap->cache, &heap->shard, cls);
-    leave_allocating(heap, HAK_EVENT_REFILL, block, hak_class_size(cls));
-    return likely(block != NULL) ? block : small_last_try(cls);
+    malloc_leave_allocating(heap, HAK_EVENT_REFILL, block, hak_class_size(cls));
+    return likely(block != NULL) ? block : malloc_small_last_try(cls);
 }
 
-static inline void *small_alloc(hak_class cls)
+static inline void *malloc_small_alloc(hak_class cls)
 {
     void *block = frontend_alloc(&hak_heap_mine->cache, cls);
 
     hak_trace_hit(HAK_EVENT_MALLOC, block);
-    return likely(block != NULL) ? block : small_miss(cls);
+    return likely(block != NULL) ? block : malloc_small_miss(cls);
 }
 
 /* Whether so much could be had if nothing else were: else all is left as it is, and the refusal is a quick one. */
-static bool giving_back_may_help(size_t size)
+static bool malloc_giving_back_may_help(size_t size)
 {
     size_t had = backend_footprint();
 
     return size <= had || os_can_map(size - had);
 }
 
-static hak_cold void *large_alloc(size_t size, size_t align, bool *zeroed)
+static hak_cold void *malloc_large_alloc(size_t size, size_t align, bool *zeroed)
 {
     struct hak_heap *heap;
     struct hak_large large;
 
     if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
-        return out_of_memory();
+        return malloc_out_of_memory();
     heap = hak_thread_enter();
     if (heap == NULL) {
         large = backend_large_alloc(NULL, size, align);
-        report(HAK_EVENT_LARGE, large.base, size);
+        malloc_report(HAK_EVENT_LARGE, large.base, size);
     } else {
         large = backend_large_alloc(&heap->shard, size, align);
-        if (unlikely(large.base == NULL) && giving_back_may_help(size)) {
-            give_back(heap);
+        if (unlikely(large.base == NULL) && malloc_giving_back_may_help(size)) {
+            malloc_give_back(heap);
             large = backend_large_alloc(&heap->shard, size, align);
         }
-        leave_allocating(heap, HAK_EVENT_LARGE, large.base, size);
+        malloc_leave_allocating(heap, HAK_EVENT_LARGE, large.base, size);
     }
     *zeroed = large.zeroed;
-    return large.base ? large.base : out_of_memory();
+    return large.base ? large.base : malloc_out_of_memory();
 }
 
-static hak_cold void *large_malloc(size_t size)
+static hak_cold void *malloc_large_malloc(size_t size)
 {
     bool zeroed;
 
-    return large_alloc(size, 1, &zeroed);
+    return malloc_large_alloc(size, 1, &zeroed);
 }
 
 hak_export void *hak_malloc(size_t size)
 {
     if (likely(size <= HAK_SMALL_MAX))
-        return hak_record_malloc(small_alloc(hak_class_of(size)), size);
-    return hak_record_malloc(large_malloc(size), size);
+        return hak_record_malloc(malloc_small_alloc(hak_class_of(size)), size);
+    return hak_record_malloc(malloc_large_malloc(size), size);
 }
 
 hak_export void *hak_calloc(size_t count, size_t size)
@@ -163,35 +163,35 @@ hak_export void *hak_calloc(size_t count, size_t size)
     void *block;
 
     if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
-        return out_of_memory();
+        return malloc_out_of_memory();
     if (likely(bytes <= HAK_SMALL_MAX))
-        block = small_alloc(hak_class_of(bytes));
+        block = malloc_small_alloc(hak_class_of(bytes));
     else
-        block = large_alloc(bytes, 1, &zeroed);
+        block = malloc_large_alloc(bytes, 1, &zeroed);
     hak_record_calloc(block, bytes);
     return block && !zeroed ? memset(block, 0, bytes) : block;
 }
 
 /* pre: align is a power of two */
-static void *aligned(size_t align, size_t size)
+static void *malloc_aligned(size_t align, size_t size)
 {
     hak_class cls = hak_class_of_aligned(size, align);
     bool zeroed;
 
-    void *block =
-        cls < HAK_CLASS_END ? small_alloc(cls) : large_alloc(size ? size : 1, align, &zeroed);
+    void *block = cls < HAK_CLASS_END ? malloc_small_alloc(cls)
+                                      : malloc_large_alloc(size ? size : 1, align, &zeroed);
     return hak_record_aligned(block, size, align);
 }
 
-static bool is_power_of_two(size_t number)
+static bool malloc_is_power_of_two(size_t number)
 {
     return number && (number & (number - 1)) == 0;
 }
 
 hak_export void *hak_aligned_alloc(size_t alignment, size_t size)
 {
-    if (is_power_of_two(alignment))
-        return aligned(alignment, size);
+    if (malloc_is_power_of_two(alignment))
+        return malloc_aligned(alignment, size);
     errno = EINVAL;
     return NULL;
 }
@@ -209,9 +209,9 @@ hak_export int hak_posix_memalign(void **block, size_t alignment, size_t size)
 {
     int saved = errno;
 
-    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
+    if (!malloc_is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
         return EINVAL;
-    void *allocated = aligned(alignment, size);
+    void *allocated = malloc_aligned(alignment, size);
     errno = saved;
     if (allocated == NULL)
         return ENOMEM;
@@ -221,7 +221,7 @@ hak_export int hak_posix_memalign(void **block, size_t alignment, size_t size)
 
 hak_export void *hak_valloc(size_t size)
 {
-    return aligned(os_page_size(), size);
+    return malloc_aligned(os_page_size(), size);
 }
 
 hak_export void *hak_pvalloc(size_t size)
@@ -229,31 +229,31 @@ hak_export void *hak_pvalloc(size_t size)
     size_t page = os_page_size();
 
     if (size > PTRDIFF_MAX - page)
-        return out_of_memory();
+        return malloc_out_of_memory();
     size = (size + page - 1) & ~(page - 1);
-    return aligned(page, size ? size : page);
+    return malloc_aligned(page, size ? size : page);
 }
 
 /* ── free ────────────────────────────────────────────────────────────────────────────────────── */
 
-static hak_cold void free_full(void *block, hak_class cls)
+static hak_cold void malloc_free_full(void *block, hak_class cls)
 {
     struct hak_heap *heap = hak_heap_mine;
 
-    report(HAK_EVENT_FLUSH, block, hak_class_size(cls));
+    malloc_report(HAK_EVENT_FLUSH, block, hak_class_size(cls));
     hak_heap_enter(heap);
     frontend_flush(&heap->cache, &heap->shard, cls, block);
     hak_thread_leave(heap);
 }
 
-static hak_cold void free_other(void *block)
+static hak_cold void malloc_free_other(void *block)
 {
     struct hak_heap *heap = hak_heap_mine;
 
     if (block == NULL)
         return;
     /* Before the back end looks at the pointer: it may stop the process, and print the trace. */
-    report(HAK_EVENT_FREE_OTHER, block, 0);
+    malloc_report(HAK_EVENT_FREE_OTHER, block, 0);
     if (unlikely(hak_foreign(block))) {
         hak_foreign_free(block);
     } else if (hak_heap_is_empty(heap)) {
@@ -276,19 +276,19 @@ hak_export void hak_free(void *block)
     if (likely(cls < HAK_CLASS_END)) {
         if (likely(frontend_free(&heap->cache, cls, block)))
             return;
-        free_full(block, cls);
+        malloc_free_full(block, cls);
     } else {
-        free_other(block);
+        malloc_free_other(block);
     }
 }
 
 void hak_free_miss(void *block, hak_class cls)
 {
     if (cls < HAK_CLASS_END) {
-        free_full(block, cls); /* noted by the caller already */
+        malloc_free_full(block, cls); /* noted by the caller already */
     } else {
         hak_record_free(block);
-        free_other(block);
+        malloc_free_other(block);
     }
 }
 
@@ -307,12 +307,12 @@ hak_export void hak_free_aligned_sized(void *block, size_t alignment, size_t siz
 
 /* ── realloc ─────────────────────────────────────────────────────────────────────────────────── */
 
-static void *move_by_copy(void *block, size_t usable, size_t size)
+static void *malloc_move_by_copy(void *block, size_t usable, size_t size)
 {
     void *moved = hak_malloc(size);
 
     if (moved) {
-        report(HAK_EVENT_COPY, block, size);
+        malloc_report(HAK_EVENT_COPY, block, size);
         memcpy(moved, block, usable < size ? usable : size);
         hak_free(block);
     }
@@ -320,31 +320,31 @@ static void *move_by_copy(void *block, size_t usable, size_t size)
 }
 
 /* A large block that stays large: where it is, or moved by its pages, or copied. */
-static void *large_realloc(void *block, size_t usable, size_t size)
+static void *malloc_large_realloc(void *block, size_t usable, size_t size)
 {
     void *moved;
 
     if (size > PTRDIFF_MAX)
-        return out_of_memory();
+        return malloc_out_of_memory();
     if (backend_resize(block, size)) {
-        report(HAK_EVENT_RESIZE, block, size);
+        malloc_report(HAK_EVENT_RESIZE, block, size);
         return block;
     }
     moved = size > usable ? backend_move(block, size) : NULL;
     if (moved == NULL)
-        return move_by_copy(block, usable, size);
-    report(HAK_EVENT_MOVE, moved, size);
+        return malloc_move_by_copy(block, usable, size);
+    malloc_report(HAK_EVENT_MOVE, moved, size);
     return moved;
 }
 
 /* Whether a small block is as good as any other for `size` bytes: it keeps its place unless half of it would be wasted. */
-static inline bool stays(size_t usable, size_t size)
+static inline bool malloc_stays(size_t usable, size_t size)
 {
     return size <= usable && (size >= usable / 2 || hak_class_size(hak_class_of(size)) == usable);
 }
 
 /* A function of its own, so that hak_realloc saves no registers where it is malloc. */
-static __attribute__((noinline)) void *resized(void *block, size_t size)
+static __attribute__((noinline)) void *malloc_resized(void *block, size_t size)
 {
     if (hak_foreign(block))
         return hak_foreign_realloc(block, size);
@@ -354,10 +354,10 @@ static __attribute__((noinline)) void *resized(void *block, size_t size)
         return NULL;
     }
     if (usable > HAK_SMALL_MAX && size > HAK_SMALL_MAX)
-        return large_realloc(block, usable, size);
-    if (usable <= HAK_SMALL_MAX && stays(usable, size))
+        return malloc_large_realloc(block, usable, size);
+    if (usable <= HAK_SMALL_MAX && malloc_stays(usable, size))
         return block;
-    void *moved = move_by_copy(block, usable, size);
+    void *moved = malloc_move_by_copy(block, usable, size);
     /* A block that need not grow is large enough as it is, if there is no memory for a smaller one. */
     return moved == NULL && size <= usable ? block : moved;
 }
@@ -369,7 +369,7 @@ hak_export void *hak_realloc(void *block, size_t size)
     /* Interpreters have one function for all that they allocate. */
     if (block == NULL)
         return hak_record_take(frame, block, hak_malloc(size), size);
-    return hak_record_take(frame, block, resized(block, size), size);
+    return hak_record_take(frame, block, malloc_resized(block, size), size);
 }
 
 hak_export void *hak_reallocarray(void *block, size_t count, size_t size)
@@ -377,7 +377,7 @@ hak_export void *hak_reallocarray(void *block, size_t count, size_t size)
     size_t bytes;
 
     if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
-        return out_of_memory();
+        return malloc_out_of_memory();
     return hak_realloc(block, bytes);
 }
 
@@ -400,7 +400,7 @@ hak_export int hak_malloc_trim(size_t pad)
     (void)pad;
     if (heap == NULL)
         return 0;
-    trimmed = give_back(heap);
+    trimmed = malloc_give_back(heap);
     hak_thread_leave(heap);
     return trimmed;
 }
@@ -424,7 +424,7 @@ void hak_dirty_max_set(size_t bytes)
         hak_lock_all();
     if (lowered && !hak_heap_is_empty(heap)) {
         hak_heap_enter(heap);
-        give_back(heap);
+        malloc_give_back(heap);
         hak_thread_leave(heap);
     }
     atomic_store_relaxed(&hak_dirty_max, bytes);

@@ -34,7 +34,7 @@ static const size_t STACK_BYTES = (size_t)256 << 10;
 uint32_t hak_purger_news = HAK_PURGER_NEWS;
 bool hak_purger_started; /* atomic */
 
-static struct hak_lock lock = {.rank = HAK_RANK_PURGE};
+static struct hak_lock purger_lock = {.rank = HAK_RANK_PURGE};
 static bool allowed;          /* atomic */
 static uint32_t calls_left;   /* of malloc before it is tried; atomic, and counted loosely */
 static uint32_t main_ended;   /* atomic */
@@ -55,7 +55,7 @@ static bool purger_tend_store(void)
 
     if (!HAK_HAS_STORE)
         return false;
-    hak_lock(&lock);
+    hak_lock(&purger_lock);
     struct hak_heap *heap = hak_heap_take();
     if (heap) {
         hak_heap_enter(heap);
@@ -63,7 +63,7 @@ static bool purger_tend_store(void)
         backend_settle(&heap->shard);
         hak_heap_release(&heap->shard);
     }
-    hak_unlock(&lock);
+    hak_unlock(&purger_lock);
     return more;
 }
 
@@ -73,14 +73,14 @@ static bool purger_tend_heap(struct hak_heap *heap)
 {
     bool more = false;
 
-    hak_lock(&lock);
+    hak_lock(&purger_lock);
     if (hak_lock_try(&heap->inside.lock)) {
         atomic_fence_release();
         more = backend_upkeep(&heap->shard) && !hak_lock_is_awaited(&heap->inside.lock) &&
-               !hak_lock_is_awaited(&lock);
+               !hak_lock_is_awaited(&purger_lock);
         hak_inside_leave(&heap->inside);
     }
-    hak_unlock(&lock);
+    hak_unlock(&purger_lock);
     return more;
 }
 
@@ -232,12 +232,12 @@ void hak_purger_thread_ends(void)
 
 void hak_purger_lock(void)
 {
-    hak_lock(&lock);
+    hak_lock(&purger_lock);
 }
 
 void hak_purger_unlock(void)
 {
-    hak_unlock(&lock);
+    hak_unlock(&purger_lock);
 }
 
 void hak_purger_fork_child(void)
@@ -246,5 +246,5 @@ void hak_purger_fork_child(void)
     atomic_store_relaxed(&calls_left, CALLS_IN_CHILD);
     atomic_store_relaxed(&main_ended, 0); /* the thread that forked is the child's main thread */
     atomic_store_relaxed(&hak_purger_started, false);
-    hak_unlock(&lock);
+    hak_unlock(&purger_lock);
 }

@@ -168,7 +168,7 @@ static void stats_sum_up(struct hak_stats *stats)
     stats->live_blocks += stats->large_blocks;
 }
 
-static void count(struct hak_stats *stats)
+static void stats_count(struct hak_stats *stats)
 {
     bool stopped = stats_stop();
     struct look before = stats_look(stats);
@@ -203,7 +203,7 @@ hak_export size_t hak_stats_get(struct hak_stats *stats, size_t size)
     struct hak_stats all = {.huge = hak_heap_all() ? os_huge_bytes(stats_is_ours) : 0};
     size_t filled = size < sizeof(all) ? size : sizeof(all);
 
-    count(&all);
+    stats_count(&all);
     memset(stats, 0, size);
     memcpy(stats, &all, filled);
     return filled;
@@ -211,7 +211,7 @@ hak_export size_t hak_stats_get(struct hak_stats *stats, size_t size)
 
 /* ── walking over blocks ─────────────────────────────────────────────────────────────────────── */
 
-struct walk {
+struct stats_walk {
     bool (*visit)(void *block, size_t size, bool large, void *context);
     void *context;
     const void **held; /* blocks that are free and in no slab, sorted */
@@ -220,9 +220,9 @@ struct walk {
     bool over;
 };
 
-static bool walk_add_held(void *block, void *context)
+static bool stats_walk_add_held(void *block, void *context)
 {
-    struct walk *walk = context;
+    struct stats_walk *walk = context;
 
     if (backend_is_block(block) == HAK_CLASS_NONE)
         return false;
@@ -233,34 +233,34 @@ static bool walk_add_held(void *block, void *context)
     return true;
 }
 
-static void walk_list_held(struct walk *walk)
+static void stats_walk_list_held(struct stats_walk *walk)
 {
     walk->count = 0;
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
-        backend_walk_kept(&heap->shard, walk_add_held, walk);
-        frontend_walk(&heap->cache, walk_add_held, walk);
+        backend_walk_kept(&heap->shard, stats_walk_add_held, walk);
+        frontend_walk(&heap->cache, stats_walk_add_held, walk);
     }
-    store_walk(walk_add_held, walk);
+    store_walk(stats_walk_add_held, walk);
 }
 
-static bool walk_count(void *block, void *context)
+static bool stats_walk_count(void *block, void *context)
 {
-    size_t *count = context;
+    size_t *stats_count = context;
 
-    if (backend_is_block(block) == HAK_CLASS_NONE || *count == HELD_BLOCKS_MOST)
+    if (backend_is_block(block) == HAK_CLASS_NONE || *stats_count == HELD_BLOCKS_MOST)
         return false;
-    ++*count;
+    ++*stats_count;
     return true;
 }
 
 /* Room for all that may be held: a heap's cache and shard have a budget, the store is counted. */
-static size_t walk_room(void)
+static size_t stats_walk_room(void)
 {
     size_t room = 1;
 
     for (const struct hak_heap *heap = hak_heap_all(); heap; heap = heap->all_next) {
         size_t blocks = 0;
-        backend_walk_kept(&heap->shard, walk_count, &blocks);
+        backend_walk_kept(&heap->shard, stats_walk_count, &blocks);
         for (unsigned i = 0; i < HAK_CLASSES && blocks < HELD_BLOCKS_MOST; i++)
             blocks += stats_held_by(heap, hak_class_at(i));
         room += blocks < HELD_BLOCKS_MOST ? blocks : HELD_BLOCKS_MOST;
@@ -270,7 +270,7 @@ static size_t walk_room(void)
     return room;
 }
 
-static void walk_sift_down(const void **array, size_t root, size_t end)
+static void stats_walk_sift_down(const void **array, size_t root, size_t end)
 {
     for (size_t child; (child = 2 * root + 1) < end; root = child) {
         child += child + 1 < end && array[child] < array[child + 1];
@@ -283,20 +283,20 @@ static void walk_sift_down(const void **array, size_t root, size_t end)
 }
 
 /* Heapsort: it needs no memory, and qsort may allocate. */
-static void walk_sort(const void **array, size_t count)
+static void stats_walk_sort(const void **array, size_t stats_count)
 {
-    for (size_t i = count / 2; i-- > 0;)
-        walk_sift_down(array, i, count);
-    for (size_t end = count; end-- > 1;) {
+    for (size_t i = stats_count / 2; i-- > 0;)
+        stats_walk_sift_down(array, i, stats_count);
+    for (size_t end = stats_count; end-- > 1;) {
         const void *moved = array[0];
         array[0] = array[end];
         array[end] = moved;
-        walk_sift_down(array, 0, end);
+        stats_walk_sift_down(array, 0, end);
     }
 }
 
 /* The index of the first block in the sorted list that is not below `address`. */
-static size_t walk_held_from(const struct walk *walk, const void *address)
+static size_t stats_walk_held_from(const struct stats_walk *walk, const void *address)
 {
     size_t low = 0;
 
@@ -310,14 +310,14 @@ static size_t walk_held_from(const struct walk *walk, const void *address)
     return low;
 }
 
-static void walk_slab(struct walk *walk, const struct hak_extent *slab)
+static void stats_walk_slab(struct stats_walk *walk, const struct hak_extent *slab)
 {
     uint64_t free[HAK_SLAB_BLOCKS_MOST / 64];
     size_t size = hak_class_size(slab->cls);
 
     hak_words_clear(free, HAK_SLAB_BLOCKS_MOST / 64);
     backend_free_blocks(slab, free);
-    for (size_t i = walk_held_from(walk, slab->base);
+    for (size_t i = stats_walk_held_from(walk, slab->base);
          i < walk->count && (const char *)walk->held[i] < slab->base + slab->size; i++)
         hak_set_add(free, (size_t)((const char *)walk->held[i] - slab->base) / size);
     for (uint32_t i = 0; i < slab->cut && !walk->over; i++)
@@ -325,14 +325,14 @@ static void walk_slab(struct walk *walk, const struct hak_extent *slab)
             walk->over = !walk->visit(slab->base + i * size, size, false, walk->context);
 }
 
-static void walk_extent(const struct hak_extent *extent, void *context)
+static void stats_walk_extent(const struct hak_extent *extent, void *context)
 {
-    struct walk *walk = context;
+    struct stats_walk *walk = context;
 
     if (walk->over)
         return;
     if (extent->kind == HAK_EXTENT_SLAB)
-        walk_slab(walk, extent);
+        stats_walk_slab(walk, extent);
     else if (extent->kind == HAK_EXTENT_LARGE)
         walk->over = !walk->visit(extent->base, extent->size, true, walk->context);
 }
@@ -340,18 +340,18 @@ static void walk_extent(const struct hak_extent *extent, void *context)
 hak_export bool hak_walk(bool (*visit)(void *block, size_t size, bool large, void *context),
                          void *context)
 {
-    struct walk walk = {.visit = visit, .context = context};
+    struct stats_walk walk = {.visit = visit, .context = context};
     bool stopped = stats_stop();
     struct look before = stats_look(NULL);
     bool exact = false;
 
-    walk.room = walk_room();
+    walk.room = stats_walk_room();
     size_t bytes = (walk.room * sizeof(*walk.held) + os_page_size() - 1) & ~(os_page_size() - 1);
     walk.held = os_map(bytes);
     if (walk.held) {
-        walk_list_held(&walk);
-        walk_sort(walk.held, walk.count);
-        backend_walk(walk_extent, &walk);
+        stats_walk_list_held(&walk);
+        stats_walk_sort(walk.held, walk.count);
+        backend_walk(stats_walk_extent, &walk);
         exact = stats_were_quiet(before, stats_look(NULL)) && walk.count < walk.room && !walk.over;
         os_unmap(walk.held, bytes);
     }

@@ -10,12 +10,12 @@ static const uint32_t START_SLOTS = 8;
 
 enum { SLOT = sizeof(void *) };
 
-static struct hotmag_bound *bound_of(struct hak_cache *cache, hak_class cls)
+static struct hotmag_bound *hotmag_bound_of(struct hak_cache *cache, hak_class cls)
 {
     return &cache->bound[hak_class_index(cls)];
 }
 
-static uint32_t held(const struct hak_cache *cache, hak_class cls)
+static uint32_t hotmag_held(const struct hak_cache *cache, hak_class cls)
 {
     const struct hotmag_array *array = &cache->array[hak_class_index(cls)];
 
@@ -23,7 +23,7 @@ static uint32_t held(const struct hak_cache *cache, hak_class cls)
 }
 
 /* The offset of the slot below the lowest that may hold a block. */
-static uintptr_t bottom_of(const struct hak_cache *cache, hak_class cls)
+static uintptr_t hotmag_bottom_of(const struct hak_cache *cache, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
 
@@ -31,19 +31,19 @@ static uintptr_t bottom_of(const struct hak_cache *cache, hak_class cls)
 }
 
 /* The slots of an array from the lowest up. */
-static void **slots_of(const struct hak_cache *cache, hak_class cls)
+static void **hotmag_slots_of(const struct hak_cache *cache, hak_class cls)
 {
-    return hotmag_slot_at(cache, bottom_of(cache, cls)) + 1;
+    return hotmag_slot_at(cache, hotmag_bottom_of(cache, cls)) + 1;
 }
 
 /* Says that the lowest `count` slots of an array are full. */
-static void set_held(struct hak_cache *cache, hak_class cls, uint32_t count)
+static void hotmag_set_held(struct hak_cache *cache, hak_class cls, uint32_t count)
 {
-    hotmag_array_of(cache, cls)->last = bottom_of(cache, cls) + count * (uintptr_t)SLOT;
+    hotmag_array_of(cache, cls)->last = hotmag_bottom_of(cache, cls) + count * (uintptr_t)SLOT;
 }
 
 /* How many blocks move at once. pre: limit > 0 */
-static uint32_t batch(const struct hotmag_bound *bound)
+static uint32_t hotmag_batch(const struct hotmag_bound *bound)
 {
     uint32_t half = (bound->limit + 1u) / 2;
 
@@ -62,7 +62,7 @@ static struct {
 } rows = {.lock = {.rank = HAK_RANK_STORE}};
 
 /* A row, zeroed. NULL: out of memory. */
-static void *row_new(void)
+static void *hotmag_row_new(void)
 {
     void *row = NULL;
 
@@ -80,33 +80,33 @@ static void *row_new(void)
     return row;
 }
 
-static uint32_t start_limit(const struct hotmag_bound *bound)
+static uint32_t hotmag_start_limit(const struct hotmag_bound *bound)
 {
     return enabled(CONFIG_CACHE_ADAPTIVE) && bound->most > START_SLOTS ? START_SLOTS : bound->most;
 }
 
 /* The first use of a class that may hold something. Without memory for a row it goes on holding nothing. */
-static hak_cold void begin(struct hak_cache *cache, hak_class cls)
+static hak_cold void hotmag_begin(struct hak_cache *cache, hak_class cls)
 {
     struct hotmag_array *array = hotmag_array_of(cache, cls);
-    struct hotmag_bound *bound = bound_of(cache, cls);
-    void *row = row_new();
+    struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
+    void *row = hotmag_row_new();
 
     if (row == NULL)
         return;
-    bound->limit = (uint16_t)start_limit(bound);
+    bound->limit = (uint16_t)hotmag_start_limit(bound);
     array->last = (uintptr_t)row - (uintptr_t)&cache->none;
     array->end = array->last + bound->limit * (uintptr_t)SLOT;
 }
 
 /* A class that has missed or overflowed may hold twice as much. pre: limit < most */
-static hak_cold void grow(struct hak_cache *cache, hak_class cls)
+static hak_cold void hotmag_grow(struct hak_cache *cache, hak_class cls)
 {
-    struct hotmag_bound *bound = bound_of(cache, cls);
+    struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
     uint32_t limit = 2u * bound->limit < bound->most ? 2u * bound->limit : bound->most;
 
     if (bound->limit == 0) {
-        begin(cache, cls);
+        hotmag_begin(cache, cls);
         return;
     }
     hotmag_array_of(cache, cls)->end += (limit - bound->limit) * (uintptr_t)SLOT;
@@ -115,24 +115,25 @@ static hak_cold void grow(struct hak_cache *cache, hak_class cls)
 
 /* ── refill and flush ────────────────────────────────────────────────────────────────────────── */
 
-static void give_back(struct hak_shard *shard, hak_class cls, void *const *blocks, uint32_t count)
+static void hotmag_give_back(struct hak_shard *shard, hak_class cls, void *const *blocks,
+                             uint32_t count)
 {
     hak_return_array(shard, cls, blocks, count);
 }
 
-static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+static void *hotmag_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct hotmag_array *array = hotmag_array_of(cache, cls);
-    struct hotmag_bound *bound = bound_of(cache, cls);
+    struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
     void *single = NULL;
     void **blocks = &single; /* of a class that may hold nothing */
     uint32_t wanted = 1;
 
     if (bound->limit < bound->most)
-        grow(cache, cls);
+        hotmag_grow(cache, cls);
     if (bound->limit > 0) {
         blocks = hotmag_slot_at(cache, array->last) + 1; /* it is empty, as it has just missed */
-        wanted = batch(bound);
+        wanted = hotmag_batch(bound);
     }
     uint32_t count = (uint32_t)hak_refill_array(shard, cls, blocks, wanted);
     if (count == 0)
@@ -142,37 +143,38 @@ static void *refill(struct hak_cache *cache, struct hak_shard *shard, hak_class 
     return blocks[count - 1];
 }
 
-static void flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
+static void hotmag_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
+                         void *block)
 {
-    struct hotmag_bound *bound = bound_of(cache, cls);
+    struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
 
     if (bound->limit < bound->most) {
-        grow(cache, cls);
+        hotmag_grow(cache, cls);
     } else if (bound->limit > 0) {
-        void **blocks = slots_of(cache, cls);
-        uint32_t older = batch(bound);
+        void **blocks = hotmag_slots_of(cache, cls);
+        uint32_t older = hotmag_batch(bound);
         size_t stay = bound->limit - older;
-        give_back(shard, cls, blocks, older);
+        hotmag_give_back(shard, cls, blocks, older);
         hak_words_copy(blocks, blocks + older, stay);
         blocks[stay] = block;
         hotmag_array_of(cache, cls)->last -= (older - 1) * (uintptr_t)SLOT;
         return;
     }
     if (!frontend_free(cache, cls, block)) /* the class may hold nothing */
-        give_back(shard, cls, &block, 1);
+        hotmag_give_back(shard, cls, &block, 1);
 }
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     if (hotmag_is_hot(cls))
-        return refill(cache, shard, cls);
+        return hotmag_refill(cache, shard, cls);
     return hak_bins_refill(&cache->bins, shard, cls);
 }
 
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
 {
     if (hotmag_is_hot(cls))
-        flush(cache, shard, cls, block);
+        hotmag_flush(cache, shard, cls, block);
     else
         hak_bins_flush(&cache->bins, shard, cls, block);
 }
@@ -180,7 +182,7 @@ void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class 
 size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 {
     if (hotmag_is_hot(cls))
-        return held(cache, cls);
+        return hotmag_held(cache, cls);
     return hak_bins_held(&cache->bins, cls);
 }
 
@@ -189,8 +191,8 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
-        uint32_t count = hotmag_is_hot(cls) ? held(cache, cls) : 0;
-        for (uint32_t n = 0; n < count && visit(slots_of(cache, cls)[n], context); n++)
+        uint32_t count = hotmag_is_hot(cls) ? hotmag_held(cache, cls) : 0;
+        for (uint32_t n = 0; n < count && visit(hotmag_slots_of(cache, cls)[n], context); n++)
             ;
     }
     hak_bins_walk(&cache->bins, visit, context);
@@ -200,7 +202,7 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
  * That is half of the budget at most, or all of it when there is no other class. Each class in turn, the
  * smallest first, has an equal share of what is left, so that what the small ones do not need goes
  * to the larger. */
-static size_t init_bounds(struct hak_cache *cache)
+static size_t hotmag_init_bounds(struct hak_cache *cache)
 {
     size_t bytes = HOTMAG_COUNT < HAK_CLASSES ? HAK_CACHE_BYTES / 2 : HAK_CACHE_BYTES;
     size_t left = bytes;
@@ -220,39 +222,39 @@ static size_t init_bounds(struct hak_cache *cache)
 
 void frontend_init(struct hak_cache *cache)
 {
-    hak_bins_init(&cache->bins, HAK_CACHE_BYTES - init_bounds(cache));
+    hak_bins_init(&cache->bins, HAK_CACHE_BYTES - hotmag_init_bounds(cache));
 }
 
-static void empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+static void hotmag_empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
-    uint32_t count = held(cache, cls);
+    uint32_t count = hotmag_held(cache, cls);
 
     if (count > 0)
-        give_back(shard, cls, slots_of(cache, cls), count);
-    set_held(cache, cls, 0);
+        hotmag_give_back(shard, cls, hotmag_slots_of(cache, cls), count);
+    hotmag_set_held(cache, cls, 0);
 }
 
-static void empty(struct hak_cache *cache, struct hak_shard *shard)
+static void hotmag_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         if (hotmag_is_hot(hak_class_at(i)))
-            empty_array(cache, shard, hak_class_at(i));
+            hotmag_empty_array(cache, shard, hak_class_at(i));
     hak_bins_empty(&cache->bins, shard);
 }
 
-static void empty_idle(struct hak_cache *cache, struct hak_shard *shard)
+static void hotmag_empty_idle(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         if (hotmag_is_hot(cls) &&
             hak_idle_class(&cache->idle, cls, *hotmag_slot_at(cache, cache->array[i].last)))
-            empty_array(cache, shard, cls);
+            hotmag_empty_array(cache, shard, cls);
     }
 }
 
 void frontend_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
-    empty(cache, shard);
+    hotmag_empty(cache, shard);
 }
 
 void frontend_forget(struct hak_cache *cache)
@@ -261,8 +263,8 @@ void frontend_forget(struct hak_cache *cache)
         hak_class cls = hak_class_at(i);
         if (!hotmag_is_hot(cls) || cache->bound[i].limit == 0)
             continue;
-        uintptr_t bottom = bottom_of(cache, cls); /* of the row, which stays */
-        cache->bound[i].limit = (uint16_t)start_limit(&cache->bound[i]);
+        uintptr_t bottom = hotmag_bottom_of(cache, cls); /* of the row, which stays */
+        cache->bound[i].limit = (uint16_t)hotmag_start_limit(&cache->bound[i]);
         cache->array[i].end = bottom + cache->bound[i].limit * (uintptr_t)SLOT;
         cache->array[i].last = bottom;
     }
@@ -272,7 +274,7 @@ void frontend_forget(struct hak_cache *cache)
 void frontend_tick(struct hak_cache *cache, struct hak_shard *shard)
 {
     if (hak_bins_tick(&cache->bins, shard))
-        empty_idle(cache, shard);
+        hotmag_empty_idle(cache, shard);
 }
 
 void frontend_lock(void)
@@ -285,11 +287,11 @@ void frontend_unlock(void)
     hak_unlock(&rows.lock);
 }
 
-static bool array_valid(const struct hak_cache *cache, hak_class cls)
+static bool hotmag_array_valid(const struct hak_cache *cache, hak_class cls)
 {
     const struct hotmag_array *array = &cache->array[hak_class_index(cls)];
     const struct hotmag_bound *bound = &cache->bound[hak_class_index(cls)];
-    uintptr_t bottom = bottom_of(cache, cls);
+    uintptr_t bottom = hotmag_bottom_of(cache, cls);
 
     /* An offset may be a negative number, as it were: only differences are compared. */
     if (bound->limit > bound->most || bound->most > CONFIG_HOTMAG_SLOTS ||
@@ -311,7 +313,7 @@ bool frontend_valid(const struct hak_cache *cache)
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         if (!hotmag_is_hot(hak_class_at(i)))
             continue;
-        if (!array_valid(cache, hak_class_at(i)) ||
+        if (!hotmag_array_valid(cache, hak_class_at(i)) ||
             hak_bins_held(&cache->bins, hak_class_at(i)) != 0)
             return false;
         bytes += cache->bound[i].most * (size_t)hak_class_sizes[i];

@@ -19,7 +19,7 @@ enum { ROUNDS_MOST = 512 };
 /* ── memory for magazines ────────────────────────────────────────────────────────────────────── */
 
 /* Magazines are cut from arenas in whole cache lines, so that those of two threads share none. */
-static const size_t ARENA_BYTES = (size_t)64 << 10;
+static const size_t DEPOT_ARENA_BYTES = (size_t)64 << 10;
 
 #define LINES_OF(capacity)                                                                         \
     ((sizeof(struct magazine) + (capacity) * sizeof(void *) + HAK_CACHE_LINE - 1) / HAK_CACHE_LINE)
@@ -46,13 +46,13 @@ static void depot_memory_put(void *unused, size_t lines)
 static struct magazine *depot_memory_cut(size_t lines)
 {
     if (memory.arena_lines < lines) {
-        char *arena = os_map(ARENA_BYTES);
+        char *arena = os_map(DEPOT_ARENA_BYTES);
         if (arena == NULL)
             return NULL;
         if (memory.arena_lines > 0)
             depot_memory_put(memory.arena, memory.arena_lines);
         memory.arena = arena;
-        memory.arena_lines = ARENA_BYTES / HAK_CACHE_LINE;
+        memory.arena_lines = DEPOT_ARENA_BYTES / HAK_CACHE_LINE;
     }
     struct magazine *magazine = (struct magazine *)(void *)memory.arena;
     memory.arena += lines * HAK_CACHE_LINE;
