@@ -8,7 +8,6 @@
 
 #include "core/atomic.h"
 #include "core/kernel.h"
-#include "core/trace.h"
 #include "core/words.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
@@ -151,7 +150,6 @@ static bool os_advise(void *base, size_t size, int advice)
 
 bool os_purge(void *base, size_t size)
 {
-    hak_trace(HAK_EVENT_PURGE, base, size);
     return os_advise(base, size, MADV_DONTNEED);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/page_set.h"
 
+#include "core/trace.h"
 #include "core/words.h"
 
 size_t hak_slab_granules(size_t block_size)
@@ -52,6 +53,12 @@ struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
     return pages;
 }
 
+bool hak_purge_range(void *base, size_t size)
+{
+    hak_trace(HAK_EVENT_PURGE, base, size);
+    return os_purge(base, size);
+}
+
 unsigned hak_purge_pages(const struct hak_slab_shape *slab, const struct hak_page_set *set)
 {
     size_t end = hak_pages_cut(slab);
@@ -62,7 +69,7 @@ unsigned hak_purge_pages(const struct hak_slab_shape *slab, const struct hak_pag
         while (page < end && hak_set_has(set->words, page))
             page++;
         if (page > first) {
-            os_purge(slab->base + first * os_page_size(), (page - first) * os_page_size());
+            hak_purge_range(slab->base + first * os_page_size(), (page - first) * os_page_size());
             calls++;
         }
     }

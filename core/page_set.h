@@ -101,6 +101,9 @@ static inline void hak_block_set_add(const struct hak_slab_shape *slab, struct h
 struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
                                    const struct hak_block_set *free);
 
+/* Gives pages back, and has the trace say so. As os_purge. */
+bool hak_purge_range(void *base, size_t size);
+
 /* Gives the pages of a set back, in runs. Returns how many calls of the operating system that took. What is
  * refused stays in memory. */
 unsigned hak_purge_pages(const struct hak_slab_shape *slab, const struct hak_page_set *set);

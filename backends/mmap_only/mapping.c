@@ -97,7 +97,7 @@ bool space_release(uint32_t first, size_t granules)
 bool space_purge(uint32_t first, size_t granules)
 {
     mapping_split_ends(first, granules);
-    return os_purge(granule_address(first), granules << GRANULE_SHIFT);
+    return hak_purge_range(granule_address(first), granules << GRANULE_SHIFT);
 }
 
 bool space_extend(uint32_t first, size_t granules, size_t more)

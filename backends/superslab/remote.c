@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/remote.h"
 
-#include "backends/superslab/dense.h"
 #include "backends/superslab/shard.h"
 #include "core/clock.h"
 #include "core/tuning.h"
@@ -48,9 +47,8 @@ static void remote_count_complete(ptrdiff_t granules)
 /* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
 static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 {
-    dense_split((uint32_t)(slab - window.slabs), slab->extent.granules);
-    bool purged = os_purge_zeroes() &&
-                  os_purge(slab_base(slab), (size_t)slab->extent.granules << GRANULE_SHIFT);
+    bool purged =
+        os_purge_zeroes() && space_purge((uint32_t)(slab - window.slabs), slab->extent.granules);
 
     if (!purged)
         remote_count_complete(slab->extent.granules);

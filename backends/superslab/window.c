@@ -295,7 +295,7 @@ bool space_release(uint32_t first, size_t granules)
 bool space_purge(uint32_t first, size_t granules)
 {
     dense_split(first, granules);
-    return os_purge(granule_address(first), granules << GRANULE_SHIFT);
+    return hak_purge_range(granule_address(first), granules << GRANULE_SHIFT);
 }
 
 /* A free extent behind a used one is all that it may grow into. */
