@@ -139,7 +139,8 @@ class Build:
             "purger.c": "#define CONFIG_PURGE_THREAD 1\n",
             "trace.c": "#define CONFIG_TRACE 1\n",
         }
-        left_out = {"malloc.c", *(file for file, define in optional.items() if define not in text)}
+        # A back end includes extents.c and large.c.
+        left_out = {"malloc.c", "extents.c", "large.c", *(file for file, define in optional.items() if define not in text)}
         sources = [file for file in (ROOT / "core").glob("*.c") if file.name not in left_out]
         for kind, option in (("policies", "CONFIG_FRONTEND"), ("backends", "CONFIG_BACKEND")):
             folder = ROOT / kind / chosen[option].strip('"')
