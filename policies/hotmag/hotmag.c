@@ -4,8 +4,7 @@
 #include "core/os.h"
 #include "core/words.h"
 
-/* Blocks that an array may hold at first: few, so that a program which wants a few blocks of a size gets
- * few. The first miss doubles it. */
+/* The first limit of an array: low, so that a program which wants a few blocks of a size gets few. The next miss doubles it. */
 static const uint32_t START_SLOTS = 8;
 
 enum { SLOT = sizeof(void *) };
@@ -22,7 +21,7 @@ static uint32_t hotmag_held(const struct hak_cache *cache, hak_class cls)
     return cache->bound[hak_class_index(cls)].limit - (uint32_t)((array->end - array->last) / SLOT);
 }
 
-/* The offset of the slot below the lowest that may hold a block. */
+/* The offset of the row's lowest slot, which is NULL. */
 static uintptr_t hotmag_bottom_of(const struct hak_cache *cache, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
@@ -30,19 +29,19 @@ static uintptr_t hotmag_bottom_of(const struct hak_cache *cache, hak_class cls)
     return cache->array[index].end - cache->bound[index].limit * (uintptr_t)SLOT;
 }
 
-/* The slots of an array from the lowest up. */
+/* The slots of an array, the oldest block's first. */
 static void **hotmag_slots_of(const struct hak_cache *cache, hak_class cls)
 {
     return hotmag_slot_at(cache, hotmag_bottom_of(cache, cls)) + 1;
 }
 
-/* Says that the lowest `count` slots of an array are full. */
+/* Makes the lowest `count` slots the array's blocks. */
 static void hotmag_set_held(struct hak_cache *cache, hak_class cls, uint32_t count)
 {
     hotmag_array_of(cache, cls)->last = hotmag_bottom_of(cache, cls) + count * (uintptr_t)SLOT;
 }
 
-/* How many blocks move at once. pre: limit > 0 */
+/* How many blocks a refill asks for and a flush returns. pre: limit > 0 */
 static uint32_t hotmag_batch(const struct hotmag_bound *bound)
 {
     uint32_t half = (bound->limit + 1u) / 2;
@@ -52,13 +51,13 @@ static uint32_t hotmag_batch(const struct hotmag_bound *bound)
 
 /* ── rows ────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Rows are cut from pieces of so many bytes. */
+/* Bytes of the pieces that rows are cut from, and of a row. */
 enum { ROWS_BYTES = 64 << 10, ROW_BYTES = (CONFIG_HOTMAG_SLOTS + 1) * SLOT };
 
 static struct {
     struct hak_lock lock;
-    char *rest; /* of the last piece */
-    size_t left;
+    char *rest;  /* the unused end of the newest piece. Synchronization: lock, as for `left` */
+    size_t left; /* its bytes */
 } rows = {.lock = {.rank = HAK_RANK_STORE}};
 
 /* A row, zeroed. NULL: out of memory. */
@@ -85,7 +84,7 @@ static uint32_t hotmag_start_limit(const struct hotmag_bound *bound)
     return enabled(CONFIG_CACHE_ADAPTIVE) && bound->most > START_SLOTS ? START_SLOTS : bound->most;
 }
 
-/* The first use of a class that may hold something. Without memory for a row it goes on holding nothing. */
+/* Gives a class its row, at its first use. Without memory for one the class goes on holding nothing. pre: most > 0 */
 static hak_cold void hotmag_begin(struct hak_cache *cache, hak_class cls)
 {
     struct hotmag_array *array = hotmag_array_of(cache, cls);
@@ -99,7 +98,7 @@ static hak_cold void hotmag_begin(struct hak_cache *cache, hak_class cls)
     array->end = array->last + bound->limit * (uintptr_t)SLOT;
 }
 
-/* A class that has missed or overflowed may hold twice as much. pre: limit < most */
+/* Doubles the limit of a class that has missed or overflowed. pre: limit < most */
 static hak_cold void hotmag_grow(struct hak_cache *cache, hak_class cls)
 {
     struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
@@ -115,8 +114,8 @@ static hak_cold void hotmag_grow(struct hak_cache *cache, hak_class cls)
 
 /* ── refill and flush ────────────────────────────────────────────────────────────────────────── */
 
-static void hotmag_give_back(struct hak_shard *shard, hak_class cls, void *const *blocks,
-                             uint32_t count)
+static void hotmag_return(struct hak_shard *shard, hak_class cls, void *const *blocks,
+                          uint32_t count)
 {
     hak_return_array(shard, cls, blocks, count);
 }
@@ -126,13 +125,13 @@ static void *hotmag_refill(struct hak_cache *cache, struct hak_shard *shard, hak
     struct hotmag_array *array = hotmag_array_of(cache, cls);
     struct hotmag_bound *bound = hotmag_bound_of(cache, cls);
     void *single = NULL;
-    void **blocks = &single; /* of a class that may hold nothing */
+    void **blocks = &single; /* for a class that may hold nothing */
     uint32_t wanted = 1;
 
     if (bound->limit < bound->most)
         hotmag_grow(cache, cls);
     if (bound->limit > 0) {
-        blocks = hotmag_slot_at(cache, array->last) + 1; /* it is empty, as it has just missed */
+        blocks = hotmag_slot_at(cache, array->last) + 1; /* the lowest: the array has just missed */
         wanted = hotmag_batch(bound);
     }
     uint32_t count = (uint32_t)hak_refill_array(shard, cls, blocks, wanted);
@@ -154,14 +153,14 @@ static void hotmag_flush(struct hak_cache *cache, struct hak_shard *shard, hak_c
         void **blocks = hotmag_slots_of(cache, cls);
         uint32_t older = hotmag_batch(bound);
         size_t stay = bound->limit - older;
-        hotmag_give_back(shard, cls, blocks, older);
+        hotmag_return(shard, cls, blocks, older);
         hak_words_copy(blocks, blocks + older, stay);
         blocks[stay] = block;
         hotmag_array_of(cache, cls)->last -= (older - 1) * (uintptr_t)SLOT;
         return;
     }
     if (!frontend_free(cache, cls, block)) /* the class may hold nothing */
-        hotmag_give_back(shard, cls, &block, 1);
+        hotmag_return(shard, cls, &block, 1);
 }
 
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
@@ -198,11 +197,10 @@ void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, voi
     hak_bins_walk(&cache->bins, visit, context);
 }
 
-/* Says what each array may ever hold; returns how many bytes that are.
- * That is half of the budget at most, or all of it when there is no other class. Each class in turn, the
- * smallest first, has an equal share of what is left, so that what the small ones do not need goes
- * to the larger. */
-static size_t hotmag_init_bounds(struct hak_cache *cache)
+/* Sets the `most` of each hot class and returns the bytes of all of them together: at most half of the budget, or all of it
+ * when every class is hot. Each class in turn, the smallest first, takes an equal share of what is left, so that what small
+ * classes do not need goes to the larger ones. */
+static size_t hotmag_bounds_init(struct hak_cache *cache)
 {
     size_t bytes = HOTMAG_COUNT < HAK_CLASSES ? HAK_CACHE_BYTES / 2 : HAK_CACHE_BYTES;
     size_t left = bytes;
@@ -222,15 +220,15 @@ static size_t hotmag_init_bounds(struct hak_cache *cache)
 
 void frontend_init(struct hak_cache *cache)
 {
-    hak_bins_init(&cache->bins, HAK_CACHE_BYTES - hotmag_init_bounds(cache));
+    hak_bins_init(&cache->bins, HAK_CACHE_BYTES - hotmag_bounds_init(cache));
 }
 
-static void hotmag_empty_array(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
+static void hotmag_array_empty(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     uint32_t count = hotmag_held(cache, cls);
 
     if (count > 0)
-        hotmag_give_back(shard, cls, hotmag_slots_of(cache, cls), count);
+        hotmag_return(shard, cls, hotmag_slots_of(cache, cls), count);
     hotmag_set_held(cache, cls, 0);
 }
 
@@ -238,7 +236,7 @@ static void hotmag_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         if (hotmag_is_hot(hak_class_at(i)))
-            hotmag_empty_array(cache, shard, hak_class_at(i));
+            hotmag_array_empty(cache, shard, hak_class_at(i));
     hak_bins_empty(&cache->bins, shard);
 }
 
@@ -248,7 +246,7 @@ static void hotmag_empty_idle(struct hak_cache *cache, struct hak_shard *shard)
         hak_class cls = hak_class_at(i);
         if (hotmag_is_hot(cls) &&
             hak_idle_class(&cache->idle, cls, *hotmag_slot_at(cache, cache->array[i].last)))
-            hotmag_empty_array(cache, shard, cls);
+            hotmag_array_empty(cache, shard, cls);
     }
 }
 
@@ -263,7 +261,7 @@ void frontend_forget(struct hak_cache *cache)
         hak_class cls = hak_class_at(i);
         if (!hotmag_is_hot(cls) || cache->bound[i].limit == 0)
             continue;
-        uintptr_t bottom = hotmag_bottom_of(cache, cls); /* of the row, which stays */
+        uintptr_t bottom = hotmag_bottom_of(cache, cls); /* the class keeps its row */
         cache->bound[i].limit = (uint16_t)hotmag_start_limit(&cache->bound[i]);
         cache->array[i].end = bottom + cache->bound[i].limit * (uintptr_t)SLOT;
         cache->array[i].last = bottom;
@@ -293,7 +291,7 @@ static bool hotmag_array_valid(const struct hak_cache *cache, hak_class cls)
     const struct hotmag_bound *bound = &cache->bound[hak_class_index(cls)];
     uintptr_t bottom = hotmag_bottom_of(cache, cls);
 
-    /* An offset may be a negative number, as it were: only differences are compared. */
+    /* Offsets are modulo 2^64, so only differences are compared. */
     if (bound->limit > bound->most || bound->most > CONFIG_HOTMAG_SLOTS ||
         array->last - bottom > array->end - bottom || array->last % SLOT != 0 ||
         *hotmag_slot_at(cache, bottom) != NULL)

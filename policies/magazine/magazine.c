@@ -2,7 +2,7 @@
 #include "core/store.h"
 #include "core/crowd.h"
 
-/* Full magazines that one tick gives back to the slabs. */
+/* Most full magazines that one round of upkeep empties into the slabs. */
 enum { REAP_FULL = 8 };
 
 static void magazine_load_round(struct magazine_bin *bin, void *block)
@@ -15,8 +15,8 @@ static void *magazine_take_round(struct magazine_bin *bin)
     return bin->loaded->rounds[--bin->count];
 }
 
-static void magazine_give_back(struct hak_shard *shard, hak_class cls, void *const *rounds,
-                               size_t count)
+static void magazine_return(struct hak_shard *shard, hak_class cls, void *const *rounds,
+                            size_t count)
 {
     if (count == 0)
         return;
@@ -24,16 +24,16 @@ static void magazine_give_back(struct hak_shard *shard, hak_class cls, void *con
 }
 
 /* The magazine beside the loaded one: empty, or full. */
-struct previous {
+struct magazine_previous {
     struct magazine *magazine; /* NULL: none yet */
     bool full;
 };
 
-static struct previous magazine_previous_of(const struct hak_cache *cache, hak_class cls)
+static struct magazine_previous magazine_previous_of(const struct hak_cache *cache, hak_class cls)
 {
     unsigned index = hak_class_index(cls);
 
-    return (struct previous){cache->previous[index], cache->state[index].previous_full};
+    return (struct magazine_previous){cache->previous[index], cache->state[index].previous_full};
 }
 
 static void magazine_set_previous(struct hak_cache *cache, hak_class cls, struct magazine *magazine,
@@ -45,7 +45,7 @@ static void magazine_set_previous(struct hak_cache *cache, hak_class cls, struct
 
 /* ── what a class may have ───────────────────────────────────────────────────────────────────── */
 
-/* What a cache leaves to the depot; one that may hold nothing is no thread's. */
+/* Bytes that a cache leaves to the depot. A cache without any magazine may be that of a parked heap and leaves none. */
 static size_t magazine_room_of(const struct hak_cache *cache)
 {
     return cache->granted > 0 ? HAK_CACHE_BYTES - cache->granted : 0;
@@ -61,19 +61,20 @@ static void magazine_set_limit(struct hak_cache *cache, hak_class cls, uint32_t 
     depot_change_room(magazine_room_of(cache) - room);
 }
 
-/* Gives back what the depot holds beyond what threads leave to it. */
-static void magazine_give_surplus(struct hak_shard *shard)
+/* Returns the blocks that the depot holds beyond the bytes that threads leave to it. */
+static void magazine_return_surplus(struct hak_shard *shard)
 {
     struct magazine *full;
     hak_class cls;
 
     while ((full = depot_take_surplus(&cls)) != NULL) {
-        magazine_give_back(shard, cls, full->rounds, full->capacity);
+        magazine_return(shard, cls, full->rounds, full->capacity);
         depot_drop(full);
     }
 }
 
-/* A magazine leaves the cache: a full one to the depot if that takes it, else block by block. */
+/* Takes a magazine with `count` blocks out of the cache. A full one goes to the depot, if the depot takes it; otherwise the
+ * blocks go to the back end. */
 static void magazine_release(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
                              struct magazine *magazine, uint32_t count)
 {
@@ -82,7 +83,7 @@ static void magazine_release(struct hak_cache *cache, struct hak_shard *shard, h
     if (count == magazine->capacity)
         empty = depot_give_full(cache->home, cls, magazine);
     if (empty == magazine)
-        magazine_give_back(shard, cls, magazine->rounds, count);
+        magazine_return(shard, cls, magazine->rounds, count);
     if (empty)
         depot_give_empty(cache->home, cls, empty);
 }
@@ -90,7 +91,7 @@ static void magazine_release(struct hak_cache *cache, struct hak_shard *shard, h
 static void magazine_release_class(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct previous previous = magazine_previous_of(cache, cls);
+    struct magazine_previous previous = magazine_previous_of(cache, cls);
 
     if (bin->loaded)
         magazine_release(cache, shard, cls, bin->loaded, bin->count);
@@ -102,8 +103,8 @@ static void magazine_release_class(struct hak_cache *cache, struct hak_shard *sh
     magazine_set_limit(cache, cls, 0);
 }
 
-/* Lets a class have magazines of so many places; the classes take turns in giving theirs up for that.
- * pre: limit <= depot_rounds_most(cls), so that there is room without the others */
+/* Lets a class have two magazines of `limit` places. Where the budget is used up, the other classes give up theirs, by turns.
+ * pre: limit <= depot_rounds_most(cls), so that the class fits in once the others have */
 static hak_cold void magazine_grant(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
                                     uint32_t limit)
 {
@@ -115,10 +116,11 @@ static hak_cold void magazine_grant(struct hak_cache *cache, struct hak_shard *s
         cache->victim = (cache->victim + 1) % HAK_CLASSES;
     }
     magazine_set_limit(cache, cls, limit);
-    magazine_give_surplus(shard);
+    magazine_return_surplus(shard);
 }
 
-/* Every magazine comes in here. Another thread may just have made them larger. */
+/* Makes a magazine the loaded one, and makes room for it in the budget: it is larger than the class's last one when magazines
+ * have grown meanwhile. */
 static void magazine_load(struct hak_cache *cache, struct hak_shard *shard, hak_class cls,
                           struct magazine *magazine, uint32_t count)
 {
@@ -135,14 +137,14 @@ void store_empty(struct hak_shard *shard)
         hak_class cls = hak_class_at(i);
         struct magazine *full;
         while ((full = depot_take_full(depot.stripes, cls, NULL)) != NULL) {
-            magazine_give_back(shard, cls, full->rounds, full->capacity);
+            magazine_return(shard, cls, full->rounds, full->capacity);
             depot_drop(full);
         }
         depot_drop_empty(cls);
     }
 }
 
-/* A batch from the back end; when it has no more memory, what lies in the depot may help. */
+/* Blocks from the back end. When it is out of memory, the depot's blocks go back to the slabs first. */
 static uint32_t magazine_batch(struct hak_shard *shard, hak_class cls, void **out, size_t most)
 {
     size_t count = hak_refill_array(shard, cls, out, most);
@@ -154,8 +156,8 @@ static uint32_t magazine_batch(struct hak_shard *shard, hak_class cls, void **ou
     return (uint32_t)count;
 }
 
-/* Sees to it that the empty loaded magazine is as large as magazines of the class now are. false: there
- * is none, and no memory for one. */
+/* Replaces the empty loaded magazine by one of the class's present size. false: the class has no magazine, and there is no
+ * memory for one. */
 static bool magazine_renew(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
@@ -172,7 +174,7 @@ static bool magazine_renew(struct hak_cache *cache, struct hak_shard *shard, hak
     return true;
 }
 
-/* One block, for which there is no magazine. */
+/* A block for a class without a magazine. */
 static hak_cold void *magazine_refill_single(struct hak_shard *shard, hak_class cls)
 {
     void *block;
@@ -180,7 +182,7 @@ static hak_cold void *magazine_refill_single(struct hak_shard *shard, hak_class 
     return magazine_batch(shard, cls, &block, 1) > 0 ? block : NULL;
 }
 
-/* Whether a crowded cache should do without magazines of the class. */
+/* Whether the cache is crowded and has not used the class enough to get magazines for it. */
 static bool magazine_barely_uses(const struct hak_cache *cache, hak_class cls)
 {
     return cache->crowded &&
@@ -190,7 +192,7 @@ static bool magazine_barely_uses(const struct hak_cache *cache, hak_class cls)
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct previous previous = magazine_previous_of(cache, cls);
+    struct magazine_previous previous = magazine_previous_of(cache, cls);
     struct magazine *mine = bin->loaded;
 
     if (previous.full) {
@@ -217,8 +219,8 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 
 /* ── flush ───────────────────────────────────────────────────────────────────────────────────── */
 
-/* An empty magazine from elsewhere. NULL: there is none to be had. */
-static hak_cold struct magazine *magazine_another(struct hak_cache *cache, hak_class cls)
+/* An empty magazine from the depot. NULL: the class gets none, or there is no memory for one. */
+static hak_cold struct magazine *magazine_take_empty(struct hak_cache *cache, hak_class cls)
 {
     if (magazine_barely_uses(cache, cls)) {
         cache->state[hak_class_index(cls)].singles++;
@@ -229,29 +231,29 @@ static hak_cold struct magazine *magazine_another(struct hak_cache *cache, hak_c
     return depot_take_empty(cache->home, cls);
 }
 
-/* The depot has not taken a full magazine: its blocks go to the back end. What is then empty may be
- * smaller than magazines now are. */
-static hak_cold struct magazine *magazine_emptied(struct hak_shard *shard, hak_class cls,
-                                                  struct magazine *full)
+/* Returns the blocks of a full magazine that the depot has refused. Returns the empty magazine; NULL if it was smaller than
+ * the class's magazines now are, and has been dropped. */
+static hak_cold struct magazine *magazine_return_full(struct hak_shard *shard, hak_class cls,
+                                                      struct magazine *full)
 {
-    magazine_give_back(shard, cls, full->rounds, full->capacity);
+    magazine_return(shard, cls, full->rounds, full->capacity);
     if (full->capacity == depot_rounds(cls))
         return full;
     depot_drop(full);
     return NULL;
 }
 
-/* There is no second magazine, perhaps not even one. */
+/* Makes room in a class that can get no second magazine: its only one is emptied. A class without any returns the block. */
 static hak_cold void magazine_flush_without(struct hak_cache *cache, struct hak_shard *shard,
                                             hak_class cls, void *block)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
 
     if (bin->capacity == 0) {
-        magazine_give_back(shard, cls, &block, 1);
+        magazine_return(shard, cls, &block, 1);
         return;
     }
-    magazine_give_back(shard, cls, bin->loaded->rounds, bin->count);
+    magazine_return(shard, cls, bin->loaded->rounds, bin->count);
     bin->count = 0;
     magazine_load_round(bin, block);
 }
@@ -259,7 +261,7 @@ static hak_cold void magazine_flush_without(struct hak_cache *cache, struct hak_
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block)
 {
     struct magazine_bin *bin = magazine_bin_of(cache, cls);
-    struct previous previous = magazine_previous_of(cache, cls);
+    struct magazine_previous previous = magazine_previous_of(cache, cls);
     struct magazine *mine = bin->loaded;
     struct magazine *empty = previous.magazine;
 
@@ -267,9 +269,9 @@ void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class 
         struct magazine *full = empty;
         empty = depot_give_full(cache->home, cls, full);
         if (unlikely(empty == full))
-            empty = magazine_emptied(shard, cls, full);
+            empty = magazine_return_full(shard, cls, full);
     }
-    if (unlikely(empty == NULL) && (empty = magazine_another(cache, cls)) == NULL) {
+    if (unlikely(empty == NULL) && (empty = magazine_take_empty(cache, cls)) == NULL) {
         magazine_set_previous(cache, cls, NULL, false);
         magazine_flush_without(cache, shard, cls, block);
         return;
@@ -293,7 +295,7 @@ size_t frontend_held(const struct hak_cache *cache, hak_class cls)
 void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context)
 {
-    /* Whoever owns the cache may be changing it, so that a count need not be that of the magazine. */
+    /* The owner may be exchanging magazines, so the count that is read may belong to another magazine. */
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine *loaded = atomic_load_relaxed(&cache->bin[i].loaded);
         const struct magazine *full =
@@ -321,11 +323,11 @@ void frontend_empty(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         magazine_release_class(cache, shard, hak_class_at(i));
-    magazine_give_surplus(shard);
+    magazine_return_surplus(shard);
 }
 
-/* Magazines come and go on cold paths only; what a hit changes, and a fork may see half-changed, is
- * a round and the count. So the magazines are whole. */
+/* Only cold paths exchange magazines; a hit changes a round and the count, and a fork may see one of them changed and not the
+ * other. So the magazines themselves are whole and can be used again. */
 void frontend_forget(struct hak_cache *cache)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
@@ -339,22 +341,22 @@ void frontend_forget(struct hak_cache *cache)
     }
 }
 
-/* Gives the blocks of idle classes to the slabs; not to the depot, where they would lie for as long again. The
- * magazines stay. */
+/* Returns the blocks of idle classes to the back end, because in the depot they would lie for as long again. The magazines
+ * stay, empty. */
 static void magazine_empty_idle(struct hak_cache *cache, struct hak_shard *shard)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         hak_class cls = hak_class_at(i);
         struct magazine_bin *bin = magazine_bin_of(cache, cls);
-        struct previous previous = magazine_previous_of(cache, cls);
+        struct magazine_previous previous = magazine_previous_of(cache, cls);
         const void *top = bin->count > 0 ? bin->loaded->rounds[bin->count - 1] : NULL;
         if (!hak_idle_class(&cache->idle, cls, top))
             continue;
         if (bin->count > 0)
-            magazine_give_back(shard, cls, bin->loaded->rounds, bin->count);
+            magazine_return(shard, cls, bin->loaded->rounds, bin->count);
         bin->count = 0;
         if (previous.full)
-            magazine_give_back(shard, cls, previous.magazine->rounds, previous.magazine->capacity);
+            magazine_return(shard, cls, previous.magazine->rounds, previous.magazine->capacity);
         magazine_set_previous(cache, cls, previous.magazine, false);
     }
 }
@@ -375,9 +377,10 @@ bool store_upkeep(struct hak_shard *shard)
     struct magazine *full;
     hak_class cls;
 
-    magazine_give_surplus(shard); /* after a fork has ended threads */
+    magazine_return_surplus(
+        shard); /* a fork ends threads, and the room that they left to the depot */
     for (int i = 0; i < REAP_FULL && (full = depot_reap(now, &cls)) != NULL; i++) {
-        magazine_give_back(shard, cls, full->rounds, full->capacity);
+        magazine_return(shard, cls, full->rounds, full->capacity);
         depot_drop(full);
     }
     return !depot_reaped_all();
@@ -411,7 +414,7 @@ bool frontend_valid(const struct hak_cache *cache)
 
     for (unsigned i = 0; i < HAK_CLASSES; i++) {
         const struct magazine_bin *bin = &cache->bin[i];
-        struct previous previous = magazine_previous_of(cache, hak_class_at(i));
+        struct magazine_previous previous = magazine_previous_of(cache, hak_class_at(i));
         const struct magazine *mine = bin->loaded;
         uint32_t limit = cache->limit[i];
         if (bin->count > bin->capacity || bin->capacity != (mine ? mine->capacity : 0) ||

@@ -9,12 +9,12 @@
  *                    empty │ ▼ full
  *          depot    full and empty magazines of each class (depot.h)
  *
- * malloc takes the last round of the loaded magazine, free adds one: a hit touches the bin and the
- * magazine, never the block. A bin without a magazine has count and capacity 0, so that the tests for
- * "empty" and "full" are all that a hit needs. When the loaded magazine is empty (full) and the previous
- * one full (empty), they change places; when both are alike, one is exchanged at the depot. So a
- * program that goes up and down by less than a magazine never leaves the bins. A cache that begins crowded has no
- * magazines of a class before it has shown that it uses it: its first blocks come and go one by one.
+ * malloc takes the last round of the loaded magazine, free adds one: a hit touches the bin and the magazine, never the block.
+ * A bin without a magazine has count and capacity 0, so that a hit needs no tests but those for "empty" and "full". When the
+ * loaded magazine is empty (full) and the previous one full (empty), they change places; when both are empty (full), one of
+ * them is exchanged at the depot. So a program whose need goes up and down by less than a magazine never leaves its bins. A
+ * crowded cache (core/crowd.h) gets no magazines of a class until it has used the class: its first blocks come and go one by
+ * one.
  *
  * invariant: count <= capacity == capacity of the loaded magazine, 0 without one
  * invariant: the previous magazine holds 0 or all of its capacity
@@ -47,22 +47,24 @@ _Static_assert(sizeof(struct magazine_bin) == HAK_CLASS_SCALE, "a scaled class i
 
 struct magazine_state {
     bool previous_full : 1;
-    uint8_t singles : 7; /* of a crowded cache, blocks that came or went without a magazine */
+    uint8_t
+        singles : 7; /* blocks that came or went without a magazine; counted in a crowded cache only */
 };
 
-/* Zero-filled, it is the cache of the empty heap: no block, and no room. All of it is the owner's;
- * fork reads it when the owner is gone. */
+/* owner: the heap's owner; a forked child's thread, for heaps whose owners are gone. Zero-filled, it holds no block and has
+ * no room. */
 struct hak_cache {
     struct magazine_bin bin[HAK_CLASSES];
     struct magazine *previous[HAK_CLASSES]; /* NULL: none yet */
     struct magazine_state state[HAK_CLASSES];
-    bool crowded;                /* it began so (core/crowd.h) */
-    uint16_t limit[HAK_CLASSES]; /* most blocks of a magazine that it may have; 0: none */
-    struct depot_stripe *home;   /* constant */
-    size_t granted;              /* bytes that all magazines together may hold */
-    unsigned victim;             /* index of the class that gives way next */
+    bool crowded; /* whether it began crowded (core/crowd.h) */
+    uint16_t
+        limit[HAK_CLASSES]; /* most places of each of the class's two magazines; 0: it has none */
+    struct depot_stripe *home; /* constant */
+    size_t granted;            /* bytes of blocks that all its magazines together may hold */
+    unsigned victim;           /* index of the class that gives up its magazines next */
     struct hak_idle idle;
-    uint32_t ticked_at;
+    uint32_t ticked_at; /* hak_clock_ms of the last tick that did anything */
 };
 
 static inline struct magazine_bin *magazine_bin_of(struct hak_cache *cache, hak_class cls)
@@ -80,7 +82,7 @@ static inline void *frontend_alloc(struct hak_cache *cache, hak_class cls)
     bin->count = --count;
     void *block = bin->loaded->rounds[count];
     if (block == NULL)
-        __builtin_unreachable(); /* so that malloc does not ask again */
+        __builtin_unreachable(); /* spares malloc its own test for NULL */
     return block;
 }
 
