@@ -13,9 +13,8 @@
  *   own     a block is a shard's own when its slab belongs to that shard.
  *
  * Blocks of class c are hak_class_size(c) bytes, aligned to every power of two that divides that
- * size, and 16-aligned unless smaller. Blocks go out and come back in batches, in one of two forms:
- * a chain for caches that are lists, an array for caches that are arrays. A policy uses one of them
- * and the other is not linked in.
+ * size, and 16-aligned unless smaller. Blocks go out and come back in batches: chains, linked through the blocks' first
+ * words. A cache that is made of arrays converts them (hak_chain_spread, hak_chain_of).
  *
  * `inside`: wherever the contract says "a cold path", core has marked the heap as being inside one
  * (heap.h), so that fork knows whose shard may be half-changed.
@@ -23,6 +22,7 @@
 #ifndef HAK_BACKEND_H
 #define HAK_BACKEND_H
 
+#include "core/block_grid.h"
 #include "core/block_list.h"
 #include "core/budget.h"
 
@@ -154,37 +154,35 @@ void hak_heap_release(struct hak_shard *shard);
 
 /* ── what has a default ──────────────────────────────────────────────────────────────────────── */
 
-/* As backend_refill_chain, into out[0 .. max-1]; returns how many. Default: from a chain. */
-#ifdef backend_refill_array
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max);
+/* The grid of the slab that a free block of the class lies in, to check many links against; what is no such block stops
+ * the process. Default: the grid of this block alone, so that each is looked up.
+ * pre:   a cold path
+ * sync:  none */
+#ifdef backend_grid
+struct hak_grid backend_grid(const void *block, hak_class cls);
 #else
-static inline size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out,
-                                          size_t max)
+static inline struct hak_grid backend_grid(const void *block, hak_class cls)
 {
-    struct hak_chain chain = backend_refill_chain(shard, cls, max);
+    if (unlikely(backend_is_block(block) != cls))
+        hak_fatal_pointer("malloc()", block, "a free block was written to");
+    return hak_grid_of((const char *)block, (uint32_t)hak_class_size(cls), 1);
+}
+#endif
+
+/* Writes a chain's blocks to out[0 .. count-1], for a cache that is an array. An array is used from its end, so the head goes
+ * there. Each link is checked before it is followed. */
+static inline void hak_chain_spread(struct hak_chain chain, hak_class cls, void **out)
+{
     struct hak_block *block = chain.head;
 
-    for (size_t i = 0; i < chain.count; i++) {
-        if (unlikely(backend_is_block(block) != cls))
-            hak_fatal_pointer("malloc()", block, "a free block was written to");
-        out[i] = block;
-        block = block->next;
+    for (size_t i = chain.count; i > 0;) {
+        struct hak_grid grid = backend_grid(block, cls);
+        do {
+            out[--i] = block;
+            block = block->next;
+        } while (i > 0 && hak_grid_has(&grid, block));
     }
-    return chain.count;
 }
-#endif
-
-/* As backend_return_chain, from in[0 .. count-1]. Default: as a chain.
- * pre:   count > 0 */
-#ifdef backend_return_array
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count);
-#else
-static inline void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in,
-                                        size_t count)
-{
-    backend_return_chain(shard, cls, hak_chain_of(in, count));
-}
-#endif
 
 /* Grows or shrinks a large block where it lies. Default: it cannot.
  * pre:   a live large block (backend_usable_size > HAK_SMALL_MAX); size > HAK_SMALL_MAX

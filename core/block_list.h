@@ -49,24 +49,25 @@ static inline struct hak_chain hak_chain_unpack(hak_packed_chain packed)
     return (struct hak_chain){(struct hak_block *)(uintptr_t)(packed >> 16), packed & 0xffff};
 }
 
-/* Links blocks in the order of an array. pre: count > 0 */
+/* Links the blocks of an array. An array is used from its end, so its last block becomes the head. pre: count > 0 */
 static inline struct hak_chain hak_chain_of(void *const *blocks, size_t count)
 {
-    struct hak_block *last = (struct hak_block *)blocks[0];
-    size_t i = 1;
+    struct hak_block *head = (struct hak_block *)blocks[count - 1];
+    struct hak_block *last = head;
+    size_t left = count - 1;
 
-    for (; i + 8 <= count; i += 8)
+    for (; left >= 8; left -= 8)
 #pragma GCC unroll 8
-        for (size_t n = 0; n < 8; n++) {
-            last->next = (struct hak_block *)blocks[i + n];
+        for (size_t n = 1; n <= 8; n++) {
+            last->next = (struct hak_block *)blocks[left - n];
             last = last->next;
         }
-    for (; i < count; i++) {
-        last->next = (struct hak_block *)blocks[i];
+    for (; left > 0; left--) {
+        last->next = (struct hak_block *)blocks[left - 1];
         last = last->next;
     }
     last->next = NULL;
-    return (struct hak_chain){(struct hak_block *)blocks[0], count};
+    return (struct hak_chain){head, count};
 }
 
 static inline bool hak_stackable(hak_class cls)

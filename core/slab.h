@@ -97,21 +97,6 @@ static inline struct hak_block *hak_slab_next(const struct slab *slab,
     return block->next;
 }
 
-/* Writes the first `count` blocks of a chain to out[0 .. count-1]; returns the block after them. */
-static inline struct hak_block *hak_slab_spread(hak_class cls, struct hak_block *block, void **out,
-                                                size_t count)
-{
-    out += count;
-    for (ptrdiff_t i = -(ptrdiff_t)count; i < 0;) {
-        struct hak_grid grid = hak_slab_grid(hak_slab_checked(block, cls));
-        do {
-            out[i] = block;
-            block = block->next;
-        } while (++i < 0 && hak_grid_has(&grid, block));
-    }
-    return block;
-}
-
 /* ── cutting blocks ──────────────────────────────────────────────────────────────────────────── */
 
 /* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */

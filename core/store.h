@@ -30,7 +30,7 @@ void store_walk(bool (*visit)(void *block, void *context), void *context);
  * pre:   a cold path of the shard's heap
  * post:  true: there is more of it
  * owner: the shard's owner; the purge thread, with the shard of a heap that no thread has
- * sync:  takes HAK_RANK_STORE, and as backend_return_array */
+ * sync:  takes HAK_RANK_STORE, and as backend_return_chain */
 bool store_upkeep(struct hak_shard *shard);
 
 /* Gives all blocks to the back end, by way of the shard.

@@ -71,7 +71,8 @@ static inline struct hak_traffic *hak_traffic_of(struct hak_shard *shard, hak_cl
     return (struct hak_traffic *)(void *)((char *)counted->traffic + cls);
 }
 
-/* As the functions of backend.h of the same names. pre, of the returns: count > 0 */
+/* As backend_refill_chain and backend_return_chain, and counted; also for caches that are arrays. pre, of the returns: a block
+ * at least */
 
 static inline struct hak_chain hak_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
@@ -82,27 +83,26 @@ static inline struct hak_chain hak_refill_chain(struct hak_shard *shard, hak_cla
     return chain;
 }
 
-static inline size_t hak_refill_array(struct hak_shard *shard, hak_class cls, void **out,
-                                      size_t max)
-{
-    size_t count = backend_refill_array(shard, cls, out, max);
-
-    if (likely(count > 0))
-        hak_traffic_in(hak_traffic_of(shard, cls), cls, count);
-    return count;
-}
-
 static inline void hak_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     hak_traffic_out(hak_traffic_of(shard, cls), cls, chain.count);
     backend_return_chain(shard, cls, chain);
 }
 
+/* Returns how many blocks came into out[0 .. max-1]. */
+static inline size_t hak_refill_array(struct hak_shard *shard, hak_class cls, void **out,
+                                      size_t max)
+{
+    struct hak_chain chain = hak_refill_chain(shard, cls, max);
+
+    hak_chain_spread(chain, cls, out);
+    return chain.count;
+}
+
 static inline void hak_return_array(struct hak_shard *shard, hak_class cls, void *const *in,
                                     size_t count)
 {
-    hak_traffic_out(hak_traffic_of(shard, cls), cls, count);
-    backend_return_array(shard, cls, in, count);
+    hak_return_chain(shard, cls, hak_chain_of(in, count));
 }
 
 #endif

@@ -37,15 +37,15 @@
 #include "core/block_list.h"
 #include "core/budget.h"
 
-#define backend_refill_array backend_refill_array
-#define backend_resize       backend_resize
-#define backend_move         backend_move
-#define backend_settle       backend_settle
-#define backend_walk_kept    backend_walk_kept
-#define backend_tick         backend_tick
-#define backend_upkeep       backend_upkeep
-#define backend_trim         backend_trim
-#define backend_footprint    backend_footprint
+#define backend_grid      backend_grid
+#define backend_resize    backend_resize
+#define backend_move      backend_move
+#define backend_settle    backend_settle
+#define backend_walk_kept backend_walk_kept
+#define backend_tick      backend_tick
+#define backend_upkeep    backend_upkeep
+#define backend_trim      backend_trim
+#define backend_footprint backend_footprint
 
 struct hak_shard {
     /* read by every free; constant once the heap exists */

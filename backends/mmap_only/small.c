@@ -261,12 +261,9 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     return chain.count > max ? small_shortened(shard, cls, chain, max) : chain;
 }
 
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+struct hak_grid backend_grid(const void *block, hak_class cls)
 {
-    struct hak_chain chain = backend_refill_chain(shard, cls, max);
-
-    hak_slab_spread(cls, chain.head, out, chain.count);
-    return chain.count;
+    return hak_slab_grid(hak_slab_checked(block, cls));
 }
 
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)

@@ -666,7 +666,7 @@ Test(mmap_only, a_block_freed_twice_into_its_slab_stops_the_process)
 
 static void return_the_middle(void *inside)
 {
-    backend_return_array(shard, hak_class_of(700), &inside, 1);
+    backend_return_chain(shard, hak_class_of(700), hak_chain_of(&inside, 1));
     backend_settle(shard);
 }
 
@@ -715,7 +715,7 @@ Test(mmap_only, a_broken_shard_is_not_valid)
     void *blocks[2] = {one(cls), one(cls)};
     struct slab *slab = slab_of(blocks[0]);
 
-    backend_return_array(shard, cls, &blocks[0], 1);
+    backend_return_chain(shard, cls, hak_chain_of(&blocks[0], 1));
     cr_assert(backend_valid(shard));
     const struct slab sound = *slab;
 

@@ -20,16 +20,6 @@ struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last
     return hak_slab_link(hak_slab_block(slab, slab->cut - count), slab->block_size, count, last);
 }
 
-size_t slab_cut_array(struct slab *slab, void **out, size_t max)
-{
-    uint32_t count = hak_slab_cut(slab, max);
-    char *block = (char *)hak_slab_block(slab, slab->cut);
-
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = block -= slab->block_size;
-    return count;
-}
-
 struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last)
 {
     struct hak_chain chain = {slab->loose, slab->loose_count};

@@ -224,10 +224,6 @@ struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block
 struct hak_chain slab_take_closed(struct slab *slab, size_t max);
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last);
 
-/* Likewise into out[0 .. max-1], without touching the blocks; returns how many. The highest comes first,
- * as an array is used from its end. */
-size_t slab_cut_array(struct slab *slab, void **out, size_t max);
-
 /* Makes the blocks of one blank page free ones again. pre: blank_blocks > 0 */
 void slab_recut(struct slab *slab, hak_class cls);
 

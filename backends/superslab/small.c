@@ -35,49 +35,9 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     return chain;
 }
 
-/* Blocks of a kept chain into out[0 .. max-1]; returns how many. */
-static size_t small_kept_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
+struct hak_grid backend_grid(const void *block, hak_class cls)
 {
-    struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, HAK_PACKED_MAX);
-    size_t count = chain.count < max ? chain.count : max;
-    struct hak_block *rest = hak_slab_spread(cls, chain.head, out, count);
-
-    if (chain.count > count) {
-        hak_slab_checked(rest, cls);
-        chain = (struct hak_chain){rest, chain.count - count};
-        hak_chain_push(&shard->lists->kept.chains[hak_class_index(cls)], chain);
-        shard->lists->kept.bytes += chain.count * hak_class_size(cls);
-    }
-    return count;
-}
-
-/* Blocks never cut into out[0 .. max-1], if the slab in use has no others; returns how many. */
-static size_t small_cut_spread(struct hak_shard *shard, hak_class cls, void **out, size_t max)
-{
-    struct slab *slab = shard->lists->open[hak_class_index(cls)];
-
-    if (slab == NULL || slab_has_linked(slab) || slab->blank_blocks > 0)
-        return 0;
-    size_t count = slab_cut_array(slab, out, max);
-    slab->used += (uint32_t)count;
-    open_touch(shard, slab);
-    open_relist(shard, cls, slab);
-    return count;
-}
-
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **out, size_t max)
-{
-    size_t count = small_kept_spread(shard, cls, out, max);
-
-    if (count > 0)
-        return count;
-    remote_collect(shard);
-    count = small_cut_spread(shard, cls, out, max);
-    if (count > 0)
-        return count;
-    struct hak_chain chain = backend_refill_chain(shard, cls, max);
-    hak_slab_spread(cls, chain.head, out, chain.count);
-    return chain.count;
+    return hak_slab_grid(hak_slab_checked(block, cls));
 }
 
 /* The blocks of a slab that were out are all back, or more than those. */

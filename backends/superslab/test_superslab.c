@@ -114,31 +114,24 @@ Test(superslab, a_returned_array_is_handed_out_again_in_its_order)
     void *blocks[40];
     void *again[40];
 
-    size_t count = backend_refill_array(shard, cls, blocks, 40);
-    backend_return_array(shard, cls, blocks, count);
-    cr_assert_eq(backend_refill_array(shard, cls, again, 40), count);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 40);
+    size_t count = chain.count;
+    hak_chain_spread(chain, cls, blocks);
+    backend_return_chain(shard, cls, hak_chain_of(blocks, count));
+    chain = backend_refill_chain(shard, cls, 40);
+    cr_assert_eq(chain.count, count);
+    hak_chain_spread(chain, cls, again);
     for (size_t i = 0; i < count; i++)
         cr_assert_eq(again[i], blocks[i]);
-    backend_return_array(shard, cls, blocks, count);
-    for (size_t at = 0; at < count; at += 8) /* in parts, what is left stays kept */
-        at += backend_refill_array(shard, cls, again + at, 8) - 8;
+    backend_return_chain(shard, cls, hak_chain_of(blocks, count));
+    for (size_t left = count; left > 0;
+         left -= chain.count) { /* in parts, what is left stays kept */
+        chain = backend_refill_chain(shard, cls, left < 8 ? left : 8);
+        hak_chain_spread(chain, cls, again + left - chain.count);
+    }
     for (size_t i = 0; i < count; i++)
         cr_assert_eq(again[i], blocks[i]);
     cr_assert_eq(shard->lists->kept.bytes, 0);
-    cr_assert(backend_valid(shard));
-}
-
-Test(superslab, fresh_blocks_of_an_array_are_not_touched,
-     .disabled = enabled(CONFIG_HUGE_PAGES_ALWAYS))
-{
-    hak_class cls = hak_class_of(4096);
-    void *blocks[8];
-
-    cr_assert_eq(backend_refill_array(shard, cls, blocks, 1), 1); /* from a new slab */
-    cr_assert_eq(backend_refill_array(shard, cls, blocks, 8), 1); /* a page's worth */
-    unsigned char resident = 0xff;
-    cr_assert_eq(mincore(blocks[0], 4096, &resident), 0);
-    cr_assert_eq(resident & 1, 0);
     cr_assert(backend_valid(shard));
 }
 
@@ -302,7 +295,7 @@ Test(superslab, a_remote_block_freed_twice_is_noticed)
 
 static void return_one(hak_class cls, void *block)
 {
-    backend_return_array(shard, cls, &block, 1);
+    backend_return_chain(shard, cls, hak_chain_of(&block, 1));
     backend_settle(shard);
 }
 
@@ -389,17 +382,18 @@ static void refill_array_of_48(void *unused)
     void *blocks[16];
 
     (void)unused;
-    backend_refill_array(shard, hak_class_of(48), blocks, 16);
+    hak_chain_spread(backend_refill_chain(shard, hak_class_of(48), 16), hak_class_of(48), blocks);
 }
 
 static void cr_assert_that_a_write_is_noticed(ptrdiff_t moves, const char *what)
 {
     hak_class cls = hak_class_of(48);
     void *blocks[16];
-    size_t count = backend_refill_array(shard, cls, blocks, 16);
+    struct hak_chain chain = backend_refill_chain(shard, cls, 16);
 
-    backend_return_array(shard, cls, blocks, count);
-    struct hak_block *written = blocks[count / 2];
+    hak_chain_spread(chain, cls, blocks);
+    backend_return_chain(shard, cls, hak_chain_of(blocks, chain.count));
+    struct hak_block *written = blocks[chain.count / 2];
     written->next = (struct hak_block *)((char *)written->next + moves);
     cr_assert_dies(refill_array_of_48, NULL, "free()", written->next, what);
 }
@@ -416,8 +410,10 @@ Test(superslab, a_link_out_of_the_window_is_noticed_at_the_refill_of_an_array)
 
 static void return_and_refill_256(void *block)
 {
-    backend_return_array(shard, hak_class_of(256), &block, 1);
-    backend_refill_array(shard, hak_class_of(256), &block, 1);
+    hak_class cls = hak_class_of(256);
+
+    backend_return_chain(shard, cls, hak_chain_of(&block, 1));
+    hak_chain_spread(backend_refill_chain(shard, cls, 1), cls, &block);
 }
 
 Test(superslab, a_pointer_inside_a_block_is_noticed_at_the_refill_of_an_array)

@@ -80,7 +80,9 @@ static uint32_t fill(hak_class cls, void **blocks)
         release(cls, blocks[i]);
     while (frontend_held(&cache, cls) > 0)
         frontend_alloc(&cache, cls);
-    cr_assert_eq(backend_refill_array(shard, cls, blocks, count), count);
+    struct hak_chain chain = backend_refill_chain(shard, cls, count);
+    cr_assert_eq(chain.count, count);
+    hak_chain_spread(chain, cls, blocks);
     for (uint32_t i = 0; i < count; i++)
         cr_assert(frontend_free(&cache, cls, blocks[i]));
     cr_assert_eq(frontend_held(&cache, cls), count);

@@ -126,7 +126,7 @@ static void pass_an_interval(void)
         hak_class cls;
         struct magazine *full = depot_reap(now, &cls);
         if (full) {
-            backend_return_array(shard, cls, full->rounds, full->capacity);
+            backend_return_chain(shard, cls, hak_chain_of(full->rounds, full->capacity));
             depot_drop(full);
         }
     }

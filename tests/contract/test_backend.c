@@ -11,6 +11,7 @@
 #include "core/fork.h"
 #include "core/heap.h"
 #include "core/os.h"
+#include "tests/contract/death.h"
 #include "tests/contract/support.h"
 
 static const size_t KIB = (size_t)1 << 10;
@@ -56,11 +57,12 @@ static void take_chain(hak_class cls, size_t max)
 
 static void take_array(hak_class cls, size_t max)
 {
-    size_t count = backend_refill_array(shard, cls, (void **)&taken[taken_count], max);
+    struct hak_chain chain = backend_refill_chain(shard, cls, max);
 
-    cr_assert_geq(count, 1);
-    cr_assert_leq(count, max);
-    taken_count += count;
+    cr_assert_geq(chain.count, 1);
+    cr_assert_leq(chain.count, max);
+    hak_chain_spread(chain, cls, (void **)&taken[taken_count]);
+    taken_count += chain.count;
 }
 
 /* Gives blocks [from, to) back as one chain. */
@@ -78,7 +80,7 @@ static void return_chain(hak_class cls, size_t from, size_t to)
 
 static void return_array(hak_class cls, size_t from, size_t to)
 {
-    backend_return_array(shard, cls, (void *const *)&taken[from], to - from);
+    backend_return_chain(shard, cls, hak_chain_of((void *const *)&taken[from], to - from));
 }
 
 /* In batches, as caches do. */
@@ -250,13 +252,70 @@ Test(backend, blocks_of_different_classes_are_disjoint)
             cr_assert(pattern_holds(taken[n], hak_class_sizes[i], taken[n], n));
 }
 
+Test(backend, an_array_ends_with_the_head_of_its_chain)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        struct hak_chain chain = backend_refill_chain(shard, hak_class_at(i), 8);
+        const struct hak_block *block = chain.head;
+        void *array[8];
+        hak_chain_spread(chain, hak_class_at(i), array);
+        for (size_t n = chain.count; n > 0; n--, block = block->next)
+            cr_assert_eq(array[n - 1], block);
+    }
+}
+
+Test(backend, a_grid_has_blocks_of_its_class_and_nothing_else)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        hak_class cls = hak_class_at(i);
+        size_t size = hak_class_size(cls);
+        taken_count = 0;
+        take_until(cls, 20, take_chain);
+        for (size_t n = 0; n < taken_count; n++) {
+            struct hak_grid grid = backend_grid(taken[n], cls);
+            cr_assert(hak_grid_has(&grid, taken[n]));
+            cr_assert(!hak_grid_has(&grid, taken[n] + 1));
+            cr_assert(!hak_grid_has(&grid, taken[n] + size / 2));
+            for (size_t at = 0; at < grid.blocks; at++)
+                cr_assert_eq(backend_is_block(grid.base + at * size), cls);
+            cr_assert(!hak_grid_has(&grid, grid.base + grid.blocks * size));
+        }
+    }
+}
+
+static void ask_for_the_grid_of_64(void *pointer)
+{
+    backend_grid(pointer, hak_class_of(64));
+}
+
+/* Which call is named and in which words is the back end's; the line is exactly one about this pointer. */
+static void cr_assert_has_no_grid_of_64(void *pointer)
+{
+    const char *said = last_words(ask_for_the_grid_of_64, pointer);
+
+    cr_assert_not_null(said, "it does not abort");
+    cr_assert(what_of(said, "free()", pointer) || what_of(said, "malloc()", pointer), "%s", said);
+}
+
+Test(backend, what_is_no_block_has_no_grid)
+{
+    taken_count = 0;
+    take_until(hak_class_of(64), 1, take_chain);
+    cr_assert_has_no_grid_of_64(taken[0] + 16);
+}
+
+Test(backend, a_block_of_another_class_has_no_grid)
+{
+    taken_count = 0;
+    take_until(hak_class_of(HAK_SMALL_MAX), 1, take_chain);
+    cr_assert_has_no_grid_of_64(taken[0]);
+}
+
 Test(backend, a_refill_of_one_gives_one)
 {
     for (unsigned i = 0; i < HAK_CLASSES; i++)
-        for (int n = 0; n < 100; n++) {
+        for (int n = 0; n < 100; n++)
             cr_assert_eq(backend_refill_chain(shard, hak_class_at(i), 1).count, 1);
-            cr_assert_eq(backend_refill_array(shard, hak_class_at(i), (void **)taken, 1), 1);
-        }
 }
 
 static void reuse_without_growth(void (*take)(hak_class, size_t),

@@ -73,16 +73,6 @@ static size_t batch(const struct hak_shard *shard, size_t max)
     return shard->batch_most && shard->batch_most < max ? shard->batch_most : max;
 }
 
-size_t backend_refill_array(struct hak_shard *shard, hak_class cls, void **array, size_t max)
-{
-    size_t count = 0;
-
-    shard->refills++;
-    while (count < batch(shard, max) && (array[count] = give(shard, cls)) != NULL)
-        count++;
-    return count;
-}
-
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = {NULL, 0};
@@ -94,13 +84,6 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
         chain = (struct hak_chain){block, chain.count + 1};
     }
     return chain;
-}
-
-void backend_return_array(struct hak_shard *shard, hak_class cls, void *const *in, size_t count)
-{
-    shard->returns++;
-    for (size_t i = 0; i < count; i++)
-        take_back(shard, cls, in[i]);
 }
 
 void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)

@@ -11,8 +11,7 @@
 
 #define FAKE_BLOCKS 65536
 
-#define backend_refill_array backend_refill_array
-#define backend_return_array backend_return_array
+#define backend_grid backend_grid
 
 struct hak_shard {
     size_t given;    /* blocks that went out */
@@ -29,6 +28,13 @@ void fake_reset(struct hak_shard *shard, size_t left);
 /* Whether the block is out: given and not returned; and its class. */
 bool fake_is_out(const void *block);
 hak_class fake_class(const void *block);
+
+static inline struct hak_grid backend_grid(const void *block, hak_class cls)
+{
+    if (!fake_is_out(block) || fake_class(block) != cls)
+        hak_fatal_pointer("fake back end", block, "in a chain, but not out");
+    return hak_grid_of((const char *)block, 1, 1);
+}
 
 static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)
 {

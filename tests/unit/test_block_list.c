@@ -49,7 +49,7 @@ Test(block_list, chains_come_off_whole_and_in_reverse_order)
     cr_assert_eq(stack.top, 0);
 }
 
-Test(block_list, an_array_of_any_length_becomes_a_chain_in_its_order)
+Test(block_list, an_array_of_any_length_becomes_a_chain_from_its_end)
 {
     static struct hak_block many[40];
     void *array[40];
@@ -60,8 +60,8 @@ Test(block_list, an_array_of_any_length_becomes_a_chain_in_its_order)
         struct hak_chain chain = hak_chain_of(array, count);
         const struct hak_block *block = chain.head;
         cr_assert_eq(chain.count, count);
-        for (size_t i = 0; i < count; i++, block = block->next)
-            cr_assert_eq(block, array[i]);
+        for (size_t i = count; i > 0; i--, block = block->next)
+            cr_assert_eq(block, array[i - 1]);
         cr_assert_null(block);
     }
 }

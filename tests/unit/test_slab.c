@@ -73,15 +73,15 @@ Test(slab, blocks_are_linked_in_order_of_address)
 {
     struct slab *slab = slab_new(64);
     struct hak_block *last;
-    void *out[10];
     struct hak_chain chain = hak_slab_link(hak_slab_block(slab, 5), 64, 10, &last);
 
     cr_assert_eq(chain.count, 10);
     cr_assert_eq(last, hak_slab_block(slab, 14));
     slab->cut = 20;
-    cr_assert_null(hak_slab_spread(class_of_all, chain.head, out, 10));
-    for (uint32_t i = 0; i < 10; i++)
-        cr_assert_eq(out[i], hak_slab_block(slab, 5 + i));
+    const struct hak_block *block = chain.head;
+    for (uint32_t i = 0; i < 10; i++, block = block->next)
+        cr_assert_eq(block, hak_slab_block(slab, 5 + i));
+    cr_assert_null(block);
 }
 
 static void check(void *block)

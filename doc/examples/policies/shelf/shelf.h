@@ -4,7 +4,7 @@
  *   shelf[c]   slot  b b b b b . . .     count 5, capacity 8
  *
  * free puts a block on top, malloc takes the top one, which was used last and is still warm. An empty shelf is filled
- * half, a full one gives its older half away. No block is read or written.
+ * half, a full one gives its older half away. A hit neither reads nor writes the block.
  *
  * invariant: count <= capacity; slot[0 .. count-1] are blocks of the shelf's class
  * invariant: the sum over classes of capacity * size is at most HAK_CACHE_BYTES
