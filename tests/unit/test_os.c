@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/kernel.h"
 #include "core/os.h"
+#include "core/text.h"
 
 static const size_t SIZE = (size_t)1 << 20;
 
