@@ -137,3 +137,36 @@ Test(bins, a_broken_bin_is_not_valid)
     bins = sound;
     cr_assert(hak_bins_valid(&bins));
 }
+
+static void fill(hak_class cls)
+{
+    void *blocks[8];
+
+    for (int i = 0; i < 8; i++)
+        blocks[i] = take(cls);
+    for (int i = 0; i < 8; i++)
+        put(cls, blocks[i]);
+}
+
+/* As if the last round were long enough ago. */
+static void round_of_upkeep(void)
+{
+    bins.idle.round_at = hak_clock_ms() - CONFIG_PURGE_DELAY_MS;
+    cr_assert(hak_bins_tick(&bins, shard));
+}
+
+Test(bins, upkeep_empties_idle_classes_and_no_others)
+{
+    hak_class idle = hak_class_of(64);
+    hak_class used = hak_class_of(128);
+
+    fill(idle);
+    fill(used);
+    round_of_upkeep();
+    cr_assert(hak_bins_held(&bins, idle) > 0 && hak_bins_held(&bins, used) > 0);
+    cr_assert_not_null(take(used)); /* and another block is on top */
+    size_t held = hak_bins_held(&bins, used);
+    round_of_upkeep();
+    cr_assert_eq(hak_bins_held(&bins, idle), 0);
+    cr_assert_eq(hak_bins_held(&bins, used), held);
+}
