@@ -172,9 +172,10 @@ Test(stats, a_purge_leaves_nothing_dirty)
     for (size_t i = 0; i < COUNT; i++)
         memset(blocks[i], 1, 1000);
     release(0, COUNT);
-    cr_assert(hak_purge());
+    bool purged = hak_purge();
     struct hak_stats stats = now();
     cr_assert_adds_up(&stats);
+    cr_assert(purged || stats.free == 0, "a back end may keep nothing");
     cr_assert_eq(stats.dirty, 0);
     cr_assert_eq(stats.cached + stats.kept, 0);
     cr_assert_eq(stats.live_blocks, 0);

@@ -7,7 +7,8 @@
 static struct hak_lock lock = {.rank = HAK_RANK_EXTENTS}; /* of all that follows */
 static struct commons_leaf *map[COMMONS_ROOTS];           /* read without it */
 static struct commons_extent *open[HAK_CLASSES];
-static size_t metadata; /* bytes of leaves and descriptions */
+static struct commons_extent *spare; /* descriptions that describe nothing */
+static size_t metadata;              /* bytes of leaves and descriptions */
 static const struct hak_shard everybody = {.map = map, .roots = COMMONS_ROOTS};
 
 /* Memory for a leaf or a description, zeroed. NULL: there is none. */
@@ -42,20 +43,26 @@ static void extent_delete(struct commons_extent *extent)
         if (!os_unmap(extent->is.base, extent->is.size))
             os_purge(extent->is.base, extent->is.size);
     }
-    metadata -= os_page_size();
-    os_unmap(extent, os_page_size());
+    extent->next = spare;
+    spare = extent;
 }
 
 /* NULL: out of memory. pre: the lock is held */
 static struct commons_extent *extent_new(enum hak_extent_kind kind, hak_class cls, size_t size,
                                          size_t align)
 {
-    struct commons_extent *extent = describe(os_page_size());
+    struct commons_extent *fresh = spare ? NULL : describe(os_page_size());
 
+    for (size_t i = 0; fresh && i < os_page_size() / sizeof(*fresh); i++) {
+        fresh[i].next = spare;
+        spare = &fresh[i];
+    }
+    struct commons_extent *extent = spare;
     if (extent == NULL)
         return NULL;
-    extent->block_size = size = (size + HAK_SLAB_GRANULE - 1) & ~(HAK_SLAB_GRANULE - 1);
-    extent->is = (struct hak_extent){.kind = kind, .size = size, .cls = cls};
+    spare = extent->next;
+    size = (size + HAK_SLAB_GRANULE - 1) & ~(HAK_SLAB_GRANULE - 1);
+    *extent = (struct commons_extent){{.kind = kind, .size = size, .cls = cls}, .block_size = size};
     extent->is.base = os_map_aligned(size, align < HAK_SLAB_GRANULE ? HAK_SLAB_GRANULE : align);
     if (extent->is.base && map_set(extent, extent)) {
         os_advise_huge_pages(extent->is.base, size);
