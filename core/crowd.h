@@ -41,4 +41,13 @@ static inline size_t hak_crowd_batch(unsigned refills, size_t block_size)
     return batch;
 }
 
+/* How many of `max` blocks the next refill of a crowded heap takes, which is counted; 0: the heap has used the class. */
+static inline size_t hak_crowd_refill(uint8_t *refills, size_t block_size, size_t max)
+{
+    size_t batch = hak_crowd_batch(*refills, block_size);
+
+    *refills += batch > 0;
+    return batch < max ? batch : max;
+}
+
 #endif

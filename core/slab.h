@@ -97,6 +97,30 @@ static inline struct hak_block *hak_slab_next(const struct slab *slab,
     return block->next;
 }
 
+/* Blocks of one slab, linked from the first to the last one. */
+struct hak_slab_blocks {
+    struct slab *slab;
+    struct hak_chain chain;
+    struct hak_block *last; /* its link leads nowhere */
+};
+
+/* Splits the first blocks that lie in one slab off a chain. What is no block of the class stops the process.
+ * pre: the chain is not empty */
+static inline struct hak_slab_blocks hak_slab_split(hak_class cls, struct hak_chain *chain)
+{
+    struct hak_block *block = chain->head;
+    struct hak_slab_blocks same = {hak_slab_checked(block, cls), {block, 1}, block};
+
+    while (--chain->count > 0) {
+        chain->head = same.last->next;
+        if (!slab_on_grid(same.slab, chain->head))
+            break;
+        same.last = chain->head;
+        same.chain.count++;
+    }
+    return same;
+}
+
 /* ── cutting blocks ──────────────────────────────────────────────────────────────────────────── */
 
 /* Fresh blocks are cut a page's worth at a time: a program that wants one block touches one page. */

@@ -126,30 +126,24 @@ static struct hak_chain small_take_new(hak_class cls, size_t max)
     return small_chain_of(taken, cls);
 }
 
-/* Blocks of one slab. */
-struct group {
-    struct slab *slab;
-    struct hak_block *head, *last;
-    uint32_t count;
-};
-
 /* Gives a group back to its slab; an empty slab goes from the list to *empty. */
-static bool small_give(struct shared_class *shared, const struct group *group, struct slab **empty)
+static bool small_give(struct shared_class *shared, const struct hak_slab_blocks *group,
+                       struct slab **empty)
 {
     struct slab *slab = group->slab;
 
-    if (unlikely(slab->used < group->count))
+    if (unlikely(slab->used < group->chain.count))
         return false;
     struct hak_block *free = slab->free;
     group->last->next = free;
-    slab->free = group->head;
-    slab->used -= group->count;
+    slab->free = group->chain.head;
+    slab->used -= (uint32_t)group->chain.count;
     shared_touch(slab);
     shared_relist(shared, slab, free != NULL, empty);
     return true;
 }
 
-static void small_give_all(hak_class cls, const struct group *groups, size_t count)
+static void small_give_all(hak_class cls, const struct hak_slab_blocks *groups, size_t count)
 {
     struct slab *empty = NULL;
     size_t given = 0;
@@ -159,54 +153,20 @@ static void small_give_all(hak_class cls, const struct group *groups, size_t cou
         given++;
     hak_unlock(&shared->lock);
     if (unlikely(given < count))
-        hak_fatal_pointer("free()", groups[given].head, HAK_FREED_TWICE);
+        hak_fatal_pointer("free()", groups[given].chain.head, HAK_FREED_TWICE);
     shared_delete(empty);
-}
-
-/* Puts blocks into groups, neighbours of one slab together, and gives those back. */
-struct sorter {
-    hak_class cls;
-    size_t count;
-    struct group groups[GROUPS_MOST];
-};
-
-static void small_sorter_add(struct sorter *sorter, struct hak_block *block)
-{
-    struct group *group = sorter->count > 0 ? &sorter->groups[sorter->count - 1] : NULL;
-
-    if (group && slab_on_grid(group->slab, block)) {
-        group->last->next = block;
-        group->last = block;
-        group->count++;
-        return;
-    }
-    struct slab *slab = hak_slab_checked(block, sorter->cls);
-    if (sorter->count == GROUPS_MOST) {
-        small_give_all(sorter->cls, sorter->groups, sorter->count);
-        sorter->count = 0;
-    }
-    sorter->groups[sorter->count++] = (struct group){slab, block, block, 1};
-}
-
-static void small_sorter_end(struct sorter *sorter)
-{
-    if (sorter->count > 0)
-        small_give_all(sorter->cls, sorter->groups, sorter->count);
 }
 
 void small_sort(hak_class cls, struct hak_chain chain)
 {
-    struct sorter sorter;
-    struct hak_block *block = chain.head;
+    struct hak_slab_blocks groups[GROUPS_MOST];
 
-    sorter.cls = cls;
-    sorter.count = 0;
-    for (size_t left = chain.count; left > 0; left--) {
-        struct hak_block *next = left > 1 ? block->next : NULL;
-        small_sorter_add(&sorter, block);
-        block = next;
+    while (chain.count > 0) {
+        size_t count = 0;
+        while (chain.count > 0 && count < GROUPS_MOST)
+            groups[count++] = hak_slab_split(cls, &chain);
+        small_give_all(cls, groups, count);
     }
-    small_sorter_end(&sorter);
 }
 
 void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
@@ -228,26 +188,16 @@ static struct hak_chain small_shortened(struct hak_shard *shard, hak_class cls,
     return (struct hak_chain){chain.head, max};
 }
 
-/* Of a crowded shard the first refills of a class are small, so that it has few blocks of a class that it barely
- * uses. */
-static size_t small_crowd_most(struct hak_shard *shard, hak_class cls, size_t max)
-{
-    uint8_t *refills = &shard->refills[hak_class_index(cls)];
-    size_t batch = shard->crowded ? hak_crowd_batch(*refills, hak_class_size(cls)) : 0;
-
-    if (batch == 0)
-        return max;
-    ++*refills;
-    return batch < max ? batch : max;
-}
-
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = hak_kept_pop(&shard->kept, cls, max);
 
     if (chain.count > 0)
         return chain;
-    max = small_crowd_most(shard, cls, max);
+    size_t few = shard->crowded ? hak_crowd_refill(&shard->refills[hak_class_index(cls)],
+                                                   hak_class_size(cls), max)
+                                : 0;
+    max = few > 0 ? few : max;
     chain = small_take_shared(cls, max);
     if (chain.count == 0)
         chain = small_take_new(cls, max);

@@ -44,14 +44,11 @@ static bool common_begin(struct common *common)
 
 struct hak_chain common_take(struct hak_shard *shard, hak_class cls, size_t max)
 {
-    uint8_t *refills = &shard->refills[hak_class_index(cls)];
-    size_t batch = hak_crowd_batch(*refills, hak_class_size(cls));
     struct hak_chain chain = {NULL, 0};
 
-    if (batch == 0)
+    max = hak_crowd_refill(&shard->refills[hak_class_index(cls)], hak_class_size(cls), max);
+    if (max == 0)
         return chain;
-    ++*refills;
-    max = batch < max ? batch : max;
     unsigned at = common_lock_any(shard);
     struct hak_shard *common = &commons[at].shard;
     if (common_begin(&commons[at])) {
