@@ -14,7 +14,7 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
         large_free(pointer, call);
 }
 
-/* Slabs are shared: one that others have emptied is free already. */
+/* The extent of a shared slab that became empty is free already: there is nothing to collect. */
 struct hak_large backend_large_alloc(struct hak_shard *shard, size_t size, size_t align)
 {
     (void)shard;

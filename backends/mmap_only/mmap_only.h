@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The mmap-only back end: no reservation, slabs that belong to nobody.
+/* The mmap-only back end: mappings wherever the kernel puts them, slabs that all threads share.
  *
- *   shard ──── kept[i] ─► chain ─► chain     what came back of late, for this thread's next refill
+ *   shard ──── kept[i] ─► chain ─► chain     chains that the cache flushed, for the next refill
  *
  *   class[i]   lock, filled ─► slab ─► slab ─► ∅   shared: slabs of the class with free blocks,
  *                    blank  ─► slab ─► ∅           and those with nothing but pages to cut
@@ -9,16 +9,14 @@
  *   extents    slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
  *                                                  (core/extents.h); page_map.h describes each granule
  *
- * Slabs are everybody's, so a block goes back to its slab whoever frees it: there are no remote frees, and
- * nothing of a thread that ended has to be looked after. A refill or a flush that the kept chains cannot
- * serve takes the lock of its class, for a batch.
+ * Any thread returns a block straight to its slab: there are no remote frees, and no slab waits for a thread that ended. A
+ * refill or a flush that the kept chains cannot serve takes the lock of its class, once for a batch.
  *
  * A shard that begins crowded (core/crowd.h) is refilled with few blocks at first.
  *
- * Any thread's tick purges free pages of partly live slabs, and a trim all of them. It takes a slab off its list and has the free
- * blocks, which then count as used, to itself; without the lock it purges the pages that only they
- * overlap, and then gives the blocks back: those that begin in such a page are *blank*, to be cut again.
- * Slabs with other free blocks are used first.
+ * Any thread's tick purges free pages of partly live slabs, and a trim all of them. The thread takes a slab off its list, and
+ * its free blocks, which count as used meanwhile; it purges the pages that only these overlap without the lock, and gives the
+ * blocks back. Those that begin in a purged page are *blank* (core/slab.h) and are used last.
  *
  * invariant: every slab on a list of class[i] has the class's tag, and listed set
  * invariant: a slab is on `filled` if and only if it is listed and has free blocks

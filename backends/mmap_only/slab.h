@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A slab: an extent that is cut into blocks of one class, and belongs to nobody. */
+/* The slabs of this back end, which all threads share, as core/slab.h needs them. */
 #ifndef HAK_MMAP_ONLY_SLAB_H
 #define HAK_MMAP_ONLY_SLAB_H
 
@@ -37,7 +37,7 @@ static inline struct slab *slab_of(const void *block)
     return page_map_slab(granule - page_map_slab(granule)->distance);
 }
 
-/* Blocks on its list of free ones. */
+/* Blocks on the slab's free list. */
 static inline size_t slab_free_blocks(const struct slab *slab)
 {
     return slab->cut - slab->used - slab->blank_blocks;

@@ -5,18 +5,18 @@
 #include "core/crowd.h"
 #include "core/kept.h"
 
-/* Blocks that come back are sorted to so many slabs before the class's lock is taken for them. */
+/* Slabs to which blocks are returned under one acquisition of the class's lock. */
 enum { GROUPS_MOST = 32 };
 
-/* What one look at the shared slabs gives. */
+/* Blocks taken from the shared slabs under one acquisition of the lock. */
 struct taken {
     struct hak_chain chain;  /* free blocks */
-    struct hak_block *fresh; /* else: blocks never used or blank, not linked yet */
+    struct hak_block *fresh; /* else: fresh or blank blocks, not linked yet */
     size_t fresh_count;
-    const struct hak_block *broken; /* a free block whose link leads off the grid */
+    const struct hak_block *broken; /* a free block whose link leaves the grid */
 };
 
-/* Up to `max` free blocks of a slab on top of the chain, whose end is `last`. */
+/* Prepends free blocks of a slab to what was taken, up to `max` in all. */
 static void small_take_free(struct slab *slab, size_t max, struct taken *taken)
 {
     struct hak_block *head = slab->free;
@@ -42,7 +42,7 @@ static void small_take_free(struct slab *slab, size_t max, struct taken *taken)
     taken->chain = (struct hak_chain){head, taken->chain.count + count};
 }
 
-/* All blocks that begin in one blank page: it may be more than a refill wants. */
+/* Takes all blocks that begin in one blank page, which may be more than a refill wants. */
 static void small_take_blank(struct slab *slab, struct taken *taken)
 {
     uint32_t first;
@@ -53,7 +53,7 @@ static void small_take_blank(struct slab *slab, struct taken *taken)
     slab->used += count;
 }
 
-/* Up to a page's worth of blocks that were never used. */
+/* Takes up to a page's worth of fresh blocks. */
 static void small_take_fresh(struct slab *slab, size_t max, struct taken *taken)
 {
     uint32_t count = hak_slab_cut(slab, max);
@@ -63,7 +63,7 @@ static void small_take_fresh(struct slab *slab, size_t max, struct taken *taken)
     slab->used += count;
 }
 
-/* Free blocks of as many slabs as it takes; where there are none, blank or fresh ones. */
+/* Takes free blocks of as many slabs as needed; if there are none, blank or fresh ones of one slab. */
 static struct taken small_take(struct shared_class *shared, size_t max)
 {
     struct taken taken = {{NULL, 0}, NULL, 0, NULL};
@@ -90,7 +90,7 @@ static struct taken small_take(struct shared_class *shared, size_t max)
     return taken;
 }
 
-/* What was taken, as a chain. Fresh blocks are touched here for the first time, so without a lock. */
+/* The taken blocks as a chain. Fresh blocks are linked here, outside of the lock, because that touches their pages first. */
 static struct hak_chain small_chain_of(struct taken taken, hak_class cls)
 {
     if (unlikely(taken.broken != NULL))
@@ -110,7 +110,7 @@ static struct hak_chain small_take_shared(hak_class cls, size_t max)
     return small_chain_of(taken, cls);
 }
 
-/* From a slab that is made for it. */
+/* Takes blocks of a new slab. */
 static struct hak_chain small_take_new(hak_class cls, size_t max)
 {
     struct slab *slab = shared_new(cls);
@@ -119,14 +119,15 @@ static struct hak_chain small_take_new(hak_class cls, size_t max)
         return (struct hak_chain){NULL, 0};
     struct taken taken = {{NULL, 0}, NULL, 0, NULL};
     struct shared_class *shared = shared_lock(cls);
-    small_take_fresh(slab, max,
-                     &taken); /* of this one, whatever has come meanwhile: it must not be empty */
+    small_take_fresh(
+        slab, max,
+        &taken); /* even if others have returned some meanwhile: a listed slab is never empty */
     shared_list(shared, slab);
     hak_unlock(&shared->lock);
     return small_chain_of(taken, cls);
 }
 
-/* Gives a group back to its slab; an empty slab goes from the list to *empty. */
+/* Returns blocks to their slab; an empty slab goes to *empty. false: more blocks than were used */
 static bool small_give(struct shared_class *shared, const struct hak_slab_blocks *group,
                        struct slab **empty)
 {
@@ -175,7 +176,7 @@ void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
     small_sort(cls, chain);
 }
 
-/* A blank page may have had more blocks than are wanted. */
+/* Returns the blocks beyond `max` that a blank page had. */
 static struct hak_chain small_shortened(struct hak_shard *shard, hak_class cls,
                                         struct hak_chain chain, size_t max)
 {
@@ -202,11 +203,11 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     if (chain.count == 0)
         chain = small_take_new(cls, max);
     if (chain.count == 0 && shard->kept.bytes > 0) {
-        /* Out of memory, but for what is kept for other classes. */
+        /* Out of memory: kept chains of other classes may free an extent. */
         hak_kept_sort_all(&shard->kept, shard);
         chain = small_take_new(cls, max);
     }
-    if (chain.count == 0) /* another thread may have freed some meanwhile */
+    if (chain.count == 0) /* other threads may have returned some meanwhile */
         chain = small_take_shared(cls, max);
     return chain.count > max ? small_shortened(shard, cls, chain, max) : chain;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small blocks, between shared slabs and a thread's cache. */
+/* Small blocks, between the shared slabs and a thread's cache. */
 #ifndef HAK_MMAP_ONLY_SMALL_H
 #define HAK_MMAP_ONLY_SMALL_H
 

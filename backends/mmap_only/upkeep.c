@@ -6,8 +6,8 @@
 /* Classes that one tick looks at. */
 enum { CLASSES_MOST = 8 };
 
-/* Takes a slab that has not been settled since it was last touched off its list; its free blocks are the caller's.
- * An empty chain: too few of them for a page to be free, and the slab stays where it is.
+/* Takes a slab off its list, and its free blocks, which are the caller's. Empty: too few for a free page, and nothing has
+ * changed.
  * pre: the class's lock is held */
 static struct hak_chain upkeep_detach(struct shared_class *shared, struct slab *slab)
 {
@@ -22,8 +22,7 @@ static struct hak_chain upkeep_detach(struct shared_class *shared, struct slab *
     return free;
 }
 
-/* The next slab of a round that has been left alone for long enough. NULL: there is none among those that may still be
- * looked at.
+/* The next slab of a round that settles. NULL: none among those that the tick may still look at.
  * pre: the class's lock is held */
 static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, struct hak_effort *left)
 {
@@ -38,7 +37,7 @@ static struct slab *upkeep_next(struct shared_class *shared, uint32_t now, struc
     return NULL;
 }
 
-/* Blocks of one slab, to be put on its list. */
+/* The chains that hak_slab_relink makes, as one. */
 struct relinked {
     struct hak_chain chain;
     struct hak_block *last;
@@ -53,8 +52,7 @@ static void upkeep_add_relinked(void *context, struct hak_chain chain, struct ha
     all->chain = (struct hak_chain){chain.head, all->chain.count + chain.count};
 }
 
-/* Gives `count` blocks back that were detached: those that begin in pages that are going are blank from now on, the others
- * are free ones again, in order of address. */
+/* Returns `count` detached blocks: those that begin in purged pages become blank, the others free, in order of address. */
 static void upkeep_attach(struct shared_class *shared, struct slab *slab, uint32_t count,
                           const struct hak_block_set *blocks, const struct hak_page_set *going)
 {
@@ -75,9 +73,8 @@ static void upkeep_attach(struct shared_class *shared, struct slab *slab, uint32
     shared_delete(empty);
 }
 
-/* Purges the free pages of a slab that has been taken off its list, and links it again. Returns how many calls of the
- * operating system that took.
- * pre: the lock is held, but not while this goes on */
+/* Purges the free pages of a detached slab and attaches it. Returns the number of system calls.
+ * pre: the class's lock is held; it is released meanwhile */
 static unsigned upkeep_purge(struct shared_class *shared, struct slab *slab, struct hak_chain free)
 {
     struct hak_slab_shape shape = hak_slab_shape(slab);
@@ -96,12 +93,12 @@ static unsigned upkeep_purge(struct shared_class *shared, struct slab *slab, str
     return calls;
 }
 
-/* Begins a round of a class if one is due, and goes on with it. Returns whether it is over. */
+/* Begins a round of a class if one is due, and continues it. Returns whether it is over. */
 static bool upkeep_go_on(struct shared_class *shared, uint32_t now, struct hak_effort *left)
 {
     struct slab *slab;
 
-    /* Single pages of huge ones stay. */
+    /* A purge would split huge pages. */
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return true;
     if (!hak_clock_due(atomic_load_relaxed(&shared->round_at), now, HAK_ROUND_MS) &&
@@ -127,7 +124,7 @@ static bool upkeep_go_on(struct shared_class *shared, uint32_t now, struct hak_e
 /* The class that the next tick looks at; relaxed atomic. */
 static unsigned upkeep_class;
 
-/* Rounds of a few classes. Returns whether there is more to do. */
+/* Continues the rounds of a few classes. Returns whether there is more to do. */
 static bool upkeep_classes(uint32_t now, unsigned classes_most)
 {
     unsigned index = atomic_load_relaxed(&upkeep_class);
@@ -142,9 +139,8 @@ static bool upkeep_classes(uint32_t now, unsigned classes_most)
     return !over;
 }
 
-/* Purges all free pages of a class's slabs, however lately they were touched. Two threads that trim at the same time
- * share one walk: the second begins it anew, and both go on until it has come to the end.
- * Returns whether any went back. */
+/* Purges all free pages of a class's slabs at once. Threads that trim at the same time share one walk: each begins it anew,
+ * and all continue until it has reached the end. Returns whether any pages went back. */
 static bool upkeep_trim_class(struct shared_class *shared)
 {
     struct slab *slab;
@@ -197,7 +193,7 @@ void backend_tick(struct hak_shard *shard)
         shard->behind = true;
 }
 
-/* Sorts all that a shard keeps, which is not memory that goes back yet. */
+/* Sorts a shard's kept chains. Returns false, as that alone gives no memory back. */
 static bool upkeep_sort_kept(struct hak_shard *shard)
 {
     hak_kept_sort_all(&shard->kept, shard);
@@ -208,8 +204,7 @@ bool backend_trim(struct hak_shard *shard)
 {
     bool purged = upkeep_sort_kept(shard);
 
-    hak_trim_parked(
-        upkeep_sort_kept); /* a fork may have left some with the heaps of threads that are no more */
+    hak_trim_parked(upkeep_sort_kept); /* a fork parks heaps with kept chains */
     for (unsigned i = 0; i < HAK_CLASSES; i++)
         purged |= upkeep_trim_class(&shared_classes[i]);
     return hak_extents_purge_all() || purged;

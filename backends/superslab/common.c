@@ -7,20 +7,20 @@
 #include "core/crowd.h"
 #include "core/lock.h"
 
-/* A common shard: its owner is whoever holds its lock. */
+/* A common shard. Its owner is the thread that holds its lock. */
 struct common {
     struct hak_shard shard; /* without an id before its first use */
     struct superslab_lists lists;
 };
 
 static struct common commons[COMMONS];
-static bool commons_used; /* atomic; one of them */
+static bool commons_used; /* atomic; whether any has an id */
 
 static struct {
     _Alignas(HAK_CACHE_LINE) struct hak_lock lock;
 } common_locks[COMMONS] = {[0 ... COMMONS - 1] = {.lock = {.rank = HAK_RANK_SLABS}}};
 
-/* Locks the common shard of a crowded one, or the next that nobody has. */
+/* Locks the common shard that a crowded shard's id selects, or the next one that is free; returns its index. */
 static unsigned common_lock_any(const struct hak_shard *shard)
 {
     unsigned mine = (shard->tag >> TAG_OWNER_SHIFT) % COMMONS;
@@ -32,7 +32,7 @@ static unsigned common_lock_any(const struct hak_shard *shard)
     return mine;
 }
 
-/* pre: its lock is held. false: out of memory */
+/* Gives a common shard its id before its first use. pre: its lock is held. false: out of memory */
 static bool common_begin(struct common *common)
 {
     if (common->shard.tag != 0)

@@ -43,7 +43,6 @@ void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab)
     slab->listed = false;
 }
 
-/* A slab gets free blocks. */
 void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool had)
 {
     if (had)
@@ -70,14 +69,13 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     slab->loose_count = 0;
     hak_slab_begin(slab, cls, granules);
     open_touch(shard, slab);
-    hak_check(atomic_load_relaxed(&slab->remote) == 0); /* as its last life left it */
+    hak_check(atomic_load_relaxed(&slab->remote) == 0); /* invariant of a freed extent */
     open_set_tags(slab, shard->tag + (uint32_t)cls);
     shard_see_window(shard);
     open_last(shard, cls, slab);
     return slab;
 }
 
-/* Gives an empty slab back. pre: it is nobody's but the caller's, and QUEUED is clear */
 void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool clean)
 {
     if (slab->listed)

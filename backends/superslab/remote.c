@@ -5,7 +5,7 @@
 #include "core/clock.h"
 #include "core/tuning.h"
 
-/* So many chains of others' blocks a crowded shard sends off one by one. */
+/* Remote chains that a crowded shard pushes one by one before it gets room for batches. */
 enum { LONE_PUSHES_MOST = 64 };
 
 static uint64_t remote_pack(const struct slab *slab, const void *head, size_t count, uint32_t flags)
@@ -24,18 +24,18 @@ static void remote_queue(struct hak_shard *shard, struct slab *slab)
     } while (!atomic_cas_release(&shard->queue, &head, slab));
 }
 
-/* Whether a shard's owner has made no call for the purge delay, as far as can be seen. */
+/* Whether a shard's owner has not ticked for the purge delay. */
 static bool remote_is_asleep(const struct hak_shard *owner)
 {
     return (int32_t)(hak_clock_ms() - atomic_load_relaxed(&owner->seen_at)) >=
            CONFIG_PURGE_DELAY_MS;
 }
 
-/* Granules of slabs all of whose blocks are on their remote words, and whose pages are still there;
- * atomic. It may lag behind a push, and so be below zero for a moment. */
+/* Granules of complete slabs: all blocks are on the remote word, and the pages still hold memory. Atomic; the count may lag
+ * behind a push, and so be negative for a moment. */
 static ptrdiff_t complete_granules;
 
-/* So many may wait for owners that are awake: a quarter of what may be dirty. */
+/* Bound on complete slabs that wait for owners that are awake: a quarter of DIRTY_MAX. */
 #define COMPLETE_GRANULES_MAX                                                                      \
     ((ptrdiff_t)(atomic_load_relaxed(&hak_dirty_max) / 4 >> GRANULE_SHIFT))
 
@@ -44,7 +44,7 @@ static void remote_count_complete(ptrdiff_t granules)
     __atomic_fetch_add(&complete_granules, granules, __ATOMIC_RELAXED);
 }
 
-/* Gives the pages of a slab back, all of whose blocks are on its remote word, which is BUSY. */
+/* Purges the pages of a complete slab on behalf of its owner. pre: the caller set BUSY in the remote word */
 static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 {
     bool purged =
@@ -52,16 +52,16 @@ static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 
     if (!purged)
         remote_count_complete(slab->extent.granules);
-    /* If it was refused, pages may have gone all the same. Nobody follows the links of a slab that is all free. */
+    /* A refused purge may have taken some pages. No thread follows the links of a complete slab. */
     atomic_store_release(&slab->remote,
                          purged ? REMOTE_QUEUED | REMOTE_ALL_FREE : word & ~(uint64_t)REMOTE_BUSY);
 }
 
-/* Pushes a chain of blocks of one slab onto its remote word: `push` and `asleep` of slab.h. */
 void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *tail)
 {
     uint64_t word = atomic_load_relaxed(&slab->remote);
-    ptrdiff_t granules = slab->extent.granules; /* the slab is touched no more after the push */
+    ptrdiff_t granules =
+        slab->extent.granules; /* read before the push, after which the slab may be gone */
     uint64_t pushed;
     uint32_t flags;
     bool complete;
@@ -80,7 +80,7 @@ void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *ta
         pushed = remote_pack(slab, chain.head, count, flags);
     } while (!atomic_cas_acq_rel(&slab->remote, &word, pushed));
 
-    /* Read after QUEUED was set, the tag names an owner that will look. */
+    /* While QUEUED is set the owner does not change: the tag read now names the one that will take. */
     if (!(word & REMOTE_QUEUED))
         remote_queue(shard_of(slab_tag(slab)), slab);
     if (flags & REMOTE_BUSY)
@@ -103,8 +103,8 @@ void remote_send_all(struct hak_shard *shard)
         remote_send(&shard->lists->outgoing[i]);
 }
 
-/* Whether a shard that has no room for batches had better do without: it has freed few of others' blocks so far, or
- * there is no memory. */
+/* Whether a shard pushes remote chains one by one: a crowded shard that has pushed few so far, or that finds no memory for
+ * batches. */
 static bool remote_sends_alone(struct hak_shard *shard)
 {
     if (shard_owns(shard))
@@ -112,7 +112,6 @@ static bool remote_sends_alone(struct hak_shard *shard)
     return shard->lone_pushes++ < LONE_PUSHES_MOST || !shard_own(shard);
 }
 
-/* Adds a chain of another's blocks, all of one slab, to the batch for that slab. */
 void remote_add(struct hak_shard *shard, struct slab *slab, struct hak_chain chain,
                 struct hak_block *last)
 {
@@ -136,8 +135,8 @@ void remote_add(struct hak_shard *shard, struct slab *slab, struct hak_chain cha
         remote_send(batch);
 }
 
-/* Takes what others have freed of one slab: `take` of slab.h. false: somebody purges it, and it must
- * stay queued. */
+/* Takes the blocks that other threads have freed of one slab: `take` of slab.h. false: another thread purges the slab, which
+ * must stay queued. */
 static bool remote_collect_slab(struct hak_shard *shard, struct slab *slab)
 {
     hak_class cls = tag_class(slab_tag(slab));
@@ -160,7 +159,7 @@ static bool remote_collect_slab(struct hak_shard *shard, struct slab *slab)
         open_delete(shard, cls, slab, purged);
         return true;
     }
-    if (chain.count == 0) /* just adopted, and nothing came meanwhile */
+    if (chain.count == 0) /* the slab was just adopted, and no block came meanwhile */
         return true;
     bool had = slab_has_linked(slab);
     open_touch(shard, slab);
@@ -172,7 +171,6 @@ static bool remote_collect_slab(struct hak_shard *shard, struct slab *slab)
     return true;
 }
 
-/* Takes what others have freed of this shard's slabs. Returns whether there was anything. */
 bool remote_collect(struct hak_shard *shard)
 {
     if (atomic_load_relaxed(&shard->queue) == NULL)
@@ -187,8 +185,7 @@ bool remote_collect(struct hak_shard *shard)
     return true;
 }
 
-/* Takes the queue of a shard whose owner sleeps, purges the slabs that have become complete, and puts
- * everything back: `sleeper` of slab.h. */
+/* Takes the queue of a shard whose owner sleeps, purges its complete slabs, and queues all again: `sleeper` of slab.h. */
 static void remote_tend_sleeper(struct hak_shard *sleeper)
 {
     struct slab *slab = atomic_exchange_acquire(&sleeper->queue, NULL);
@@ -209,7 +206,6 @@ static void remote_tend_sleeper(struct hak_shard *sleeper)
     }
 }
 
-/* Looks for a sleeping thread's shard among the next few ids. */
 void remote_tend_sleepers(struct hak_shard *shard)
 {
     enum { IDS_MOST = 64 };
@@ -226,7 +222,7 @@ void remote_tend_sleepers(struct hak_shard *shard)
     }
 }
 
-/* Makes slabs of class `cls` of a claimed shard this shard's own: `adopt` of slab.h. */
+/* Moves the open slabs of a class from a claimed shard to this one: `adopt` of slab.h. */
 static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_class cls)
 {
     bool adopted = false;

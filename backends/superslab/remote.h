@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks of others' slabs on their way to them, and slabs of threads that sleep or have ended: the protocol of slab.h. */
+/* Remote frees, and slabs whose owners sleep or have ended: the protocol of slab.h. */
 #ifndef HAK_SUPERSLAB_REMOTE_H
 #define HAK_SUPERSLAB_REMOTE_H
 
@@ -20,20 +20,20 @@ static inline struct hak_chain remote_unpack(const struct slab *slab, uint64_t w
 /* Pushes a chain of blocks of one slab onto its remote word: `push` and `asleep` of slab.h. */
 void remote_push(struct slab *slab, struct hak_chain chain, struct hak_block *tail);
 
-/* Adds a chain of another's blocks, all of one slab, to the batch for that slab. */
+/* Adds a chain of blocks of one slab of another shard to the batch for that slab. */
 void remote_add(struct hak_shard *shard, struct slab *slab, struct hak_chain chain,
                 struct hak_block *last);
 
 /* Pushes all batches of a shard. */
 void remote_send_all(struct hak_shard *shard);
 
-/* Takes what others have freed of this shard's slabs. Returns whether there was anything. */
+/* Takes the blocks that other threads have freed of this shard's slabs. Returns whether any slab was queued. */
 bool remote_collect(struct hak_shard *shard);
 
-/* Looks for a sleeping thread's shard among the next few ids, and purges its complete slabs. */
+/* Searches the next few owner ids for a shard whose owner sleeps, and purges its complete slabs. */
 void remote_tend_sleepers(struct hak_shard *shard);
 
-/* Makes slabs of a class of an ended thread's shard this shard's own. Returns whether there were any. */
+/* Adopts slabs of a class from parked heaps. Returns whether there were any. */
 bool remote_adopt(struct hak_shard *shard, hak_class cls);
 
 #endif

@@ -32,7 +32,7 @@ bool shard_enter(struct hak_shard *shard)
     return done;
 }
 
-/* Lists are mapped so many bytes at a time, and never unmapped, as heaps. */
+/* Lists are carved from mappings of LISTS_BYTES. Like heaps they are never unmapped. */
 static const size_t LISTS_BYTES = (size_t)64 << 10;
 
 const struct superslab_lists shard_no_lists;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The free blocks of one slab. Everything here is done by the slab's owner. */
+/* The free blocks of one slab. Only the slab's owner calls these functions. */
 #include "backends/superslab/slab.h"
 
 #include "backends/superslab/dense.h"
@@ -79,7 +79,7 @@ static void slab_mark_free(const struct slab *slab, struct hak_chain chain, uint
         hak_fatal_pointer("malloc()", broken, HAK_BAD_LINK);
 }
 
-/* The blocks that nobody has: in lists or in blank pages. */
+/* The free and the blank blocks. */
 static void slab_free_blocks(const struct slab *slab, struct hak_block_set *set)
 {
     struct hak_slab_shape shape = hak_slab_shape(slab);
@@ -94,8 +94,8 @@ static void slab_free_blocks(const struct slab *slab, struct hak_block_set *set)
     hak_slab_add_blank(slab, set->words);
 }
 
-/* Fewer pages than this are not worth a purge: in a huge page, a quarter of the slab. Where all pages are huge, a slab's
- * pages go only with the slab. */
+/* The fewest pages that are worth a purge. In a huge page, which the purge would split: a quarter of the slab. With
+ * CONFIG_HUGE_PAGES_ALWAYS a slab's pages go only with the slab. */
 static size_t slab_pages_worthwhile(const struct slab *slab)
 {
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
@@ -120,8 +120,8 @@ unsigned slab_purge_pages(struct slab *slab)
     size_t worthwhile = slab_pages_worthwhile(slab);
     size_t gained = 0;
 
-    /* A page that is not blank yet is covered by blocks in lists, but for what a blank block before it reaches in, and for
-     * what was never cut. */
+    /* The pages that could go are those that free blocks in lists cover, give or take one at either end: a blank block may
+     * reach into the first, and the rest of the last may never have been cut. */
     size_t linked = slab->cut - slab->used - slab->blank_blocks;
     size_t bytes = (linked + 1 - slab->cut) * slab->block_size + hak_pages_cut(&shape) * page_size;
     if (linked == 0 || bytes / page_size < worthwhile)

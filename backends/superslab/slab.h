@@ -10,9 +10,7 @@
  *   free blocks:  loose ─► b ─► b              being built; its last block is loose_tail
  *                 closed ─► chain ─► chain     whole chains, each fit for one refill (block_list.h)
  *
- * When none of the blocks that overlap a page is used, and nothing has happened in the slab for a while,
- * the owner gives that page back to the operating system: the blocks that begin in it leave the lists,
- * and the page is *blank*, to be cut again as if it had never been touched.
+ * The owner purges pages that only free blocks overlap once the slab was left alone for a while (core/slab.h).
  *
  * invariant: used + loose_count + sum of the closed chains' counts + blocks that begin in blank pages
  *            == cut <= capacity
@@ -33,10 +31,10 @@
  *   push     any thread: CAS a chain onto the stack and QUEUED into the flags. If QUEUED was clear,
  *            read the tag *after* that and push the slab on that heap's queue. Touch the slab's
  *            fields no more.
- *   take     the owner, for each slab on its queue: CAS the word to 0 and have the chain.
+ *   take     the owner, for each slab on its queue: CAS the word to 0; the chain is the owner's.
  *   adopt    the owner of both shards: CAS the word from 0 to QUEUED (leave the slab if it is not 0),
- *            store the tag, then take; a BUSY slab goes on the new owner's queue, as whoever made it
- *            busy found QUEUED set and has not queued it.
+ *            store the tag, then take; a BUSY slab goes on the new owner's queue, as the thread
+ *            that set BUSY found QUEUED set and has not queued it.
  *   asleep   the push that brings the count to the capacity knows that every block is free and on
  *            this word. If the owner has not been seen for the purge delay, its CAS also sets BUSY;
  *            it then purges the pages and sets the word to QUEUED and ALL_FREE. A taker leaves a
@@ -45,10 +43,9 @@
  *            queue for nothing, and have its slabs to itself; for each whose count is the capacity, CAS
  *            BUSY into the word and purge as above; push each slab back on the queue of its owner.
  *
- * While QUEUED is set a slab changes neither owner nor class and is not given back, and it is on
- * just one queue, once. Nobody pops a single block off the word, so there is no ABA, and nothing is
- * ever half-linked, so a fork may strike anywhere: the child loses at most the slabs that some thread was
- * just purging or queueing. tests/model checks this protocol.
+ * While QUEUED is set a slab changes neither owner nor class, is not given back, and is on one queue, once. No thread pops a
+ * single block off the word, so there is no ABA. Nothing is ever half-linked, so a fork may happen anywhere: the child loses
+ * at most the slabs that another thread was purging or queueing. tests/model checks this protocol.
  */
 #ifndef HAK_SUPERSLAB_SLAB_H
 #define HAK_SUPERSLAB_SLAB_H
@@ -58,7 +55,7 @@
 #include "core/page_set.h"
 
 #define REMOTE_QUEUED      1u /* on an owner's queue, or its owner is being changed */
-#define REMOTE_BUSY        2u /* somebody purges its pages */
+#define REMOTE_BUSY        2u /* a thread purges its pages */
 #define REMOTE_ALL_FREE    4u /* its pages are purged, every block is free */
 #define REMOTE_COUNT_SHIFT 8
 #define REMOTE_HEAD_SHIFT  32
@@ -90,9 +87,9 @@ struct slab {
     _Alignas(HAK_CACHE_LINE) uint64_t remote; /* atomic */
     uint32_t block_size;                      /* bytes */
     uint32_t capacity;                        /* blocks */
-    struct slab *queue_next;                  /* whoever set QUEUED, then the queue's owner */
-    struct hak_extent_node extent;            /* under hak_extents_lock, but see extents.h */
-    uint16_t distance;                        /* granules back to the first of its slab */
+    struct slab *queue_next; /* written by the thread that set QUEUED, then the queue's owner */
+    struct hak_extent_node extent; /* under hak_extents_lock, but see extents.h */
+    uint16_t distance;             /* granules back to the first of its slab */
 };
 
 _Static_assert(sizeof(struct slab) == 128, "two lines, 32 slabs to a 4 KiB page");
@@ -192,7 +189,7 @@ static inline bool slab_has_linked(const struct slab *slab)
     return slab->loose_count > 0 || slab->closed.top != 0;
 }
 
-/* The rest is the owner's. */
+/* Only the owner calls the rest. */
 
 /* The last of the first `count` blocks of a chain. */
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count);
@@ -218,8 +215,8 @@ static inline void slab_add(struct slab *slab, hak_class cls, struct hak_chain c
     slab->loose_count += (uint32_t)chain.count;
 }
 
-/* Takes up to `max` of the blocks that are built up loosely; of the next closed chain; of those never
- * cut, a page's worth at most. An empty chain where there are none. */
+/* Takes up to `max` loose blocks; blocks of the next closed chain; fresh blocks, a page's worth at most. Empty: there are
+ * none. */
 struct hak_chain slab_take_loose(struct slab *slab, size_t max, struct hak_block **last);
 struct hak_chain slab_take_closed(struct slab *slab, size_t max);
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last);
@@ -227,8 +224,7 @@ struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last
 /* Makes the blocks of one blank page free ones again. pre: blank_blocks > 0 */
 void slab_recut(struct slab *slab, hak_class cls);
 
-/* Gives the whole pages that only free blocks overlap back; they are blank afterwards. Returns how
- * many calls of the operating system that took. */
+/* Purges the pages that only free blocks overlap; they are blank afterwards. Returns the number of system calls. */
 unsigned slab_purge_pages(struct slab *slab);
 
 /* Completes what a walk says of a slab: capacity, cut, free, purged. */

@@ -9,7 +9,7 @@
 _Static_assert(CONFIG_REFILL_BATCH <= HAK_PACKED_MAX, "a batch fits a packed chain");
 _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a share");
 
-/* So many blocks of a chain are looked at to tell whether they lie together. */
+/* Blocks of a chain that are compared to tell whether it is scattered. */
 enum { LOOKS_AT = 4 };
 
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
@@ -27,7 +27,7 @@ struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, si
     if (chain.count == 0 && open_new(shard, cls))
         chain = open_take(shard, cls, max);
     if (chain.count == 0 && shard->lists->kept.bytes > 0) {
-        /* Out of memory, but for what is kept for other classes. */
+        /* Out of memory: kept chains of other classes may free a slab. */
         hak_kept_sort_all(&shard->lists->kept, shard);
         if (open_new(shard, cls))
             chain = open_take(shard, cls, max);
@@ -40,11 +40,11 @@ struct hak_grid backend_grid(const void *block, hak_class cls)
     return hak_slab_grid(hak_slab_checked(block, cls));
 }
 
-/* The blocks of a slab that were out are all back, or more than those. */
+/* The last used blocks of a slab come back, or more than were used. */
 static hak_cold void small_give_last(struct hak_shard *shard, hak_class cls, struct slab *slab,
                                      const void *block)
 {
-    /* Nobody else holds a block, so nobody can have freed one. */
+    /* No other thread holds a block, so none can have freed one. */
     if (unlikely(slab->used != 0 || atomic_load_relaxed(&slab->remote) != 0))
         hak_fatal_pointer("free()", block, "freed twice");
     open_delete(shard, cls, slab, false);
@@ -66,8 +66,8 @@ static inline void small_give(struct hak_shard *shard, hak_class cls, struct sla
         open_filled(shard, cls, slab, had);
 }
 
-/* Sorts a chain to the slabs of its blocks; neighbours of one slab go together. Often those are few: what is done for
- * each slab counts as much as what is done for each block. */
+/* Returns neighbours of one slab together. Those are often few, so the work for each slab matters as much as that for each
+ * block. */
 void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     const uint32_t mine = shard->tag + (uint32_t)cls;
@@ -86,20 +86,20 @@ void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
         grid.blocks = slab->capacity;
         if (unlikely(!hak_grid_has(&grid, block)))
             hak_fatal_pointer("free()", block, HAK_NOT_A_BLOCK);
-        /* What is not on this slab's grid is another's, or no block, as is found out then. */
+        /* A block off this slab's grid is checked as the first one of the next slab. */
         while (--left > 0 && hak_grid_has(&grid, block = last->next))
             last = block;
         same.count -= left;
         if (likely(is_mine))
             small_give(shard, cls, slab, same, last);
-        else /* under CONFIG_REMOTE_FREE_KEEP, or when a fork has parked a heap with kept chains */
+        else /* under CONFIG_REMOTE_FREE_KEEP, or kept by a heap that a fork has parked */
             remote_add(shard, slab, same, last);
     }
 }
 
-/* Whether a chain is worth keeping as it is: its blocks lie together, as far as the first few tell. One whose
- * blocks are scattered would be handed out again as scattered, and each costs the program a miss in its caches;
- * sorted to slabs, the next refill is from one of them. No link is followed out of the granule. */
+/* Whether a chain is worth keeping: its first few blocks lie in one granule. The blocks of a scattered chain would each cost
+ * the program a cache miss when they are used again; sorted to slabs, the next refill comes from one slab. No link is
+ * followed out of the granule. */
 static bool small_is_worth_keeping(struct hak_chain chain)
 {
     const struct hak_block *block = chain.head;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The SuperSlab back end: one window of addresses, slabs owned by heaps.
  *
- *   shard ─┬─ open[c] ─► slab ─► slab ─► ∅        slabs of mine with something to give
- *          ├─ kept[c] ─► chain ─► chain            chains that came back, not sorted to slabs
- *          ├─ outgoing  [slab: b ─► b] [slab: b] …     blocks of others, on their way in batches
- *          └─ queue ─► slab ─► slab                    slabs of mine that others freed blocks of
+ *   shard ─┬─ open[c] ─► slab ─► slab ─► ∅            the shard's slabs that have free, blank or fresh blocks
+ *          ├─ kept[c] ─► chain ─► chain                chains that the cache flushed, not sorted to slabs
+ *          ├─ outgoing  [slab: b ─► b] [slab: b] …     blocks of other shards' slabs, a batch for each slab
+ *          └─ queue ─► slab ─► slab                    the shard's slabs of which other threads freed blocks
  *
  *   window  ┌── superslab, 2 MiB ──┬── superslab ──┬─ …     one tag for each granule of 64 KiB says
  *           │ slab │ slab │ large  │ slab │ free   │        owner and class (window.h)
  *
- * A shard that begins crowded (core/crowd.h) gets its first blocks of each class from a *common* shard: one of a few
- * whose owner is whoever holds its lock. Such blocks are another's to it, and go back as those do.
+ * A shard that begins crowded (core/crowd.h) gets its first blocks of each class from a *common* shard. There are a few of
+ * those; the owner of one is the thread that holds its lock. Its blocks go back as those of any other shard do.
  *
  * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
  * the protocol for the rest). Granules come from and go to the extents that all shards share
@@ -47,7 +47,7 @@ struct slab;
  * what is on its way to others. */
 #define KEPT_BYTES_MAX                                                                             \
     (enabled(CONFIG_KEEP_SCATTERED) ? HAK_KEPT_BYTES - OUTGOING_BYTES_MAX : HAK_KEPT_BYTES / 8)
-/* A batch of another's blocks goes out when it has so many bytes, or CONFIG_REFILL_BATCH blocks. */
+/* A batch of remote blocks is pushed when it has OUTGOING_BYTES bytes or CONFIG_REFILL_BATCH blocks. */
 #define OUTGOING_BYTES     ((size_t)CONFIG_CACHE_BYTES / 256)
 #define OUTGOING_SLOTS     16
 #define OUTGOING_BYTES_MAX (OUTGOING_BYTES * OUTGOING_SLOTS)
@@ -58,11 +58,11 @@ struct superslab_outgoing {
     struct hak_chain chain;
 };
 
-/* What a shard needs to own slabs, and to send others' blocks off in batches. A crowded shard (crowd.h) has none of it
- * before it owns its first slab, but empty lists that are read-only and everybody's. */
+/* The lists of a shard that owns slabs or sends batches. Until a crowded shard (core/crowd.h) does, its lists are the empty,
+ * read-only ones that all such shards share. */
 struct superslab_lists {
     struct slab *open[HAK_CLASSES]; /* of each class; the first is the one in use */
-    struct hak_kept kept;           /* may hold others' blocks under CONFIG_REMOTE_FREE_KEEP */
+    struct hak_kept kept;           /* under CONFIG_REMOTE_FREE_KEEP of any shard's slabs */
     struct superslab_outgoing outgoing[OUTGOING_SLOTS];
 };
 
@@ -77,17 +77,17 @@ struct hak_shard {
     uint32_t ticked_at;
     bool behind; /* the last tick left work that is overdue */
 
-    /* A round of upkeep visits every slab on the lists: what has been left alone is purged. */
+    /* A round of upkeep (core/upkeep.h) visits every slab on the lists. */
     uint32_t round_at;       /* when the last round began */
-    unsigned round_class;    /* whose slabs it visits; HAK_CLASSES: it is over */
-    struct slab *round_slab; /* the next one */
-    unsigned claims;         /* heaps of ended threads that this round has looked after */
-    uint32_t sleeper; /* the owner id that was last looked at for a sleeping thread's slabs */
+    unsigned round_class;    /* index of the class that it visits; HAK_CLASSES: the round is over */
+    struct slab *round_slab; /* the next slab to visit */
+    unsigned claims;         /* parked heaps that this round has visited */
+    uint32_t sleeper;        /* the last owner id that was searched for a sleeping thread */
     struct superslab_lists *lists;
-    bool crowded;                 /* it began so */
-    uint8_t refills[HAK_CLASSES]; /* of a crowded one, those from a common shard */
-    unsigned lone_pushes;         /* others' blocks that went off one by one */
-    unsigned common;              /* which of the common shards it looks after next */
+    bool crowded;                 /* when it was made (core/crowd.h) */
+    uint8_t refills[HAK_CLASSES]; /* of a crowded shard: refills from a common shard */
+    unsigned lone_pushes;         /* remote chains pushed without a batch */
+    unsigned common;              /* the common shard that the next tick visits */
 
     /* shared with threads that free this shard's blocks */
     _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */
@@ -101,7 +101,7 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
     if (unlikely(granule >= shard->granules))
         return HAK_CLASS_NONE;
     uint32_t tag = atomic_load_relaxed(&shard->tags[granule]);
-    /* keep: whoever owns it, only the code counts */
+    /* Under CONFIG_REMOTE_FREE_KEEP the owner does not matter, only the code does. */
     if (enabled(CONFIG_REMOTE_FREE_KEEP))
         return (uint32_t)((tag & 0xfff) - HAK_CLASS_SCALE);
     return (uint32_t)(tag - shard->tag);

@@ -8,7 +8,7 @@
 #include "core/kept.h"
 #include "core/upkeep.h"
 
-/* Calls of the operating system that one tick makes, so that no malloc waits long. */
+/* Bound on the system calls of one tick, so that no malloc waits long. */
 enum { CALLS_MOST = 64 };
 
 static bool upkeep_is_due(const struct hak_shard *shard, uint32_t now)
@@ -16,7 +16,7 @@ static bool upkeep_is_due(const struct hak_shard *shard, uint32_t now)
     return shard->round_class == HAK_CLASSES && hak_clock_due(shard->round_at, now, HAK_ROUND_MS);
 }
 
-/* Lets the round visit a class: first what is kept of it goes to its slabs. */
+/* Moves the round on to a class, whose kept chains are sorted first. */
 static void upkeep_visit_class(struct hak_shard *shard, unsigned index)
 {
     shard->round_class = index;
@@ -34,8 +34,8 @@ static void upkeep_start(struct hak_shard *shard, uint32_t now)
     upkeep_visit_class(shard, 0);
 }
 
-/* Goes on with a round; slabs that were touched less than `least` ms ago are left alone. Returns whether
- * it is over, and adds to *purged. */
+/* Continues a round. Slabs that were touched less than `least` ms ago are skipped. Returns whether the round is over, and
+ * adds the system calls to *purged. */
 static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, unsigned *purged)
 {
     struct hak_effort left = HAK_EFFORT_OF_TICK;
@@ -62,7 +62,7 @@ static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, u
     return true;
 }
 
-/* Begins a round if one is due, and goes on with it. Returns whether there is more to do. */
+/* Begins a round if one is due, and continues it. Returns whether there is more to do. */
 static bool upkeep_go_on(struct hak_shard *shard, uint32_t now)
 {
     unsigned purged = 0;
@@ -73,8 +73,7 @@ static bool upkeep_go_on(struct hak_shard *shard, uint32_t now)
     return !upkeep_step(shard, now, HAK_ROUND_MS, &purged);
 }
 
-/* The slabs of a thread that has ended: what others have freed of them comes back here. One heap at a
- * time; each round of this shard looks at all. */
+/* Does the upkeep of one parked heap, whose owner has ended. Each round of this shard visits all of them, one at a tick. */
 static void upkeep_ended(struct hak_shard *shard, uint32_t now)
 {
     struct hak_shard *claimed = hak_heap_claim(shard->claims++);
@@ -88,7 +87,7 @@ static void upkeep_ended(struct hak_shard *shard, uint32_t now)
     hak_heap_release(claimed);
 }
 
-/* One step of a common shard's round, unless somebody is at it. Returns whether there is more to do. */
+/* Continues the round of a common shard, unless it is locked. Returns whether there is more to do. */
 static bool upkeep_common(unsigned at, uint32_t now)
 {
     struct hak_shard *common = common_try(at);
@@ -101,7 +100,7 @@ static bool upkeep_common(unsigned at, uint32_t now)
     return more;
 }
 
-/* No sign of life: whether the owner sleeps is still to be seen. */
+/* `seen_at` is left alone: the caller is not the owner, who may sleep. */
 bool backend_upkeep(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();
@@ -136,7 +135,7 @@ void backend_tick(struct hak_shard *shard)
         shard->behind = true;
 }
 
-/* All that a shard can give back, at once. Returns whether there was anything in partly live slabs. */
+/* Makes a whole round at once. Returns whether any pages of partly live slabs went back. */
 static bool upkeep_purge_shard(struct hak_shard *shard)
 {
     unsigned purged = 0;

@@ -3,7 +3,7 @@
 #include "backends/superslab/shard.h"
 #include "core/kept.h"
 
-/* What is on its remote word; a slab with all blocks free may be just being purged, or have no chain more. */
+/* Blocks on the remote word. An ALL_FREE slab has no chain there. */
 static uint32_t walk_remote_blocks(const struct slab *slab, uint64_t word)
 {
     return word & REMOTE_ALL_FREE ? slab->capacity : (uint32_t)remote_unpack(slab, word).count;
@@ -64,7 +64,7 @@ void backend_walk_kept(const struct hak_shard *shard, bool (*visit)(void *block,
             hak_chain_walk(shard->lists->outgoing[i].chain, visit, context);
 }
 
-/* The invariants of slab.h, but those that need other threads to stand still. */
+/* The invariants of slab.h that hold while other threads push to the remote word. */
 static bool walk_slab_valid(const struct hak_shard *shard, const struct slab *slab, hak_class cls)
 {
     size_t loose = 0;
