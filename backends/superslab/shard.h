@@ -33,6 +33,7 @@ static inline void shard_see_window(struct hak_shard *shard)
 }
 
 /* Whether a tag is that of a slab of this shard. */
+/* Whether a tag is that of a slab of this shard. */
 static inline bool shard_has(const struct hak_shard *shard, uint32_t tag)
 {
     return (uint32_t)(tag - shard->tag) < HAK_CLASS_END;
@@ -41,6 +42,7 @@ static inline bool shard_has(const struct hak_shard *shard, uint32_t tag)
 /* Gives a shard an owner id. false: out of memory. */
 bool shard_enter(struct hak_shard *shard);
 
+/* Whether a shard has lists of its own. */
 /* Whether a shard has lists of its own. */
 static inline bool shard_owns(const struct hak_shard *shard)
 {
@@ -72,6 +74,7 @@ void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
  * and an exhausted one leaves the list. */
 void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab);
 
+/* Tags all granules of a slab. */
 /* Tags all granules of a slab. */
 void open_set_tags(const struct slab *slab, uint32_t tag);
 
