@@ -153,6 +153,31 @@ Test(superslab, the_quick_grid_is_the_grid)
     }
 }
 
+/* A slab that has only fresh blocks left makes way for one that has freed ones. */
+Test(superslab, a_slab_without_freed_blocks_goes_to_the_end_of_its_list)
+{
+    hak_class cls = hak_class_of(1024);
+    void *first = one(cls);
+    struct slab *whole = slab_at(first);
+
+    while (whole->cut < whole->capacity)
+        one(cls);
+    one(cls); /* so that it does not become empty */
+    void *second = one(cls);
+    struct slab *partly = slab_at(second);
+    cr_assert_neq(partly, whole);
+    cr_assert_lt(partly->cut, partly->capacity);
+    backend_return_chain(shard, cls, hak_chain_of(&first, 1));
+    backend_settle(shard);
+    backend_return_chain(shard, cls, hak_chain_of(&second, 1));
+    backend_settle(shard);
+    cr_assert_eq(shard->lists->open[hak_class_index(cls)], partly);
+    cr_assert_eq(one(cls), second);
+    cr_assert_eq(shard->lists->open[hak_class_index(cls)], whole);
+    cr_assert(partly->listed);
+    cr_assert(backend_valid(shard));
+}
+
 Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
 {
     hak_class cls = hak_class_of(HAK_SMALL_MAX);

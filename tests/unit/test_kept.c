@@ -5,6 +5,7 @@
 
 #include "core/backend.h"
 #include "core/page_set.h"
+#include "tests/contract/death.h"
 #include "tests/fake/fake_backend.h"
 
 /* As many as a slab of the largest class has, and more. */
@@ -211,6 +212,23 @@ Test(kept, a_wrong_count_of_kept_bytes_is_noticed)
     cr_assert(hak_kept_push(&kept, NULL, class_here, chain_from(slab, 0, 4), SIZE_MAX));
     kept.bytes--;
     cr_assert_not(hak_kept_valid(&kept, SIZE_MAX));
+}
+
+static void pop_three(void *kept)
+{
+    hak_kept_pop(kept, class_here, 3);
+}
+
+/* A part of a chain is taken link by link. */
+Test(kept, a_written_link_is_noticed_before_it_is_followed)
+{
+    struct slab *slab = begin_whole(2);
+    struct hak_kept kept = {0};
+    char *inside = (char *)hak_slab_block(slab, 2) + 8;
+
+    cr_assert(hak_kept_push(&kept, NULL, class_here, chain_from(slab, 0, 4), SIZE_MAX));
+    hak_slab_block(slab, 1)->next = (struct hak_block *)(void *)inside;
+    cr_assert_dies(pop_three, &kept, "free()", inside, HAK_NOT_A_BLOCK);
 }
 
 /* ── upkeep ──────────────────────────────────────────────────────────────────────────────────── */
