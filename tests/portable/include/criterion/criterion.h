@@ -57,6 +57,7 @@ void cr_log_info(const char *format, ...);
     CR_REQUIRE((left)order(right), #left " " #order " " #right, __VA_ARGS__)
 
 #define cr_assert(condition, ...)        CR_REQUIRE(condition, #condition, __VA_ARGS__)
+#define cr_assert_not(condition, ...)    CR_REQUIRE(!(condition), "not " #condition, __VA_ARGS__)
 #define cr_assert_null(pointer, ...)     CR_COMPARE(pointer, ==, NULL, __VA_ARGS__)
 #define cr_assert_not_null(pointer, ...) CR_COMPARE(pointer, !=, NULL, __VA_ARGS__)
 #define cr_assert_eq(left, right, ...)   CR_COMPARE(left, ==, right, __VA_ARGS__)
