@@ -288,7 +288,6 @@ Test(mmap_only, the_cache_of_free_memory_is_bounded)
     cr_assert_leq(hak_extents_figures().mapped, DIRTY_MOST + 4 * MIB / GRANULE_SIZE);
 }
 
-/* A program that has calmed down keeps calling now and then. */
 /* The kernel says of a mapping whether core dumps have it: "dd" among its flags. */
 static bool is_dumped(const void *address)
 {
@@ -331,6 +330,27 @@ Test(mmap_only, what_is_free_is_left_out_of_core_dumps_until_it_is_used)
     cr_assert(!is_mapped(block));
 }
 
+/* A small block that is freed beside a hidden one joins it: all of that is shown again when it is used. */
+Test(mmap_only, what_joins_hidden_memory_is_taken_for_hidden)
+{
+    size_t size = 24 * MIB;
+
+    if (CONFIG_DIRTY_MAX < 32)
+        cr_skip_test("it goes back at once");
+    char *block = backend_large_alloc(NULL, size, 1).base;
+    char *small = block + size - MIB;
+    char *large = block;
+    backend_free(shard, block, "test");
+    cr_assert_eq((char *)backend_large_alloc(NULL, size - MIB, 1).base, large);
+    cr_assert_eq((char *)backend_large_alloc(NULL, MIB, 1).base, small);
+    backend_free(shard, large, "test");
+    cr_assert(!is_dumped(large) && is_dumped(small));
+    backend_free(shard, small, "test");
+    cr_assert_eq((char *)backend_large_alloc(NULL, size, 1).base, large);
+    cr_assert(is_dumped(large) && is_dumped(small));
+}
+
+/* A program that has calmed down keeps calling now and then. */
 Test(mmap_only, what_is_due_is_unmapped_by_ticks)
 {
     void *block = memset(hak_malloc(16 * MIB), 1, 16 * MIB);
