@@ -8,7 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backends/superslab/common.h"
+#include "backends/superslab/shard.h"
 #include "backends/superslab/slab.h"
+#include "core/crowd.h"
 #include "core/fork.h"
 #include "core/heap.h"
 #include "tests/contract/support.h"
@@ -627,6 +630,47 @@ Test(superslab, a_large_block_grows_where_it_lies)
     cr_assert(backend_resize(block, size));
     cr_assert_geq(backend_usable_size(block, "test"), size);
     cr_assert(hak_extents_valid());
+}
+
+/* ── common shards ───────────────────────────────────────────────────────────────────────────── */
+
+enum { CROWDED = 4 };
+
+static pthread_barrier_t all_have_one;
+
+static void *have_one(void *unused)
+{
+    void *block = hak_malloc(100);
+
+    pthread_barrier_wait(
+        &all_have_one); /* so that no thread takes the heap of another that has ended */
+    hak_free(block);
+    return unused;
+}
+
+Test(superslab, each_common_shard_has_lists_of_its_own)
+{
+    pthread_t threads[CROWDED];
+    const void *lists[COMMONS];
+    unsigned used = 0;
+
+    hak_crowd_heaps = CONFIG_CROWD_THREADS;
+    pthread_barrier_init(&all_have_one, NULL, CROWDED);
+    for (int i = 0; i < CROWDED; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, have_one, NULL), 0);
+    for (int i = 0; i < CROWDED; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    for (unsigned at = 0; at < COMMONS; at++) {
+        struct hak_shard *common = common_lock(at);
+        if (common == NULL)
+            continue;
+        lists[used] = common->lists;
+        common_unlock(at);
+        for (unsigned k = 0; k < used; k++)
+            cr_assert_neq(lists[k], lists[used]);
+        used++;
+    }
+    cr_assert_gt(used, 1);
 }
 
 /* ── what is valid ───────────────────────────────────────────────────────────────────────────── */
