@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fork in a program whose other threads allocate without pause: the child can go on. */
 #include <criterion/criterion.h>
+#include <hakmem/stats.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -168,6 +169,43 @@ Test(fork, a_thread_without_a_heap_forks)
         fork_and_wait(live_as_child);
     stop_threads();
     free_lasting();
+}
+
+static pthread_barrier_t waiting;
+
+static void *wait_with_a_heap(void *unused)
+{
+    hak_free(hak_malloc(100));
+    pthread_barrier_wait(&waiting);
+    pthread_barrier_wait(&waiting);
+    return unused;
+}
+
+/* The heaps of the threads that are gone are parked: the next thread gets one of them, and no new one is made. */
+static void look_for_their_heaps(void)
+{
+    struct hak_stats stats;
+
+    hak_stats_get(&stats, sizeof(stats));
+    require(stats.heaps == 3 && stats.parked == 2);
+    on_new_thread(replace_many, NULL);
+    hak_stats_get(&stats, sizeof(stats));
+    require(stats.heaps == 3 && stats.parked == 2);
+}
+
+Test(fork, heaps_of_threads_that_are_gone_are_parked)
+{
+    pthread_t threads[2];
+
+    hak_free(hak_malloc(100));
+    pthread_barrier_init(&waiting, NULL, 3);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, wait_with_a_heap, NULL), 0);
+    pthread_barrier_wait(&waiting);
+    fork_and_wait(look_for_their_heaps);
+    pthread_barrier_wait(&waiting);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
 }
 
 static void fork_again(void)
