@@ -5,7 +5,8 @@
 
 typedef void any_function(void);
 
-extern any_function *const hak_contract[];
+/* Visible, so that the linker does not take it for garbage with all that it refers to. */
+extern any_function *const hak_contract[] __attribute__((visibility("default")));
 
 any_function *const hak_contract[] = {
     (any_function *)frontend_alloc,
