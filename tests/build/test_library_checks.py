@@ -94,12 +94,12 @@ class Traces(unittest.TestCase):
 
     OTHER = ROOT / "doc/examples/policies/shelf"
 
-    def traces(self, source):
+    def traces(self, source, other=OTHER):
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "lib.so"
             command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
             subprocess.run(command, input=source, text=True, check=True)
-            return plugins.traces(library, [], [self.OTHER])
+            return plugins.traces(library, [], [other])
 
     def test_nothing(self):
         self.assertEqual(self.traces('const char *text = "bookshelf"; int shelves;'), [])
@@ -110,9 +110,10 @@ class Traces(unittest.TestCase):
                          ["policies/shelf: symbol shelf_count"])
 
     def test_a_function_without_the_name(self):
-        functions = plugins.functions(self.OTHER) - plugins.identifiers(ROOT / "core")
-        self.assertIn("give", functions)
-        self.assertEqual(self.traces("void give(void) { }"), ["policies/shelf: symbol give"])
+        other = ROOT / "doc/examples/backends/commons"
+        functions = plugins.functions(other) - plugins.identifiers(ROOT / "core")
+        name = min(name for name in functions if not name.startswith(other.name))
+        self.assertEqual(self.traces(f"void {name}(void) {{ }}", other), [f"backends/commons: symbol {name}"])
 
     def test_a_text(self):
         found = self.traces('const char *text = "policies/shelf/shelf.c";')
@@ -171,5 +172,5 @@ class Counts(unittest.TestCase):
 
     def test_recorded_with_one_compiler(self):
         """So that no file is skipped in silence where the others are compared."""
-        compilers = {counts.major(counts.read(file)[0]) for file in counts.FOLDER.glob("*.txt")}
+        compilers = {counts.major(counts.read(file)[0]) for file in counts.FOLDER.glob("*.txt") if file.stem != "programs"}
         self.assertEqual(len(compilers), 1, compilers)

@@ -37,8 +37,10 @@ class Rebuild(TreeTest):
 
     def test_all_sources_are_in_the_library_once(self):
         plugins = {f"{p}/{f.stem}" for p in (POLICY, BACK_END) for f in (ROOT / p).glob("*.c") if f.name[:5] != "test_"}
-        core = {f"core/{file.stem}" for file in ROOT.glob("core/*.c")} - {"core/malloc", "core/purger", "core/record", "core/trace"}
-        self.assertEqual(self.all, core | plugins)
+        # Not in this configuration, or a part of another file.
+        left_out = {f"core/{name}" for name in ("extents", "large", "malloc", "purger", "record", "trace")}
+        core = {f"core/{file.stem}" for file in ROOT.glob("core/*.c")} - left_out
+        self.assertEqual(self.all - {"gen/contract"}, core | plugins)
 
     def test_header_of_the_policy(self):
         self.tree.append(f"{POLICY}/{CONFIG.frontend}.h", "/* changed */\n")
