@@ -367,6 +367,29 @@ Test(mmap_only, what_is_due_is_unmapped_by_ticks)
 
 /* ── a munmap that fails ─────────────────────────────────────────────────────────────────────── */
 
+/* A slab whose free pages were purged serves its class again, before a new one is made. */
+Test(mmap_only, a_slab_that_was_purged_is_used_again)
+{
+    enum { TAKEN = 512 };
+    hak_class cls = hak_class_of(64);
+    size_t taken = 0;
+
+    if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        cr_skip_test("single pages stay");
+    void *live = backend_refill_chain(shard, cls, 1).head;
+    while (taken < TAKEN) {
+        struct hak_chain chain = backend_refill_chain(shard, cls, TAKEN - taken);
+        taken += chain.count;
+        backend_return_chain(shard, cls, chain);
+    }
+    for (uint32_t passed = 0; passed <= 4 * CONFIG_PURGE_DELAY_MS + 100; passed += 5) {
+        clock_advance(5);
+        backend_tick(shard);
+    }
+    struct hak_block *again = backend_refill_chain(shard, cls, 1).head;
+    cr_assert_eq((uintptr_t)again / GRANULE_SIZE, (uintptr_t)live / GRANULE_SIZE);
+}
+
 Test(mmap_only, what_cannot_be_unmapped_is_purged_and_used_again)
 {
     char *block = hak_malloc(8 * MIB);
