@@ -198,12 +198,14 @@ class Threads(Recorded):
         events, found = one.events, 0
         cross = np.flatnonzero((after != 2**32 - 1) & (events["operation"] == library.FREE))
         cross = [index for index in cross if events["operation"][after[index]] == library.MALLOC
-                 and events["thread"][after[index]] != events["thread"][index]]
+                 and events["thread"][after[index]] != events["thread"][index]
+                 # 0: the turn of the event before, so that it has none to exchange
+                 and events["turn"][index] and events["turn"][after[index]]]
         self.assertGreater(len(cross), 20)
         for index in cross[:20]:
             late = events.copy()
             turns = late["turn"][index], late["turn"][after[index]]
-            late["turn"][index], late["turn"][after[index]] = turns[1] or 1, turns[0]
+            late["turn"][index], late["turn"][after[index]] = turns[1], turns[0]
             report = library.order(late, one.starts)[3]
             found += report.impossible + report.unknown > 0
         self.assertEqual(found, 20)
