@@ -147,7 +147,7 @@ static int run(const struct cr_entry *test)
 }
 
 struct tally {
-    unsigned tested, passed, failed, crashed;
+    unsigned tested, passed, failed, crashed, skipped;
 };
 
 static void judge(const struct cr_entry *test, int status, struct tally *tally)
@@ -159,6 +159,7 @@ static void judge(const struct cr_entry *test, int status, struct tally *tally)
 
     if (exited && WEXITSTATUS(status) == SKIPPED) {
         printf("[SKIP] %s/%s\n", test->suite, test->name);
+        tally->skipped++;
         return;
     }
     tally->tested++;
@@ -200,5 +201,5 @@ int main(int count, char **arguments)
             judge(test, run(test), &tally);
     printf("[====] Synthesis: Tested: %u | Passing: %u | Failing: %u | Crashing: %u\n",
            tally.tested, tally.passed, tally.failed, tally.crashed);
-    return tally.failed || !tally.passed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return tally.failed || tally.passed + tally.skipped == 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
