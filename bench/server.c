@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* server: a server with users who come and go. Each request makes blocks that live as long as the
+/* server: a server with users that come and go. Each request makes blocks that live as long as the
  * request, and changes what is kept for its session.
  *
  *   sessions   most end after a few requests, some after a hundred, a few stay for thousands

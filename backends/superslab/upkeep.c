@@ -100,7 +100,7 @@ static bool upkeep_common(unsigned at, uint32_t now)
     return more;
 }
 
-/* `seen_at` is left alone: the caller is not the owner, who may sleep. */
+/* `seen_at` is left alone: the caller is not the owner, which may sleep. */
 bool backend_upkeep(struct hak_shard *shard)
 {
     uint32_t now = hak_clock_ms();

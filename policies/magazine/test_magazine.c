@@ -169,7 +169,7 @@ Test(magazine, every_block_that_went_out_is_held_or_handed_out)
     cr_assert_eq(walked, store_held(cls));
 }
 
-/* As who walks over another thread's cache may find it: the magazine and the count of two moments. */
+/* A walk over another thread's cache may read the magazine at one moment and its count at another. */
 Test(magazine, a_walk_over_a_cache_that_changes_stays_in_its_magazines)
 {
     hak_class cls = hak_class_of(64);

@@ -24,7 +24,7 @@ static struct {
     uint32_t value, from, ms;
 } waiter;
 
-/* Who forks leaves no waiter to his child. */
+/* A forked child has no thread that waits. */
 static void forget_waiter(void)
 {
     atomic_store_relaxed(&waiter.waits, false);

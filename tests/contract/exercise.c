@@ -193,7 +193,7 @@ static void step(struct worker *worker)
         drop(worker, holding);
 }
 
-/* One thread's life. What it still holds at its end is freed by those who come after it. */
+/* One thread's life. What it still holds at its end is freed by later threads. */
 static void *live(void *argument)
 {
     struct worker *worker = argument;

@@ -468,14 +468,15 @@ Test(stats, json_says_what_the_struct_says)
         "python3 -c 'import json, sys; s = json.load(sys.stdin); t = s[\"by_class\"]; "
         "print(s[\"exact\"], s[\"mapped\"], s[\"live\"], s[\"large\"], sum(c[\"live\"] for c in "
         "t), "
-        "sum(c[\"live\"] * c[\"size\"] for c in t), s[\"metadata\"])' > ";
-    char path[] = "/tmp/hakmem-stats-XXXXXX", command[512], said[256], expected[256];
-    int file = mkstemp(path);
+        "sum(c[\"live\"] * c[\"size\"] for c in t), s[\"metadata\"])'";
+    char command[512], said[256], expected[256];
+    FILE *file = tmpfile();
 
     allocate(100, 0, 1234);
     allocate(300000, 1234, 1240);
     allocate(5000, 1240, 1300);
-    snprintf(command, sizeof(command), "%s%s", script, path);
+    cr_assert_not_null(file);
+    snprintf(command, sizeof(command), "%s >&%d", script, fileno(file));
     FILE *python = popen(command, "w");
     hak_stats_json(write_to_pipe, python);
     struct hak_stats stats = now();
@@ -483,11 +484,10 @@ Test(stats, json_says_what_the_struct_says)
     snprintf(expected, sizeof(expected), "True %ju %ju %ju 1294 %ju %ju\n", (uintmax_t)stats.mapped,
              (uintmax_t)stats.live, (uintmax_t)stats.large, (uintmax_t)stats.live,
              (uintmax_t)stats.metadata);
-    ssize_t length = read(file, said, sizeof(said) - 1);
+    ssize_t length = pread(fileno(file), said, sizeof(said) - 1, 0);
     said[length > 0 ? length : 0] = '\0';
     cr_assert_str_eq(said, expected);
-    close(file);
-    unlink(path);
+    fclose(file);
 }
 
 Test(stats, the_table_names_what_it_counts)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads that start and end, and blocks that are freed by others than those who allocated them. */
+/* Threads that start and end, and blocks that another thread frees than the one that allocated them. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -360,7 +360,7 @@ Test(threads, aligned_and_large_blocks_are_freed_by_others)
 
 enum { ORPHANS = 3000, FREERS = 2, ADOPTERS = 2 };
 
-/* Blocks of a thread that has ended, and those who free and allocate at the same time. */
+/* Blocks of a thread that has ended, and the threads that free and allocate at the same time. */
 static struct {
     unsigned char *orphans[ORPHANS];
     size_t size;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -151,11 +152,9 @@ Test(kernel, failures_are_negative_error_numbers)
 Test(kernel, all_six_arguments_arrive)
 {
     static char bytes[] = "0123456789";
-    char name[] = "/tmp/hakmem-kernel-XXXXXX";
-    int file = mkstemp(name);
+    int file = fileno(tmpfile());
     long page = sysconf(_SC_PAGESIZE);
 
-    unlink(name);
     cr_assert_eq(pwrite(file, bytes, sizeof(bytes), page), (ssize_t)sizeof(bytes));
     long mapped = hak_syscall(SYS_mmap, 0, page, PROT_READ, MAP_PRIVATE, file, page);
     cr_assert(!kernel_is_error(mapped));

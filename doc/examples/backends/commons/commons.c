@@ -201,7 +201,7 @@ void backend_return_chain(struct hak_shard *shard, hak_class cls, struct hak_cha
     struct hak_block *block = chain.head, *next;
 
     (void)shard;
-    /* Checked before the lock is taken: who ends a process holds none. */
+    /* Checked before the lock is taken: a thread that stops the process holds none. */
     for (size_t i = 0; i < chain.count; i++, block = block->next)
         checked(block, cls, "free()");
     backend_lock();
