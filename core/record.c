@@ -211,9 +211,8 @@ static hak_cold void record_say(const char *what, long error)
 {
     struct hak_text text = {.write = record_to_stderr};
 
-    if (is_said || !record_is_same_stderr())
+    if (!record_is_same_stderr() || __atomic_exchange_n(&is_said, true, __ATOMIC_RELAXED))
         return;
-    is_said = true;
     hak_text_add(&text, "hakmem: record: ");
     hak_text_add(&text, folder);
     hak_text_add(&text, ": ");
