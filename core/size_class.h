@@ -2,7 +2,7 @@
 /* Size classes: the fixed sizes in which small blocks come.
  *
  * The build makes the table from the configuration: gen/size_class.h has each class with the sizes that it serves and what
- * it wastes at most. CONFIG_CLASS_STEPS classes to a doubling, evenly spaced but never closer than 16 bytes, so that every
+ * it wastes at most. They are those of CONFIG_CLASS_TABLE, or without one CONFIG_CLASS_STEPS classes to a doubling, evenly spaced but never closer than 16 bytes, so that every
  * block above 8 bytes is 16-aligned; above 512 bytes twice as many with CONFIG_CLASS_FINER, because there a step is many
  * bytes, and a slab of a class is few blocks. With 4 steps, finer:
  *
@@ -29,11 +29,11 @@
 
 /* Indexed by size in units, rounded up; holds scaled classes. */
 extern const uint16_t hak_class_map[HAK_SMALL_MAX / HAK_CLASS_UNIT + 1];
-/* Indexed by class index; bytes. Entries from HAK_CLASSES on are 0. */
+/* Indexed by class index; bytes. Entries from HAK_CLASSES on are 0, and there is one. */
 #define HAK_CLASSES_MOST 96
 extern const uint32_t hak_class_sizes[HAK_CLASSES_MOST];
 
-_Static_assert(HAK_CLASSES <= HAK_CLASSES_MOST, "site_scons/size_class.py has the same bound");
+_Static_assert(HAK_CLASSES < HAK_CLASSES_MOST, "site_scons/size_class.py has the same bound");
 _Static_assert(HAK_SMALL_MAX == (size_t)1 << CONFIG_SMALL_MAX_LOG2,
                "the table ends where slabs do");
 _Static_assert(HAK_CLASS_UNIT == CONFIG_MIN_BLOCK, "the table begins with the smallest block");

@@ -18,6 +18,7 @@ from unittest import mock
 
 import kconfiglib
 
+import size_class
 from refusal import Refusal
 
 LINE = re.compile(r"(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)")
@@ -219,7 +220,18 @@ def load_text(options: kconfiglib.Kconfig, text: str, shown: str, renamed: "dict
         if problem := explained(options, said.get(number, ""), line, renamed) or line_problem(options, line):
             problems.append(f"{shown}:{number}: {problem}")
     # Without such, what else kconfiglib has to say is a mistake in a Kconfig file.
-    return problems or [f"{shown}: {warning}" for warning in options.warnings]
+    return problems or [f"{shown}: {warning}" for warning in options.warnings] or table_problems(options, text, shown)
+
+
+def table_problems(options: kconfiglib.Kconfig, text: str, shown: str) -> "list[str]":
+    """What is wrong with an own table of size classes, which Kconfig takes for any text."""
+    table = options.syms.get("CLASS_TABLE")
+    if table is None or not table.str_value:
+        return []
+    smallest, log2 = (int(options.syms[name].str_value) for name in ("MIN_BLOCK", "SMALL_MAX_LOG2"))
+    number = next((n for n, line in enumerate(text.split("\n"), 1) if line.startswith("CONFIG_CLASS_TABLE=")), 0)
+    place = f"{shown}:{number}" if number else shown
+    return [f"{place}: CONFIG_CLASS_TABLE: {problem}" for problem in size_class.table_problems(table.str_value, smallest, log2)]
 
 
 def explained(options: kconfiglib.Kconfig, warning: str, line: str, renamed: "dict[str, Renamed]") -> str:
@@ -270,7 +282,9 @@ def sources(symbol: kconfiglib.Symbol) -> "list[kconfiglib.Symbol]":
 def reason(symbol: kconfiglib.Symbol, value: str) -> "str | None":
     """Why a symbol did not get the value."""
     if unmet := unmet_conditions(symbol.direct_dep):
-        return f"it depends on {unmet}"
+        # An entry depends on its choice, and that on what hides it.
+        hidden = symbol.choice and not kconfiglib.expr_value(symbol.choice.direct_dep)
+        return f"it depends on {unmet_conditions(symbol.choice.direct_dep) if hidden else unmet}"
     if symbol.orig_type == kconfiglib.BOOL and value == "n":
         if symbol.choice:
             return f"{title(symbol.choice)} takes exactly one, and no other was asked for"

@@ -12,6 +12,7 @@ from pathlib import Path
 import kconfiglib
 
 import configuration
+import size_class
 
 # Satisfying one dependency may break another; dependencies that take more rounds than this are contradictory.
 ROUNDS = 4
@@ -162,10 +163,24 @@ def random_options(root: Path, seed: int, plugins: "Path | None" = None) -> kcon
             continue
         if (value := random_value(symbol, chance)) is not None:
             symbol.set_value(value)
+    random_table(options, chance)
     # A plain option may be what the pair depends on, or what it excludes.
     if reason := wishes.fulfil():
         raise configuration.ConfigurationError([f"seed {seed}: {reason}"])
     return options
+
+
+def random_table(options: kconfiglib.Kconfig, chance: random.Random) -> None:
+    """Gives some configurations a table of size classes of their own."""
+    table = options.syms.get("CLASS_TABLE")
+    if table is None or chance.random() < 0.7:
+        return
+    smallest, log2 = (int(options.syms[name].str_value) for name in ("MIN_BLOCK", "SMALL_MAX_LOG2"))
+    sizes = {smallest, *(1 << n for n in range(4, log2 + 1))}
+    for _ in range(chance.randrange(size_class.CLASSES_MOST - len(sizes))):
+        least = 1 << chance.randrange(4, log2)
+        sizes.add(least + 16 * chance.randrange(least // 16))
+    table.set_value(",".join(map(str, sorted(sizes))))
 
 
 def random_configuration(root: Path, seed: int, plugins: "Path | None" = None) -> configuration.Configuration:

@@ -7,10 +7,12 @@ usage: size_class.py SIZE...      prints the header for a list of one's own, or 
 import re
 import sys
 
-# As many as hak_stats has places for.
-CLASSES_MOST = 96
+# One less than core/size_class.h has places for, so that the list of sizes ends with a 0.
+CLASSES_MOST = 95
 # A class's place in the map is its index times this (core/size_class.h).
 SCALE = 16
+# The range of CONFIG_SMALL_MAX_LOG2.
+SMALL_MAX_LOG2 = (10, 17)
 # Above so many bytes CONFIG_CLASS_FINER has twice as many classes: there a step is many bytes, and a slab few blocks.
 FINE_ABOVE = 512
 
@@ -81,9 +83,40 @@ def header_text(sizes: "list[int]") -> str:
     )
 
 
+def listed(table: str) -> "list[int]":
+    """The sizes of a text such as "16, 32, 48". Raises SizeClassError."""
+    words = [word.strip() for word in table.split(",")]
+    wrong = [word for word in words if not re.fullmatch(r"[1-9][0-9]{0,8}", word)]
+    if wrong:
+        raise SizeClassError(f"'{wrong[0]}' is no size: write numbers of bytes with commas between them, as in 16,32,48,64")
+    return [int(word) for word in words]
+
+
+def table_problems(table: str, smallest: int, log2: int) -> "list[str]":
+    """What is wrong with the text of CONFIG_CLASS_TABLE, beside CONFIG_MIN_BLOCK and CONFIG_SMALL_MAX_LOG2."""
+    try:
+        sizes = listed(table)
+    except SizeClassError as error:
+        return [str(error)]
+    found = problems(sizes)
+    if not found and sizes[0] != smallest:
+        found.append(f"{sizes[0]} is the smallest class: that needs CONFIG_MIN_BLOCK_{sizes[0]}=y")
+    if not found and sizes[-1] != 1 << log2:
+        least, most = SMALL_MAX_LOG2
+        needed = sizes[-1].bit_length() - 1
+        found.append(
+            f"{sizes[-1]} is the largest class: that needs CONFIG_SMALL_MAX_LOG2={needed}"
+            if least <= needed <= most
+            else f"{sizes[-1]} is the largest class: it must be {1 << least} to {1 << most}"
+        )
+    return found
+
+
 def configured(autoconf: str) -> "list[int]":
     """The sizes that a configuration, as the text of its gen/autoconf.h, asks for."""
-    macros = dict(re.findall(r"#define CONFIG_(\w+) (\S+)", autoconf))
+    macros = dict(re.findall(r"#define CONFIG_(\w+) (.+)", autoconf))
+    if table := macros.get("CLASS_TABLE", '""').strip('"'):
+        return listed(table)
     return spaced(
         int(macros["CLASS_STEPS"]),
         "CLASS_FINER" in macros,

@@ -10,6 +10,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import configuration
 import size_class
 from tree import ROOT
 
@@ -68,12 +69,38 @@ class Lists(unittest.TestCase):
             ([16, 48, 64], "48 comes after 16: more than half of a block of 17 bytes would be wasted"),
             ([16, 32, 48, 96, 128], "64 is missing: powers of two are what aligned requests are served from"),
             ([16, 32, 48], "48: the largest class is a power of two"),
-            (list(range(16, 2049, 16)), "128 classes: 96 is the most"),
+            (list(range(16, 2049, 16)), "128 classes: 95 is the most"),
         ):
             with self.subTest(sizes=sizes):
                 self.assertIn(reason, size_class.problems(sizes))
                 with self.assertRaisesRegex(size_class.SizeClassError, re.escape(f"size classes: {reason}")):
                     size_class.header_text(sizes)
+
+    def test_an_own_table_is_read_and_refused_with_the_reason(self):
+        good = "16, 32,48,64,128,256,512,768,1024"
+        self.assertEqual(size_class.table_problems(good, 16, 10), [])
+        self.assertEqual(size_class.listed(good), [16, 32, 48, 64, 128, 256, 512, 768, 1024])
+        form = "is no size: write numbers of bytes with commas between them, as in 16,32,48,64"
+        for table, smallest, log2, reason in (
+            ("16,many,64", 16, 10, f"'many' {form}"),
+            ("16,,32", 16, 10, f"'' {form}"),
+            ("16,032", 16, 10, f"'032' {form}"),
+            ("16,-32", 16, 10, f"'-32' {form}"),
+            ("16,32,64,48,64,128", 16, 7, "48 comes after 64: sizes rise"),
+            ("8,16,32,64,128,256,512,1024", 16, 10, "8 is the smallest class: that needs CONFIG_MIN_BLOCK_8=y"),
+            ("16,32,64,128,256,512,1024", 8, 10, "16 is the smallest class: that needs CONFIG_MIN_BLOCK_16=y"),
+            ("16,32,64,128,256,512,1024,2048", 16, 10, "2048 is the largest class: that needs CONFIG_SMALL_MAX_LOG2=11"),
+            ("16,32,64", 16, 10, "64 is the largest class: it must be 1024 to 131072"),
+        ):
+            with self.subTest(table=table):
+                self.assertEqual(size_class.table_problems(table, smallest, log2), [reason])
+
+    def test_the_most_classes_that_there_may_be_are_95(self):
+        sizes = [16 * n for n in range(1, 65)] + [1024 + 32 * n for n in range(1, 33)]
+        self.assertEqual(len(sizes), 96)
+        self.assertEqual(size_class.problems(sizes), ["96 classes: 95 is the most"])
+        del sizes[20]
+        self.assertEqual(size_class.problems(sizes), [])
 
     def test_the_command_prints_the_header_or_what_is_wrong(self):
         run = lambda *words: subprocess.run(
@@ -84,6 +111,39 @@ class Lists(unittest.TestCase):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("size classes: 48 comes after 16", refused.stderr)
         self.assertEqual(run("many").returncode, 2)
+
+
+class Configured(unittest.TestCase):
+    """CONFIG_CLASS_TABLE in the text of a configuration."""
+
+    TABLE = "16,32,64,128,256,512,768,1024"
+
+    def load(self, text):
+        options = configuration.load_options(ROOT)
+        return options, configuration.load_text(options, text, "own_defconfig")
+
+    def test_the_table_is_what_the_configuration_gets(self):
+        text = f'CONFIG_SMALL_MAX_LOG2=10\nCONFIG_CLASS_TABLE="{self.TABLE}"\n'
+        options, problems = self.load(text)
+        self.assertEqual(problems, [])
+        outcome = configuration.outcome(ROOT, options)
+        self.assertEqual(size_class.configured(outcome.autoconf), size_class.listed(self.TABLE))
+        self.assertIn("#define CONFIG_CLASS_STEPS 0\n", outcome.autoconf)
+        spaced = configuration.outcome(ROOT, configuration.load_options(ROOT)).autoconf
+        self.assertEqual(size_class.configured(spaced), size_class.spaced(4, True, 16, 32768))
+
+    def test_what_is_wrong_with_it_is_said_with_the_line(self):
+        _, problems = self.load(f'# For tests.\nCONFIG_CLASS_TABLE="{self.TABLE}"\n')
+        self.assertEqual(
+            problems,
+            ["own_defconfig:2: CONFIG_CLASS_TABLE: 1024 is the largest class: that needs CONFIG_SMALL_MAX_LOG2=10"],
+        )
+
+    def test_steps_beside_a_table_are_refused(self):
+        _, problems = self.load(f'CONFIG_CLASS_STEPS_2=y\nCONFIG_SMALL_MAX_LOG2=10\nCONFIG_CLASS_TABLE="{self.TABLE}"\n')
+        self.assertEqual(len(problems), 1)
+        self.assertIn("own_defconfig:1: CONFIG_CLASS_STEPS_2=y was asked for, got n because it depends on", problems[0])
+        self.assertIn("CLASS_TABLE", problems[0], "what hides the choice")
 
 
 class Header(unittest.TestCase):

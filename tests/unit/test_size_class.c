@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 #include "core/size_class.h"
 
@@ -47,8 +48,22 @@ Test(size_class, every_power_of_two_is_a_class)
         cr_assert_eq(hak_class_size(hak_class_of(size)), size);
 }
 
+Test(size_class, an_own_table_is_what_was_asked_for)
+{
+    const char *at = CONFIG_CLASS_TABLE;
+    unsigned count = 0;
+
+    if (*at == '\0')
+        cr_skip_test("the classes are evenly spaced");
+    for (char *end; *at != '\0'; at = *end == ',' ? end + 1 : end)
+        cr_assert_eq(hak_class_sizes[count++], strtoul(at, &end, 10));
+    cr_assert_eq(count, HAK_CLASSES);
+}
+
 Test(size_class, a_doubling_has_the_configured_number_of_steps)
 {
+    if (CONFIG_CLASS_STEPS == 0)
+        cr_skip_test("CONFIG_CLASS_TABLE has the classes");
     for (size_t size = (size_t)16 * CONFIG_CLASS_STEPS; size < HAK_SMALL_MAX; size *= 2)
         cr_assert_eq(hak_class_index(hak_class_of(2 * size)) - hak_class_index(hak_class_of(size)),
                      size >= 512 && enabled(CONFIG_CLASS_FINER) ? 2 * CONFIG_CLASS_STEPS
