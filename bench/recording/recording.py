@@ -109,9 +109,8 @@ def read_bytes(path):
     return unpacked.stdout
 
 
-def _parts(path):
-    """The parts of a file, and whether it is a recording at all."""
-    data = read_bytes(path)
+def parts_of(path, data):
+    """The parts of a file with these bytes."""
     begins, at = [], data.find(HEADER)
     while at >= 0:
         if at % 32 == 0 and library.read_header(data[at:at + 4096]):
@@ -142,7 +141,7 @@ def load(path):
     """The recordings in a file or folder, the one with most events first."""
     groups = {}
     for file in files_of(path):
-        for part in _parts(file):
+        for part in parts_of(file, read_bytes(file)):
             header = part.header
             groups.setdefault((header.process, header.image, header.start_ns), []).append(part)
     found = [Recording(parts) for parts in groups.values()]
