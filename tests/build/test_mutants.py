@@ -3,9 +3,13 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import re
+import signal
 import sys
+import time
 import unittest
+from pathlib import Path
 
 from tree import ROOT, Tree
 
@@ -50,6 +54,44 @@ class Mutants(unittest.TestCase):
                 elif group != "library":
                     name = re.sub("_(checked|purging|dense)$", "", name)
                     self.assertTrue(list(ROOT.glob(f"{groups[group]}/**/{name}.c")), f"{mutant.name}: {test}")
+
+
+def has_ended(pid):
+    for _ in range(100):
+        try:
+            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+class Endings(unittest.TestCase):
+    """How the end of a test is understood."""
+
+    def setUp(self):
+        self.shop = load().Workshop()
+        self.addCleanup(self.shop.tree.remove)
+
+    def notices(self, script, seconds=60):
+        return self.shop.notices(["bash", "-c", script], seconds)
+
+    def test_failures_are_named(self):
+        self.assertEqual(self.notices("echo fine"), "")
+        self.assertEqual(self.notices("echo; echo '[FAIL] os::maps: (0.00s)'; exit 1"), "failed: os::maps")
+        self.assertEqual(self.notices("exit 3"), "failed: status 3")
+
+    def test_a_hang_is_ended_with_all_it_started(self):
+        started = self.shop.tree.root / "started"
+        ended = self.notices(f"setsid sleep 1000 & echo $! >{started}; wait", 1)
+        self.assertEqual(ended, "a hang, ended after 1 s")
+        self.assertTrue(has_ended(int(started.read_text())), "it still runs")
+
+    def test_what_is_left_behind_holds_nobody_up(self):
+        started = self.shop.tree.root / "started"
+        self.assertEqual(self.notices(f"setsid sleep 1000 & echo $! >{started}"), "")
+        os.kill(int(started.read_text()), signal.SIGKILL)
 
 
 class Patches(unittest.TestCase):
