@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "core/page_set.h"
 #include "tests/contract/support.h"
 
 static const size_t MIB = (size_t)1 << 20;
@@ -127,6 +128,23 @@ Test(out_of_memory, what_was_small_can_be_large_and_the_reverse)
         empty();
         require_valid_heap();
     }
+}
+
+/* The blocks of one slab are free, and most of them are cached: before malloc gives up, another size gets the slab. */
+Test(out_of_memory, what_is_cached_of_one_size_can_be_had_in_another)
+{
+    enum { SIZE = 64, OTHER_SIZE = 512 };
+
+    allow(LIMIT);
+    fill(SIZE);
+    struct link *small = held;
+    held = NULL;
+    fill(OTHER_SIZE);
+    held = small;
+    for (size_t freed = 0; freed < HAK_SLAB_GRANULE; freed += SIZE)
+        release_one();
+    cr_assert(hold_one(OTHER_SIZE));
+    require_valid_heap();
 }
 
 /* What the allocator has given back, the program can map for itself. */
