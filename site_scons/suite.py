@@ -41,11 +41,22 @@ PAIR = {"contract", "library", "counts", "process"}
 # What depends on the one alone, or on the other: once for each policy and back end, and for each pair in the matrix.
 OF_POLICY = {"policy", "faults", "checked"}
 OF_BACKEND = {"backend", "faults", "checked"}
+# Programs of the contract that are about one of the two: once for each policy, or each back end, or both. The others run
+# for each pair.
+ABOUT = {
+    "test_backend": {"backend"},
+    "test_cache_bound": {"policy"},
+    "test_decay": {"policy", "backend"},
+    "test_frontend": {"policy"},
+    "test_huge_pages": {"backend"},
+    "test_large": {"backend"},
+    "test_out_of_memory": {"policy", "backend"},
+}
 # What may differ with the compiler.
 COMPILER = CRITERION - {"unit", "faults", "checked"}
 # Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
 # processors busy, or must have them for itself.
-SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE
+SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE | {"library", "counts"}
 # What a configuration's file of counts is for.
 COUNTED = {"library", "counts"}
 
@@ -98,6 +109,11 @@ class Tally:
         for note in self.notes:
             print(f"NOT PASSED  {note}")
         print(SUM.format(self.tested, self.passed, self.failed, self.crashing, self.skipped), flush=True)
+
+
+def is_run(program: str, new: "set[str]") -> bool:
+    """Whether a build runs a program of the contract that has these new: a policy, a back end."""
+    return program not in ABOUT or bool(ABOUT[program] & new)
 
 
 def selected(tests: "list[Test]", only: str) -> "list[Test]":

@@ -87,7 +87,7 @@ static void *replace_many(void *unused)
     uint64_t random = 99;
     unsigned char *blocks[BLOCKS] = {NULL};
 
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 2 * BLOCKS; i++)
         replace_some(&random, blocks);
     for (size_t i = 0; i < BLOCKS; i++)
         hak_free(blocks[i]);

@@ -187,13 +187,15 @@ static void resized_blocks(struct work *work)
  * of its own. */
 static void blocks_that_grow_again(struct work *work)
 {
+    static const size_t STEP = 384 * KIB;
+
     errno = 0;
-    if (!hold(work, hak_malloc(2 * MIB), 2 * MIB))
+    if (!hold(work, hak_malloc(MIB), MIB))
         return;
-    for (size_t size = 2 * MIB; size <= 8 * MIB; size += 2 * MIB) {
+    for (size_t size = MIB; size <= MIB + 6 * STEP; size += 2 * STEP) {
         allocate(work, 70 * KIB, 1);
         resize(work, &work->held[0], size);
-        resize(work, &work->held[0], size + MIB);
+        resize(work, &work->held[0], size + STEP);
     }
     release_all(work);
 }
