@@ -839,6 +839,9 @@ static bool extents_is_valid(uint32_t extent)
     if (node->granules == 0 || last->granules != node->granules ||
         (last != node && last->state != HAK_NODE_LAST))
         return false;
+    for (uint32_t inside = extent + 1; inside + 1 < extent + node->granules; inside++)
+        if (space_node(inside)->state != HAK_NODE_INSIDE)
+            return false;
     return !extents_is_free(extent) || !extents_join(extents_at(extent + node->granules), traits);
 }
 
@@ -861,10 +864,24 @@ static size_t extents_in_list(unsigned kind, unsigned list)
     return is_filled == (previous != HAK_NO_EXTENT) ? granules : SIZE_MAX;
 }
 
+/* The granules in the list of ages, each extent of which must lead back; SIZE_MAX: one does not. */
+static size_t extents_in_ages(void)
+{
+    uint32_t older = HAK_NO_EXTENT;
+    size_t granules = 0;
+
+    for (uint32_t extent = extents.oldest; extent != HAK_NO_EXTENT;
+         older = extent, extent = space_node(extent)->younger) {
+        if (space_node(extent)->older != older || granules > extents.dirty)
+            return SIZE_MAX;
+        granules += space_node(extent)->granules;
+    }
+    return extents.youngest == older ? granules : SIZE_MAX;
+}
+
 static bool extents_lists_are_valid(void)
 {
     size_t listed[KINDS] = {0, 0};
-    size_t aged = 0;
 
     for (unsigned kind = 0; kind < KINDS; kind++)
         for (unsigned list = 0; list < LISTS; list++) {
@@ -873,11 +890,8 @@ static bool extents_lists_are_valid(void)
                 return false;
             listed[kind] += granules;
         }
-    for (uint32_t extent = extents.oldest; extent != HAK_NO_EXTENT;
-         extent = space_node(extent)->younger)
-        aged += space_node(extent)->granules;
-    return listed[DIRTY] == extents.dirty && aged == extents.dirty &&
-           listed[CLEAN] == extents.clean;
+    return listed[DIRTY] == extents.dirty && listed[CLEAN] == extents.clean &&
+           extents_in_ages() == extents.dirty;
 }
 
 bool hak_extents_valid(void)

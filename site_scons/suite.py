@@ -52,6 +52,8 @@ ABOUT = {
     "test_large": {"backend"},
     "test_out_of_memory": {"policy", "backend"},
 }
+# A unit test that includes this stands on no back end of a build: it has another one, or a part that back ends include.
+WITHOUT_BACKEND = re.compile(r'#include "(tests/fake/fake_backend\.h|core/extents\.c)"')
 # What may differ with the compiler.
 COMPILER = CRITERION - {"unit", "faults", "checked"}
 # Programs of one thread or two that measure no time: they run side by side. What the others start keeps all

@@ -9,7 +9,6 @@ from tree import ROOT
 ELSEWHERE = {
     "assert": "tests/unit/test_fatal.c",
     "backend": "tests/contract/test_backend.c",
-    "extents": "tests/contract/test_backend.c",
     "foreign": "tests/process/foreign.py",
     "fork": "tests/contract/test_fork.c",
     "frontend": "tests/contract/test_frontend.c",
@@ -25,7 +24,7 @@ ELSEWHERE = {
     "record": "bench/test_record.py",
     "record_format": "bench/test_record.py",
     "start": "tests/process/fork_order.c",
-    "space": "tests/faults/test_faults.c",
+    "space": "tests/unit/test_extents.c",
     "stats": "tests/contract/test_stats.c",
     "stats_text": "tests/contract/test_stats.c",
     "store": "tests/contract/test_frontend.c",
