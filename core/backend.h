@@ -154,6 +154,8 @@ void hak_heap_release(struct hak_shard *shard);
 
 /* ── what has a default ──────────────────────────────────────────────────────────────────────── */
 
+/* Which of these the back end brings, as constants: a test asks nothing of a default, and what it promises of the rest. */
+
 /* The grid of the slab that a free block of the class lies in, to check many links against; what is no such block stops
  * the process. Default: the grid of this block alone, so that each is looked up.
  * pre:   a cold path
@@ -190,7 +192,9 @@ static inline void hak_chain_spread(struct hak_chain chain, hak_class cls, void 
  * sync:  takes HAK_RANK_EXTENTS */
 #ifdef backend_resize
 bool backend_resize(void *pointer, size_t size);
+enum { BACKEND_RESIZES = true };
 #else
+enum { BACKEND_RESIZES = false };
 static inline bool backend_resize(void *pointer, size_t size)
 {
     (void)pointer;
@@ -205,7 +209,9 @@ static inline bool backend_resize(void *pointer, size_t size)
  * sync:  takes HAK_RANK_EXTENTS */
 #ifdef backend_move
 void *backend_move(void *pointer, size_t size);
+enum { BACKEND_MOVES = true };
 #else
+enum { BACKEND_MOVES = false };
 static inline void *backend_move(void *pointer, size_t size)
 {
     (void)pointer;
@@ -248,7 +254,9 @@ static inline void backend_walk_kept(const struct hak_shard *shard,
  * sync:  takes HAK_RANK_EXTENTS if something is due */
 #ifdef backend_tick
 void backend_tick(struct hak_shard *shard);
+enum { BACKEND_TICKS = true };
 #else
+enum { BACKEND_TICKS = false };
 static inline void backend_tick(struct hak_shard *shard)
 {
     (void)shard;
@@ -276,7 +284,9 @@ static inline bool backend_upkeep(struct hak_shard *shard)
  * owner: the shard's owner */
 #ifdef backend_trim
 bool backend_trim(struct hak_shard *shard);
+enum { BACKEND_TRIMS = true };
 #else
+enum { BACKEND_TRIMS = false };
 static inline bool backend_trim(struct hak_shard *shard)
 {
     (void)shard;

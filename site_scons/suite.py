@@ -113,6 +113,11 @@ class Tally:
         print(SUM.format(self.tested, self.passed, self.failed, self.crashing, self.skipped), flush=True)
 
 
+def wraps(text: str) -> "list[str]":
+    """The linker's flags for a test in which __wrap_kernel_CALL stands for that call of the library."""
+    return [f"-Wl,--wrap={call}" for call in sorted(set(re.findall(r"__wrap_(kernel_\w+)", text)))]
+
+
 def is_run(program: str, new: "set[str]") -> bool:
     """Whether a build runs a program of the contract that has these new: a policy, a back end."""
     return program not in ABOUT or bool(ABOUT[program] & new)

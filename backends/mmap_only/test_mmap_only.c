@@ -21,6 +21,9 @@
 #include "tests/contract/support.h"
 #include "tests/faults/faults.h"
 
+_Static_assert(BACKEND_RESIZES &&BACKEND_MOVES &&BACKEND_TICKS &&BACKEND_TRIMS,
+               "it brings what the contract's tests would else skip");
+
 static const size_t KIB = (size_t)1 << 10;
 static const size_t MIB = (size_t)1 << 20;
 static const size_t DIRTY_MOST = (size_t)CONFIG_DIRTY_MAX << 20 >> GRANULE_SHIFT;
@@ -718,35 +721,6 @@ Test(mmap_only, the_middle_of_a_block_stops_the_process)
     void *inside = (char *)one(hak_class_of(700)) + 16;
 
     cr_assert_dies(return_the_middle, inside, "free()", inside, HAK_NOT_A_BLOCK);
-}
-
-/* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
-
-Test(mmap_only, a_large_block_moves_by_its_pages)
-{
-    size_t size = 16 * MIB;
-    unsigned char *block = backend_large_alloc(NULL, size, 1).base;
-
-    pattern_fill(block, size, 1);
-    unsigned char *moved = backend_move(block, 2 * size);
-    cr_assert_not_null(moved);
-    cr_assert(pattern_holds(moved, size, block, 1));
-    cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
-    backend_free(NULL, moved, "test");
-    cr_assert(hak_extents_valid());
-}
-
-/* Into what it has given up itself, which nobody has taken since. */
-Test(mmap_only, a_large_block_grows_where_it_lies)
-{
-    size_t size = 8 * MIB;
-    char *block = backend_large_alloc(NULL, size, 1).base;
-
-    cr_assert(backend_resize(block, size / 2));
-    cr_assert_lt(backend_usable_size(block, "test"), size);
-    cr_assert(backend_resize(block, size));
-    cr_assert_geq(backend_usable_size(block, "test"), size);
-    cr_assert(hak_extents_valid());
 }
 
 /* ── what is valid ───────────────────────────────────────────────────────────────────────────── */

@@ -16,6 +16,9 @@
 #include "core/heap.h"
 #include "tests/contract/support.h"
 
+_Static_assert(BACKEND_RESIZES &&BACKEND_MOVES &&BACKEND_TICKS &&BACKEND_TRIMS,
+               "it brings what the contract's tests would else skip");
+
 static struct hak_shard *shard;
 
 static void start(void)
@@ -598,37 +601,6 @@ Test(superslab, a_block_is_moved_again_and_again)
         backend_free(shard, behind, "free()");
     }
     backend_free(shard, block, "free()");
-    cr_assert(hak_extents_valid());
-}
-
-/* ── large blocks ────────────────────────────────────────────────────────────────────────────── */
-
-Test(superslab, a_large_block_moves_by_its_pages)
-{
-    size_t size = 8 * SUPERSLAB_SIZE;
-    unsigned char *block = backend_large_alloc(NULL, size, 1).base;
-
-    if (!kernel_moves_pages())
-        cr_skip_test("this kernel does not move pages");
-    pattern_fill(block, size, 1);
-    unsigned char *moved = backend_move(block, 2 * size);
-    cr_assert_not_null(moved);
-    cr_assert(pattern_holds(moved, size, block, 1));
-    cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
-    backend_free(NULL, moved, "test");
-    cr_assert(hak_extents_valid());
-}
-
-/* Into what it has given up itself, which nobody has taken since. */
-Test(superslab, a_large_block_grows_where_it_lies)
-{
-    size_t size = 4 * SUPERSLAB_SIZE;
-    char *block = backend_large_alloc(NULL, size, 1).base;
-
-    cr_assert(backend_resize(block, size / 2));
-    cr_assert_lt(backend_usable_size(block, "test"), size);
-    cr_assert(backend_resize(block, size));
-    cr_assert_geq(backend_usable_size(block, "test"), size);
     cr_assert(hak_extents_valid());
 }
 

@@ -390,8 +390,9 @@ Test(backend, trim_gives_back_what_is_free)
         memset(taken[i], 1, 1000);
     size_t before = resident_bytes();
     return_all(hak_class_of(1000), return_chain);
-    bool gone = resident_bytes() <= before - 25 * MIB; /* a back end may keep nothing */
-    cr_assert(backend_trim(shard) || gone);
+    if (BACKEND_TRIMS && CONFIG_DIRTY_MAX > 25)
+        cr_assert(backend_trim(shard));
+    backend_trim(shard);
     cr_assert_leq(resident_bytes(), before - 25 * MIB);
     cr_assert(!backend_trim(shard), "nothing is left to give back");
     cr_assert(backend_valid(shard));
@@ -573,8 +574,9 @@ Test(backend, what_a_shrunk_block_gives_up_is_free)
 
     memset(block, 1, 300 * MIB);
     size_t before = resident_bytes();
-    if (!backend_resize(block, 2 * MIB))
-        cr_skip_test("large blocks do not shrink where they lie");
+    if (!BACKEND_RESIZES)
+        cr_skip_test("in this back end large blocks do not shrink where they lie");
+    cr_assert(backend_resize(block, 2 * MIB));
     backend_trim(shard);
     cr_assert_leq(resident_bytes(), before - 280 * MIB);
     backend_free(shard, block, "test");
@@ -583,6 +585,7 @@ Test(backend, what_a_shrunk_block_gives_up_is_free)
 Test(backend, move_keeps_contents)
 {
     uint64_t random = 41;
+    size_t moves = 0;
 
     for (int i = 0; i < 300; i++) {
         size_t size = HAK_SMALL_MAX + 1 + random_size(&random, 8 * MIB);
@@ -594,11 +597,14 @@ Test(backend, move_keeps_contents)
             cr_assert_geq(backend_usable_size(moved, "test"), wanted);
             cr_assert(pattern_holds(moved, size, block, (uint64_t)i));
             memset(moved, 0xff, wanted);
+            moves++;
         } else {
             cr_assert(pattern_holds(block, size, block, (uint64_t)i));
         }
         backend_free(shard, moved ? moved : block, "test");
     }
+    if (BACKEND_MOVES && kernel_moves_pages())
+        cr_assert_gt(moves, 0);
 }
 
 Test(backend, more_than_there_is_changes_nothing)

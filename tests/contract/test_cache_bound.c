@@ -54,7 +54,7 @@ static void work(size_t number, uint64_t *random)
         void **slot = &crowd.slots[other][random_below(random, SLOTS)];
         void *block = random_below(random, 5) ? hak_malloc(random_size(random, most)) : NULL;
         hak_free(__atomic_exchange_n(slot, block, __ATOMIC_ACQ_REL));
-        if (step % 250 == 0)
+        if (step % 16 == 0)
             require(held_by(hak_heap_mine) <= CONFIG_CACHE_BYTES);
     }
     if (random_below(random, 3) == 0)

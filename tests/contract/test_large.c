@@ -5,13 +5,11 @@
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "core/heap.h"
 #include "tests/contract/support.h"
 
 static const size_t MIB = (size_t)1 << 20;
@@ -34,21 +32,25 @@ static bool spans_mappings(const void *base, size_t size)
     return count > 1;
 }
 
-/* Stands in for libc's. */
-void *mremap(void *from, size_t size, size_t new_size, int flags, ...)
-{
-    va_list rest;
-    va_start(rest, flags);
-    void *to = va_arg(rest, void *);
-    va_end(rest);
+/* The library's own call; not there where the linker could not put ours in its place. */
+long __real_kernel_mremap(void *from, size_t size, size_t new_size, int flags, void *to)
+    __attribute__((weak));
+long __wrap_kernel_mremap(void *from, size_t size, size_t new_size, int flags, void *to);
 
+long __wrap_kernel_mremap(void *from, size_t size, size_t new_size, int flags, void *to)
+{
     if (flags & MREMAP_FIXED && (moves_nothing || spans_mappings(from, size))) {
         if (!moves_nothing)
             munmap(to, new_size);
-        errno = moves_nothing ? EINVAL : EFAULT;
-        return MAP_FAILED;
+        return moves_nothing ? -EINVAL : -EFAULT;
     }
-    return (void *)syscall(SYS_mremap, from, size, new_size, flags, to);
+    return __real_kernel_mremap(from, size, new_size, flags, to);
+}
+
+static void require_ours(void)
+{
+    if (__real_kernel_mremap == NULL)
+        cr_skip_test("the library's calls of the kernel go past the test");
 }
 
 /* Blocks that grow, shrink and move among each other, so that their pages come from all over. */
@@ -89,13 +91,49 @@ static void resize_many(void)
 
 Test(large, blocks_of_several_mappings_are_resized)
 {
+    require_ours();
     resize_many();
 }
 
 Test(large, blocks_are_resized_where_the_kernel_cannot_move)
 {
+    require_ours();
     moves_nothing = true;
     resize_many();
+}
+
+/* The kernel moves them: what the block held is not copied, and does not take room twice. */
+Test(large, a_block_moves_by_its_pages)
+{
+    size_t size = 16 * MIB;
+    unsigned char *block = backend_large_alloc(&hak_heap_mine->shard, size, 1).base;
+
+    if (!BACKEND_MOVES)
+        cr_skip_test("this back end moves no blocks");
+    if (!kernel_moves_pages())
+        cr_skip_test("this kernel does not move pages and leave their place mapped");
+    pattern_fill(block, size, 1);
+    unsigned char *moved = backend_move(block, 2 * size);
+    cr_assert_not_null(moved);
+    cr_assert(pattern_holds(moved, size, block, 1));
+    cr_assert_geq(backend_usable_size(moved, "test"), 2 * size);
+    backend_free(&hak_heap_mine->shard, moved, "test");
+    require_valid_heap();
+}
+
+/* Into what it has given up itself, which nobody has taken since. */
+Test(large, a_block_grows_where_it_lies)
+{
+    size_t size = 8 * MIB;
+    char *block = backend_large_alloc(&hak_heap_mine->shard, size, 1).base;
+
+    if (!BACKEND_RESIZES)
+        cr_skip_test("this back end resizes no blocks");
+    cr_assert(backend_resize(block, size / 2));
+    cr_assert_lt(backend_usable_size(block, "test"), size);
+    cr_assert(backend_resize(block, size));
+    cr_assert_geq(backend_usable_size(block, "test"), size);
+    require_valid_heap();
 }
 
 /* Free neighbours of all ages join and part, and go back to the system. */
