@@ -28,21 +28,21 @@ class InTheTree(unittest.TestCase):
         tree.git("init", "-q")
         tree.git("add", "-A")
         tree.git("commit", "-qm", "as it was")
-        for symbol, parent, name, only in (
-            ("FRONTEND", "policies", POLICY, "policy,library,test_frontend,test_api,test_fork,test_threads"),
-            ("BACKEND", "backends", BACK_END, "policy,library,backend,contract"),
-        ):
+        added = []
+        for symbol, parent, name in (("BACKEND", "backends", BACK_END), ("FRONTEND", "policies", POLICY)):
             shutil.copytree(EXAMPLES / parent / name, tree.root / parent / name)
-            self.assertEqual(tree.git("status", "--porcelain"), f"?? {parent}/{name}/\n")
+            added.append(f"?? {parent}/{name}/\n")
+            self.assertEqual(tree.git("status", "--porcelain"), "".join(added))
             tree.write(".config", f"CONFIG_{symbol}_{name.upper()}=y\n")
-            output = tree.scons("test", "CONFIG=local", f"ONLY={only}")
-            self.assertIn(f"CC   build/local/{parent}/{name}/{name}.o\n", output)
-            self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0 \| Skipped: \d+$")
-            groups = set(re.findall(r"^== build/local: (\w+)/", output, re.MULTILINE))
-            self.assertEqual(groups, {"policy", "library", "contract", *({"backend"} if symbol == "BACKEND" else {})})
-            self.assertEqual(tree.git("status", "--porcelain"), f"?? {parent}/{name}/\n")
-            self.assertEqual(layers.check(tree.root), [])
-            shutil.rmtree(tree.root / parent / name)
+            self.assertIn(f"CC   build/local/{parent}/{name}/{name}.o\n", tree.scons())
+        # The one with the other, which no pair of the tree stands in for.
+        tree.append(".config", f"CONFIG_BACKEND_{BACK_END.upper()}=y\n")
+        output = tree.scons("test", "CONFIG=local", "ONLY=policy,backend,library,contract")
+        self.assertRegex(output.splitlines()[-1], r"^\[====\] Synthesis: .* \| Failing: 0 \| Crashing: 0 \| Skipped: \d+$")
+        groups = set(re.findall(r"^== build/local: (\w+)/", output, re.MULTILINE))
+        self.assertEqual(groups, {"policy", "backend", "library", "contract"})
+        self.assertEqual(tree.git("status", "--porcelain"), "".join(added))
+        self.assertEqual(layers.check(tree.root), [])
 
 
 class Outside(TreeTest):
@@ -80,8 +80,10 @@ class Outside(TreeTest):
         self.assertNotIn(f"backends/{BACK_END}/{BACK_END}", objects)
 
     def test_is_tested_like_one_of_the_tree(self):
-        output = self.tree.scons(self.plugins, "test", "CONFIG=local", "ONLY=policy,backend,library")
-        for name in (f"policy/test_{POLICY}", f"backend/test_{BACK_END}", "library/library"):
+        # With a policy of the tree: InTheTree has both.
+        self.tree.write(".config", f"CONFIG_BACKEND_{BACK_END.upper()}=y\n")
+        output = self.tree.scons(self.plugins, "test", "CONFIG=local", "ONLY=backend,library,test_api,test_threads,test_stats")
+        for name in (f"backend/test_{BACK_END}", "library/library", "contract/test_api"):
             self.assertIn(f"== build/local: {name}: ", output)
         self.assertRegex(output.splitlines()[-1], r" \| Failing: 0 \| Crashing: 0 \| Skipped: \d+$")
 

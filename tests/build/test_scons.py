@@ -292,7 +292,7 @@ class AtRandom(TreeTest):
 
     def test_says_what_has_failed(self):
         self.tree.append("core/lock.c", '__attribute__((constructor)) static void broken(void) { __builtin_trap(); }\n')
-        output = self.tree.scons("randconfig", "SEED=79", "COUNT=1", status=2)
+        output = self.tree.scons("randconfig", "SEED=79", "COUNT=1", "ONLY=stress", status=2)
         self.assertIn("to repeat: scons randconfig SEED=79 COUNT=1", output)
         self.assertIn("NOT PASSED  build/random-79: smoke/stress: ", output)
 
@@ -419,11 +419,11 @@ class Mistakes(TreeTest):
         self.check(["CONFIG=default", "tset"], "Do not know how to make File target `tset'")
 
     def test_unknown_test(self):
-        self.check(["test", "ONLY=contrat"], "ONLY=contrat: there is no such test. Groups: unit, policy,")
+        self.check(["test", "CONFIG=default", "ONLY=contrat"], "ONLY=contrat: there is no such test. Groups: unit, policy,")
 
     def test_rounds_that_are_no_number(self):
-        self.check(["test", "REPEAT=often"], "REPEAT=often: this is a number from 1 on")
-        self.check(["test", "SEED=x"], "SEED=x: this is a number from 1 on")
+        self.check(["test", "CONFIG=default", "REPEAT=often"], "REPEAT=often: this is a number from 1 on")
+        self.check(["test", "CONFIG=default", "SEED=x"], "SEED=x: this is a number from 1 on")
 
     def test_unknown_sanitizer(self):
         self.check(["CONFIG=default", "SANITIZE=threads"], "Invalid value for option SANITIZE: threads.  Valid values are: ")

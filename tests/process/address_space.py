@@ -4,7 +4,7 @@
 import re
 
 import promises
-from harness import Skipped, test, wait_until
+from harness import Skipped, about, test, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -14,6 +14,7 @@ ADDRESSES_KB = 6 << 10
 CORE_RATIO = 1.5
 
 
+@about("backend")
 @test
 def refusals_leave_nothing_behind(case):
     """Under RLIMIT_DATA requests from 2^30 bytes on are refused, and addresses and data are as before."""
@@ -22,6 +23,7 @@ def refusals_leave_nothing_behind(case):
     case.served(result)
 
 
+@about("backend")
 @test
 def refusals_are_quick(case):
     """A refusal takes at most eight system calls, and none of them works on memory."""
@@ -47,6 +49,7 @@ except MemoryError:
 """
 
 
+@about("backend")
 @test
 def a_limit_on_addresses_set_later(case):
     """python3 lowers RLIMIT_AS to 1 GiB, starts a thread, maps and allocates, and is refused what is more."""
@@ -54,6 +57,7 @@ def a_limit_on_addresses_set_later(case):
     case.same("refused\n", alone.stdout.decode(), alone.command)
 
 
+@about("backend")
 @test
 def limits_lowered_again_and_again(case):
     """RLIMIT_AS and RLIMIT_DATA, lowered while the program runs: threads, blocks up to the limit, NULL beyond."""
@@ -68,6 +72,7 @@ def kilobytes(file, name):
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
+@about("backend")
 @test
 def more_than_there_is(case):
     """What the kernel refuses, as it is more than all memory, is refused: python3 says MemoryError."""
@@ -80,6 +85,7 @@ def more_than_there_is(case):
     case.same("refused\n", alone.stdout.decode(), alone.command)
 
 
+@about("backend")
 @test
 def locked_memory(case):
     """mlockall(MCL_CURRENT | MCL_FUTURE) under a limit of 8 MiB, and 2 MB of blocks then."""
@@ -91,6 +97,7 @@ def locked_memory(case):
     case.same("locked\n", result.stdout.decode(), result.command)
 
 
+@about("backend")
 @test
 def addresses(case):
     """A small program has at most 6 MiB more addresses than without the library, and far less than 100 MB in all."""
@@ -123,6 +130,7 @@ def check_sizes(case, alone, under):
     case.check(under <= CORE_RATIO * alone, f"{under} bytes, {alone} without the library")
 
 
+@about("backend")
 @test
 def core_by_gcore(case):
     """gcore's core of a program that has freed 20 of 30 MB is at most 1.5 times as large as without the library."""
@@ -140,6 +148,7 @@ def core_of_kernel(case, library):
     return cores[0].stat().st_size
 
 
+@about("backend")
 @test
 def core_by_the_kernel(case):
     """The kernel's core of that program is at most 1.5 times as large as without the library."""

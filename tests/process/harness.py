@@ -67,6 +67,16 @@ def once(function):
     return function
 
 
+def about(*kinds):
+    """Mark a test, above @test, that is about a "policy" or a "backend": of the pairs with the same one, one has it."""
+
+    def mark(function):
+        function.about = set(kinds)
+        return function
+
+    return mark
+
+
 Result = collections.namedtuple("Result", "command status stdout stderr witnessed")
 
 
@@ -88,9 +98,11 @@ def describe_status(status):
 class Build:
     """One built library, and the test programs compiled beside it, each once."""
 
-    def __init__(self, folder, partly=False):
+    def __init__(self, folder, new=None):
         self.folder = pathlib.Path(folder).resolve()
-        self.partly = partly  # of what takes longest, a part; and nothing that one pair of plug-ins shows for all
+        # What of "policy" and "backend" no other build of the run has had; None: it is the first. Others have nothing that one
+        # pair of plug-ins shows for all, and a part of what takes longest.
+        self.new = new
         self.library = self.folder / "libhakmem.so"
         self.archive = self.folder / "libhakmem.a"
         self.include = self.folder / "include"

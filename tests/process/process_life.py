@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from harness import HERE, ROOT, Skipped, once, test, test_without_libc_names
+from harness import HERE, ROOT, Skipped, about, once, test, test_without_libc_names
 
 PYTHON = "/usr/bin/python3"
 
@@ -369,6 +369,7 @@ def address_limit_start(case):
     case.both(["/bin/sh", "-c", "ls / | sort"], before=limited(case, 100000))
 
 
+@about("backend")
 @test
 def address_limits(case):
     """ulimit -v of 64 MB, 96 MB, 128 MB, 256 MB and 1 GB: programs start, work and end."""
@@ -408,6 +409,7 @@ print(answers, sum(mapping[at] for at in range(0, 64 << 20, 4096)))
 """
 
 
+@about("policy", "backend")
 @test
 def address_limit_python(case):
     """python3 with 8 threads and a mapping of its own of 64 MB under ulimit -v 300000."""
@@ -427,24 +429,28 @@ def reaches(case, size, other):
     case.served(result)
 
 
+@about("backend")
 @test
 def address_limit_reach_64(case):
     """Blocks of 64 B fill 60 % of ulimit -v 300000, then NULL; freed, they and others fill it again."""
     reaches(case, 64, 102400)
 
 
+@about("backend")
 @test
 def address_limit_reach_1k(case):
     """The same with blocks of 1 KiB, then of 1 MiB."""
     reaches(case, 1024, 1 << 20)
 
 
+@about("backend")
 @test
 def address_limit_reach_100k(case):
     """The same with blocks of 100 KiB, then of 64 B."""
     reaches(case, 102400, 64)
 
 
+@about("backend")
 @test
 def address_limit_reach_1m(case):
     """The same with blocks of 1 MiB, then of 1 KiB."""
@@ -489,6 +495,7 @@ def memory_cgroup(name, limit):
     raise Skipped(refused)
 
 
+@about("backend")
 @test
 def memory_limit(case):
     """In a control group of 192 MiB: 320 MiB in turn, from size to size and thread to thread; and then too much."""
@@ -522,6 +529,7 @@ def strict_overcommit():
         OVERCOMMIT.write_text(mode)
 
 
+@about("backend")
 @test
 def strict_overcommit_of_memory(case):
     """Where the kernel charges what is mapped: nothing is charged for addresses; programs work and end."""

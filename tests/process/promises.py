@@ -7,7 +7,7 @@ import re
 import shutil
 import xml.etree.ElementTree
 
-from harness import once, test, test_without_libc_names
+from harness import about, once, test, test_without_libc_names
 
 # What the library may export beside its own hak_ names: libc's, and C++'s operators new and delete.
 LIBC_NAMES = """
@@ -24,6 +24,7 @@ CXX_NAMES = "_Znwm _Znam _ZnwmSt11align_val_t _ZdlPv _ZdaPv _ZdlPvm _ZdaPvm".spl
 DIRTY_LIMIT_KB = 250
 
 
+@about("policy", "backend")
 @test
 def interface(case):
     """libc's names do what C23, POSIX.1-2024 and glibc say."""

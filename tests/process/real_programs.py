@@ -10,7 +10,7 @@ import shutil
 import socket
 import xml.etree.ElementTree
 
-from harness import Failure, HERE, ROOT, once, test, wait_until
+from harness import Failure, HERE, ROOT, about, once, test, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -50,13 +50,14 @@ def python_digest(modules):
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
+@about("policy", "backend")
 @test
 def python_test_suite(case):
     """python3 passes a large part of its own test suite, every allocation by malloc."""
     if not pathlib.Path("/usr/lib/python3.11/test/test_dict.py").exists():
         raise Failure("Python's test suite is not installed: apt-get install libpython3.11-testsuite")
     # Without the library it is always the same, so it runs once for all builds that lie side by side.
-    modules = PYTHON_PART if case.build.partly else PYTHON_TESTS
+    modules = PYTHON_TESTS if case.build.new is None else PYTHON_PART
     known = case.build.folder.parent / f"python-alone-{python_digest(modules)}.xml"
     started, reports = {}, {"alone": known}
     for name, library in (("alone", False), ("under", True)):
@@ -78,7 +79,7 @@ def python_test_suite(case):
         shutil.copy(reports["alone"], known)
     under = results["under"]
     outcomes = [python_outcomes(reports[name]) for name in ("alone", "under")]
-    case.check(len(outcomes[0]) > (1000 if case.build.partly else 7000), f"only {len(outcomes[0])} tests ran", under.command)
+    case.check(len(outcomes[0]) > (7000 if case.build.new is None else 1000), f"only {len(outcomes[0])} tests ran", under.command)
     differing = {
         name: [outcome.get(name) for outcome in outcomes]
         for name in outcomes[0].keys() | outcomes[1].keys()

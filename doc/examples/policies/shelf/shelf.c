@@ -4,10 +4,11 @@
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls)
 {
     struct shelf *shelf = &cache->shelf[hak_class_index(cls)];
-    uint32_t half = shelf->capacity / 2;
+    uint32_t batch = shelf->batch > 0 ? shelf->batch : 1;
 
     /* There is always one slot at least, so that a shelf without capacity can pass one block on. */
-    shelf->count = (uint32_t)hak_refill_array(shard, cls, shelf->slot, half > 0 ? half : 1);
+    shelf->count = (uint32_t)hak_refill_array(shard, cls, shelf->slot, batch);
+    shelf->batch = batch * 2 < shelf->capacity / 2 ? batch * 2 : shelf->capacity / 2;
     return frontend_alloc(cache, cls);
 }
 

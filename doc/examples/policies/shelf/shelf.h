@@ -3,8 +3,9 @@
  *
  *   shelf[c]   slot  b b b b b . . .     count 5, capacity 8
  *
- * free puts a block on top, malloc takes the top one, which was used last and is still warm. An empty shelf is filled
- * half, a full one gives its older half away. A hit neither reads nor writes the block.
+ * free puts a block on top, malloc takes the top one, which was used last and is still warm. An empty shelf gets one
+ * block, then two, and so on up to half of its capacity, so that a thread which uses a class little has little of it; a
+ * full one gives its older half away. A hit neither reads nor writes the block.
  *
  * invariant: count <= capacity; slot[0 .. count-1] are blocks of the shelf's class
  * invariant: the sum over classes of capacity * size is at most HAK_CACHE_BYTES
@@ -23,6 +24,7 @@
 struct shelf {
     uint32_t count;    /* blocks on the shelf */
     uint32_t capacity; /* most of them; 0 in the empty heap */
+    uint32_t batch;    /* blocks that the next refill takes; 0: one */
     void *slot[CONFIG_SHELF_SLOTS];
 };
 

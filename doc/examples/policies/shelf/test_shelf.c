@@ -86,3 +86,17 @@ Test(shelf, a_full_shelf_gives_its_older_half)
     for (uint32_t i = 0; i <= capacity; i++)
         cr_assert_eq(fake_is_out(blocks[i]), i >= capacity - capacity / 2);
 }
+
+Test(shelf, refills_double_up_to_half_of_the_capacity)
+{
+    hak_class cls = hak_class_of(16);
+    uint32_t half = cache.shelf[hak_class_index(cls)].capacity / 2;
+
+    for (uint32_t batch = 1; batch < 4 * half; batch *= 2) {
+        size_t before = shard->given;
+        while (frontend_held(&cache, cls) > 0)
+            frontend_alloc(&cache, cls);
+        cr_assert_not_null(frontend_refill(&cache, shard, cls));
+        cr_assert_eq(shard->given - before, batch < half ? batch : half);
+    }
+}
