@@ -233,6 +233,13 @@ def check_wishes(env) -> None:
             raise WishError(f"{variable}={env[variable]}: {error}") from None
 
 
+def recordings(env) -> "list[str]":
+    """The kept recordings that the chosen workloads replay."""
+    own = programs.read(programs_file(env)) if programs_file(env) else []
+    words = [word for one in wishes.chosen(workload_names(env), own) if not one.own for word in one.command]
+    return [Path(word).stem for word in words if word.endswith(".replay")]
+
+
 ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
 PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build, so that nothing else differs
 

@@ -112,8 +112,8 @@ class Copies:
 
     def take_programs(self, programs: str | Path, chosen: Iterable[Workload]) -> None:
         """Copies the chosen workloads' programs, and what workloads read; watches the system's programs."""
-        for name in {"launch", *(workload.command[0].removeprefix("{programs}/") for workload in chosen
-                                 if workload.command[0].startswith("{programs}"))}:
+        for name in {"launch", *(word.removeprefix("{programs}/") for workload in chosen for word in workload.command
+                                 if word.startswith("{programs}/"))}:
             self._copy(os.path.join(programs, name), os.path.join(self.programs, name))
         for pattern in READ_BY_WORKLOADS:
             for file in BENCH.glob(pattern):

@@ -171,9 +171,10 @@ class Runner:
     def missing(self, chosen: Iterable[Workload]) -> list[str]:
         """The built programs that the chosen workloads need and that are not there."""
         needed = [os.path.join(self.built, "launch")]
-        needed += [workload.filled(workload.command, self.built)[0] for workload in chosen
-                   if workload.command[0].startswith("{programs}")]
-        return [program for program in dict.fromkeys(needed) if not os.access(program, os.X_OK)]
+        needed += [workload.filled([word], self.built)[0] for workload in chosen for word in workload.command
+                   if word.startswith("{programs}/")]
+        return [file for file in dict.fromkeys(needed)
+                if not os.access(file, os.R_OK if file.endswith(".replay") else os.X_OK)]
 
     def filled(self, workload: Workload, words: Iterable[str]) -> list[str]:
         return workload.filled(words, self.programs, self.bench)

@@ -131,6 +131,13 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return ("/usr/bin/python3", "-s", "-S", *arguments)
 
 
+def _replayed(name: str, about: str, threads: bool = False) -> Workload:
+    """A kept recording (bench/traces)."""
+    return _built(f"replay {name}", "replay", f"{{programs}}/{name}.replay", f"{{programs}}/{name}.replay --only=1000",
+                  f"{about}: its mallocs and frees alone", default=False, pairs_in_block=3,
+                  tags=("replays", *(("threads",) if threads else ())), simulated=f"{{programs}}/{name}.replay")
+
+
 def _installed(name: str, command: Iterable[str], probe: Iterable[str], about: str, *needs: tuple[str, str],
                **more: Any) -> Workload:
     """A program of the system's, measured from outside."""
@@ -258,6 +265,12 @@ WORKLOADS = (
            "two threads, 10 000 sessions of mixed lifetimes, memory over time", default=False,
            gives=(RSS,), tags=("threads", "memory"),
            simulated="2 500 10000 48 12345"),
+
+    _replayed("gcc", "recorded: the C compiler"),
+    _replayed("lld", "recorded: a linker with 5 threads", threads=True),
+    _replayed("python3", "recorded: python3, PYTHONMALLOC=malloc"),
+    _replayed("redis", "recorded: redis-server under redis-benchmark"),
+    _replayed("sqlite3", "recorded: the sqlite3 shell"),
 
     _installed("redis", ("/usr/bin/python3", "{bench}/load_redis.py", "10000"),
                ("/usr/bin/python3", "{bench}/load_redis.py", "--probe"),

@@ -151,6 +151,11 @@ def write(path, data):
         data = done.stdout
     elif not str(path).endswith(".trace"):
         raise TraceError(f"{path}: the name of a recording ends in .trace, or .trace.zst for a packed one")
+    return write_whole(path, data)
+
+
+def write_whole(path, data):
+    """Writes a file that is never there by half."""
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
