@@ -1,0 +1,246 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Finds the composition that serves a program best, by measuring: `scons tune PROGRAM="…"` or TRACE=….
+
+doc/tuning.md tells the rest. Exit status: 0, whatever was found; 2 if nothing can be measured; 130 after Ctrl-C, after
+which the same command goes on."""
+
+import argparse
+import datetime
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "site_scons"))
+
+from lab import libraries, programs, runs, workloads  # noqa: E402
+from recording import classes, library, recording, script  # noqa: E402
+from recording.library import TraceError  # noqa: E402
+from tuning import report  # noqa: E402
+from tuning.journal import Journal, OtherSearch  # noqa: E402
+from tuning.race import Failed, Goal  # noqa: E402
+from tuning.search import Search  # noqa: E402
+from tuning.space import Composer  # noqa: E402
+
+import configuration  # noqa: E402
+from refusal import Refusal  # noqa: E402
+
+GOALS = ("time", "rss", "time*rss", "metric")
+LIMIT = re.compile(r"(time|rss)<=([0-9]+(?:\.[0-9]+)?)")
+BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+TABLES = 5  # that a recording gives the search to choose from
+BUILD_SECONDS = 600
+RUN_SECONDS = 120
+
+
+class CannotTune(Exception):
+    """The message says why, and what would be right."""
+
+
+def limits_of(text):
+    found = []
+    for word in filter(None, text.split(",")):
+        match = LIMIT.fullmatch(word.strip())
+        if not match or float(match[2]) <= 0:
+            raise CannotTune(f"LIMIT={text}: write what it may be at most, by default's: rss<=1.05, or time<=1.1,rss<=0.9")
+        found.append((match[1], float(match[2])))
+    return tuple(found)
+
+
+def seconds_of(text):
+    match = BUDGET.fullmatch(text)
+    value = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+    if value < 60:
+        raise CannotTune(f"BUDGET={text}: write a time of a minute or more: 30m, 1800s or 2h")
+    return value
+
+
+def read_trace(path, process=None):
+    one = recording.load_one(path, process)
+    return one, script.words_of(one)
+
+
+def tables_of(one, largest=32768):
+    """Size classes cut to the recording: the table at which the sum is least, and others with fewer and more classes."""
+    asked = classes.demand(one, largest)
+    tables = classes.best_tables(asked)
+    best = min(tables, key=lambda count: classes.cost(asked, tables[count]).total)
+    counts = sorted(tables, key=lambda count: abs(count - best))
+    some = [best, *[counts[min(len(counts) - 1, step)] for step in (4, 9, 16, 26)]]
+    return tuple(",".join(map(str, tables[count])) for count in dict.fromkeys(some))[:TABLES]
+
+
+class Machine:
+    """Builds compositions, and runs the workload with them."""
+
+    def __init__(self, options, composer, workload):
+        self.options, self.composer, self.workload = options, composer, workload
+        self.folder = options.output
+        self.runner = runs.Runner(options.programs, options.run_limit)
+        self.opened = {}
+        self.cpus = sorted(os.sched_getaffinity(0))
+        self.chance = random.Random()
+        self.pinned = None
+
+    def place(self, digest):
+        return self.folder.parent / "builds" / digest / "libhakmem.so"
+
+    def build(self, point):
+        made = self.composer.configuration(point)
+        place = self.place(made.digest)
+        if place.is_file():
+            return made.digest
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = place.parent / "config"
+        file.write_text(made.text, encoding="utf-8")
+        out = self.folder.parent / "scons"
+        words = [shutil.which("scons") or "/usr/bin/scons", "-Q", f"-j{self.options.jobs}", f"O={out}", "CONFIG=local",
+                 f"KCONFIG_CONFIG={file}", *([f"PLUGINS={self.options.plugins}"] if self.options.plugins else [])]
+        environment = {name: value for name, value in os.environ.items() if name not in ("SCONSFLAGS", "KCONFIG_CONFIG")}
+        try:
+            done = subprocess.run(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, errors="replace", timeout=BUILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"its build takes more than {BUILD_SECONDS} s") from None
+        (place.parent / "build.log").write_text(done.stdout, encoding="utf-8")
+        if done.returncode:
+            wrong = [line for line in done.stdout.splitlines() if "error" in line.lower()] or done.stdout.splitlines()[-1:] or ["?"]
+            raise Failed(f"its build fails: {wrong[0].strip()[:200]}")
+        shutil.copyfile(out / "local" / "libhakmem.so", f"{place}.new")
+        os.replace(f"{place}.new", place)
+        return made.digest
+
+    def run(self, digest):
+        try:
+            if digest not in self.opened:
+                self.opened[digest] = libraries.open_library(str(self.place(digest)))
+            cpus = [self.chance.choice(self.cpus)] if self.pinned else None
+            run = self.runner.run(self.workload, self.opened[digest], cpus, self.chance.randrange(1, runs.MOST_PADDING))
+        except (runs.RunFailed, libraries.LibraryError) as error:
+            raise Failed(str(error)[:300]) from None
+        if self.pinned is None:
+            self.pinned = run.threads == 1 and not (self.workload.own and self.workload.own.client)
+        figures = {"time": run.wall_seconds if self.workload.measure == workloads.METRIC else run.seconds,
+                   "rss": float(run.peak_rss_kib)}
+        if self.workload.measure == workloads.METRIC:
+            figures["metric"] = run.seconds
+        return figures
+
+
+def the_workload(options):
+    """(workload, its tables of size classes, whom it is for)."""
+    if bool(options.program) == bool(options.trace):
+        raise CannotTune('tune for what? scons tune PROGRAM="COMMAND", or TRACE=RECORDING (bench/record makes one)')
+    if options.trace:
+        one, words = read_trace(options.trace)
+        file = options.output / "trace.replay"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(words.astype("<u8").tobytes())
+        name = Path(options.trace).name.split(".")[0][:11]
+        command = ("{programs}/replay", str(file))
+        return (workloads.Workload(f"replay {name}", command, (*command, "--only=1000"), "a recording"), tables_of(one),
+                f"the recording {Path(options.trace).name}")
+    try:
+        found = programs.asked(options.program, **{name: getattr(options, name) for name in
+                                                  ("setup", "prepare", "input", "metric", "client", "port")})
+    except ValueError as error:
+        raise CannotTune(str(error)) from None
+    if len(found) != 1:
+        raise CannotTune(f"PROGRAM={options.program}: one program at a time can be tuned for")
+    tables = tables_of(recording.load_one(options.classes)) if options.classes else ()
+    return found[0], tables, f"`{options.program}`"
+
+
+def hand_made(composer):
+    return {file.name.removesuffix("_defconfig"): composer.point(file) for file in sorted((ROOT / "configs").glob("*_defconfig"))}
+
+
+def tune(options):
+    goal = Goal(options.goal, limits_of(options.limit))
+    if options.goal == "metric" and not options.metric:
+        raise CannotTune("GOAL=metric: METRIC= says which figure of the program's output that is")
+    budget = seconds_of(options.budget)
+    if not NAME.fullmatch(options.name):
+        raise CannotTune(f"NAME={options.name}: small letters, digits and _, a letter first")
+    target = ROOT / "configs" / f"{options.name}_defconfig"
+    if target.exists() and not options.replace:
+        raise CannotTune(f"NAME={options.name}: configs/{target.name} is there already: choose another name, or remove it")
+    options.output = options.output / options.name
+    workload, tables, subject = the_workload(options)
+    base = ROOT / "configs" / "default_defconfig"
+    plugins = configuration.plugin_root(ROOT, options.plugins)
+    composer = Composer(ROOT, base, plugins, tables)
+    settings = {"goal": options.goal, "limit": options.limit, "program": options.program,
+                "trace": str(options.trace), "metric": options.metric}
+    journal = Journal(options.output / "journal.jsonl", settings)
+    machine = Machine(options, composer, workload)
+    if missing := machine.runner.missing([workload]):
+        raise CannotTune(f"{missing[0]} is not there; `scons tune` builds it")
+    if workload.own:
+        machine.runner.set_up(workload)
+    say = lambda line: print(line, flush=True)
+    search = Search(composer, hand_made(composer), journal, goal, budget, machine.build, machine.run, options.seed, say=say)
+    began = time.monotonic()
+    try:
+        known = search.search()
+        outcome = search.finish(*known)
+    except KeyboardInterrupt:
+        machine.runner.stop()
+        print(f"\ninterrupted; all that was measured is kept in {journal.file}: the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        journal.add("spent", seconds=time.monotonic() - began)
+    text = report.paragraph(search, outcome, subject)
+    (options.output / "page.html").write_text(report.page(search, outcome, subject, text), encoding="utf-8")
+    print(f"\n{text}")
+    if outcome.is_better:
+        row = workload.name if workload.name in {one.name for one in workloads.WORKLOADS} else ""
+        made = report.defconfig(search, outcome, subject, row, datetime.date.today().isoformat())
+        target.write_text(made, encoding="utf-8")
+        print(f"configuration: configs/{target.name}")
+    print(f"page: {options.output / 'page.html'}")
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default="", metavar="COMMAND")
+    parser.add_argument("--trace", default="", metavar="RECORDING")
+    parser.add_argument("--classes", default="", metavar="RECORDING", help="of --program: where its size classes are taken from")
+    for name in ("setup", "prepare", "input", "metric", "client", "port"):
+        parser.add_argument(f"--{name}", default="", help="of --program, as of bench/ab.py")
+    parser.add_argument("--goal", choices=GOALS, default="time")
+    parser.add_argument("--limit", default="", metavar="rss<=1.05")
+    parser.add_argument("--run-limit", type=float, default=RUN_SECONDS, metavar="SECONDS", help="a run that takes longer hangs")
+    parser.add_argument("--budget", default="30m")
+    parser.add_argument("--name", default="tuned")
+    parser.add_argument("--replace", action="store_true", help="writes over the configuration of that name")
+    parser.add_argument("--plugins", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--programs", type=Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "tune")
+    options = parser.parse_args()
+    options.output = options.output.resolve()
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        sys.exit("tune.py: python3-optuna is not installed (Debian: apt-get install python3-optuna)")
+    try:
+        return tune(options)
+    except (CannotTune, TraceError, OtherSearch, Failed, Refusal, runs.RunFailed) as error:
+        print(f"tune.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
