@@ -232,6 +232,20 @@ class Searches(Folder):
         seen = search.journal.blocks
         outcome = search.finish(base, known)
         self.assertEqual(min(outcome.fresh), seen)
+        self.assertEqual(search.journal.fresh, set(outcome.fresh))
+        again = self.make(self.large_batches_win, budget=250)
+        again.names, again.race = search.names, Race(again.journal, Goal("time"), base, again.run)
+        self.assertTrue(again.ranking())
+        for digest in again.ranking():
+            self.assertFalse(set(again.race.common(digest, base)) & set(outcome.fresh))
+
+    def test_what_serves_one_recording_may_not_serve_the_other(self):
+        search = self.make(self.large_batches_win, budget=250)
+        points = lambda digest: search.journal.points[digest]["point"]
+        search._run_fresh = lambda digest: {"time": 2 - self.large_batches_win(points(digest))[0], "rss": 1.0}
+        outcome = self.both(search)
+        self.assertFalse(outcome.is_better)
+        self.assertIn("nothing found is better", report.paragraph(search, outcome, "a test"))
 
     def test_builds_that_fail_are_results(self):
         search = self.make(self.large_batches_win, budget=250, broken=[("CACHE_ADAPTIVE", "n")])
@@ -272,6 +286,7 @@ class Command(unittest.TestCase):
         for words, message in (
             ([], 'tune for what? scons tune PROGRAM="COMMAND", or TRACE=RECORDING'),
             (["--program", "x", "--trace", "y"], "tune for what?"),
+            (["--program", "true", "--against", "x"], "AGAINST= is another recording than TRACE="),
             (["--program", "true", "--limit", "rss<1"], "LIMIT=rss<1: write what it may be at most"),
             (["--program", "true", "--budget", "5"], "BUDGET=5: write a time of a minute or more"),
             (["--program", "true", "--name", "Mine"], "NAME=Mine: small letters"),

@@ -37,6 +37,7 @@ GOALS = ("time", "rss", "time*rss", "metric")
 LIMIT = re.compile(r"(time|rss)<=([0-9]+(?:\.[0-9]+)?)")
 BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+HALF = "half"  # of TRACE=: the first is for the search, the second for the fresh measurement
 TABLES = 5  # that a recording gives the search to choose from
 BUILD_SECONDS = 600
 RUN_SECONDS = 120
@@ -62,11 +63,6 @@ def seconds_of(text):
     if value < 60:
         raise CannotTune(f"BUDGET={text}: write a time of a minute or more: 30m, 1800s or 2h")
     return value
-
-
-def read_trace(path, process=None):
-    one = recording.load_one(path, process)
-    return one, script.words_of(one)
 
 
 def tables_of(one, largest=32768):
@@ -136,19 +132,34 @@ class Machine:
         return figures
 
 
+def replayed(options, name, one):
+    """A recording as a workload."""
+    file = options.output / f"{name}.replay"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(script.words_of(one).astype("<u8").tobytes())
+    command = ("{programs}/replay", str(file))
+    return workloads.Workload(f"replay {name}", command, (*command, "--only=1000"), "a recording")
+
+
 def the_workload(options):
-    """(workload, its tables of size classes, whom it is for)."""
+    """(workload, the one of the fresh measurement, tables of size classes, whom it is for)."""
     if bool(options.program) == bool(options.trace):
         raise CannotTune('tune for what? scons tune PROGRAM="COMMAND", or TRACE=RECORDING (bench/record makes one)')
     if options.trace:
-        one, words = read_trace(options.trace)
-        file = options.output / "trace.replay"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(words.astype("<u8").tobytes())
+        one = recording.load_one(options.trace)
         name = Path(options.trace).name.split(".")[0][:11]
-        command = ("{programs}/replay", str(file))
-        return (workloads.Workload(f"replay {name}", command, (*command, "--only=1000"), "a recording"), tables_of(one),
-                f"the recording {Path(options.trace).name}")
+        subject = f"the recording {Path(options.trace).name}"
+        if options.against == HALF:
+            first, second = classes.halves(one)
+            return (replayed(options, "first", first), replayed(options, "second", second), tables_of(first),
+                    f"{subject} (found in its first half, measured in its second)")
+        workload = other = replayed(options, name, one)
+        if options.against:
+            other = replayed(options, "other", recording.load_one(options.against))
+            subject += f" (measured in {Path(options.against).name})"
+        return workload, other, tables_of(one), subject
+    if options.against:
+        raise CannotTune("AGAINST= is another recording than TRACE=, which is not given")
     try:
         found = programs.asked(options.program, **{name: getattr(options, name) for name in
                                                   ("setup", "prepare", "input", "metric", "client", "port")})
@@ -157,7 +168,7 @@ def the_workload(options):
     if len(found) != 1:
         raise CannotTune(f"PROGRAM={options.program}: one program at a time can be tuned for")
     tables = tables_of(recording.load_one(options.classes)) if options.classes else ()
-    return found[0], tables, f"`{options.program}`"
+    return found[0], found[0], tables, f"`{options.program}`"
 
 
 def hand_made(composer):
@@ -175,20 +186,21 @@ def tune(options):
     if target.exists() and not options.replace:
         raise CannotTune(f"NAME={options.name}: configs/{target.name} is there already: choose another name, or remove it")
     options.output = options.output / options.name
-    workload, tables, subject = the_workload(options)
+    workload, other, tables, subject = the_workload(options)
     base = ROOT / "configs" / "default_defconfig"
     plugins = configuration.plugin_root(ROOT, options.plugins)
     composer = Composer(ROOT, base, plugins, tables)
     settings = {"goal": options.goal, "limit": options.limit, "program": options.program,
-                "trace": str(options.trace), "metric": options.metric}
+                "trace": str(options.trace), "against": options.against, "metric": options.metric}
     journal = Journal(options.output / "journal.jsonl", settings)
-    machine = Machine(options, composer, workload)
+    machine, fresh = Machine(options, composer, workload), Machine(options, composer, other)
     if missing := machine.runner.missing([workload]):
         raise CannotTune(f"{missing[0]} is not there; `scons tune` builds it")
     if workload.own:
         machine.runner.set_up(workload)
     say = lambda line: print(line, flush=True)
-    search = Search(composer, hand_made(composer), journal, goal, budget, machine.build, machine.run, options.seed, say=say)
+    search = Search(composer, hand_made(composer), journal, goal, budget, machine.build, machine.run, options.seed, say=say,
+                    run_fresh=fresh.run)
     began = time.monotonic()
     try:
         known = search.search()
@@ -203,7 +215,7 @@ def tune(options):
     (options.output / "page.html").write_text(report.page(search, outcome, subject, text), encoding="utf-8")
     print(f"\n{text}")
     if outcome.is_better:
-        row = workload.name if workload.name in {one.name for one in workloads.WORKLOADS} else ""
+        row = workload.name if workload is other and workload.name in {one.name for one in workloads.WORKLOADS} else ""
         made = report.defconfig(search, outcome, subject, row, datetime.date.today().isoformat())
         target.write_text(made, encoding="utf-8")
         print(f"configuration: configs/{target.name}")
@@ -215,6 +227,9 @@ def main():
     parser = argparse.ArgumentParser(prog="tune.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default="", metavar="COMMAND")
     parser.add_argument("--trace", default="", metavar="RECORDING")
+    parser.add_argument("--against", default="", metavar="RECORDING",
+                        help="of --trace: the recording that the fresh measurement takes, or `half`: the second half of its events, while "
+                             "the search has the first")
     parser.add_argument("--classes", default="", metavar="RECORDING", help="of --program: where its size classes are taken from")
     for name in ("setup", "prepare", "input", "metric", "client", "port"):
         parser.add_argument(f"--{name}", default="", help="of --program, as of bench/ab.py")

@@ -347,6 +347,6 @@ def record_action(env, out: str):
 def tune_action(env, out: str, jobs: int):
     """The call that searches for a composition."""
     words = ["/usr/bin/python3", "bench/tune.py", *([f"--jobs={jobs}"] if jobs > 1 else []), f"--programs={out}/bench", f"--output={out}/tune"]
-    given = ("PROGRAM", "TRACE", "CLASSES", "GOAL", "LIMIT", "BUDGET", "NAME", "SEED", "PLUGINS", "SETUP", "PREPARE", "INPUT", "METRIC",
+    given = ("PROGRAM", "TRACE", "AGAINST", "CLASSES", "GOAL", "LIMIT", "BUDGET", "NAME", "SEED", "PLUGINS", "SETUP", "PREPARE", "INPUT", "METRIC",
              "CLIENT", "PORT")
     return words_for_scons([*words, *(f"--{name.lower()}={env[name]}" for name in given if env[name])])

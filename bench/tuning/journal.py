@@ -17,6 +17,7 @@ class Journal:
         self.points: "dict[str, dict]" = {}  # digest → {"point", "name"}
         self.runs: "dict[str, dict[int, dict]]" = {}  # digest → block → figures
         self.failed: "dict[str, str]" = {}  # digest → why
+        self.fresh: "set[int]" = set()  # blocks that no choice may rest on
         self.blocks = 0  # that were begun
         self.seconds = 0.0  # that were spent before now
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,9 @@ class Journal:
             self.points.setdefault(entry["digest"], {"point": entry["point"], "name": entry["name"]})
         elif kind == "run":
             self.runs.setdefault(entry["digest"], {})[entry["block"]] = entry["figures"]
+            self.blocks = max(self.blocks, entry["block"] + 1)
+        elif kind == "fresh":
+            self.fresh.add(entry["block"])
             self.blocks = max(self.blocks, entry["block"] + 1)
         elif kind == "failed":
             self.failed[entry["digest"]] = entry["why"]

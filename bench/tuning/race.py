@@ -49,12 +49,14 @@ class Race:
         self.name = name  # of a digest, for what is said
         self.chance = random.Random(seed * 1000003 + journal.blocks)
 
-    def common(self, first: str, second: str) -> "list[int]":
-        return sorted(self.journal.runs.get(first, {}).keys() & self.journal.runs.get(second, {}).keys())
+    def common(self, first: str, second: str, blocks: "Sequence[int] | None" = None) -> "list[int]":
+        """Blocks in which both were run: of these, or without them all but the fresh ones."""
+        shared = self.journal.runs.get(first, {}).keys() & self.journal.runs.get(second, {}).keys()
+        return sorted(block for block in shared if (block not in self.journal.fresh if blocks is None else block in blocks))
 
     def ratio(self, first: str, second: str, blocks: "Sequence[int] | None" = None, part: str = "") -> "Estimate | None":
         """The first's figure by the second's, in blocks that both have."""
-        shared = [block for block in self.common(first, second) if blocks is None or block in blocks]
+        shared = self.common(first, second, blocks)
         figure = (lambda figures: figures[part]) if part else self.goal.figure
         values = [[figure(self.journal.runs[digest][block]) for block in shared] for digest in (second, first)]
         return estimate(*values, resamples=1999)
@@ -69,9 +71,11 @@ class Race:
         exceeds = sum(max(0.0, mean(lambda figures, part=part: figures[part]) - math.log(most)) for part, most in self.goal.limits)
         return Standing(mean(self.goal.figure), exceeds, len(shared))
 
-    def block(self, digests: "Sequence[str]") -> None:
-        """One run of each, and of the base."""
+    def block(self, digests: "Sequence[str]", fresh: bool = False) -> None:
+        """One run of each, and of the base; a fresh one counts for nothing but what is asked of it by its number."""
         number = self.journal.blocks
+        if fresh:
+            self.journal.add("fresh", block=number)
         order = list(dict.fromkeys([self.base, *digests]))
         self.chance.shuffle(order)
         for digest in order:

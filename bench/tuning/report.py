@@ -120,8 +120,7 @@ def page(search: Search, outcome: Outcome, subject: str, text: str) -> str:
     compared = "".join(
         f"<tr><td>{escape(search.name(digest))}</td>" + "".join(
             f"<td>{interval(race.ratio(digest, race.base, outcome.fresh, part))}</td>" for part in ("", "time", "rss")) + "</tr>"
-        for digest in search.journal.points if digest != race.base and race.common(digest, race.base)
-        and set(race.common(digest, race.base)) & set(outcome.fresh))
+        for digest in search.journal.points if digest != race.base and race.common(digest, race.base, outcome.fresh))
     chosen = outcome.winner or outcome.best
     minimal = escape(search.composer.minimal(search.journal.points[chosen]["point"]))
     return f"""<!DOCTYPE html>

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The search: every hand-made configuration first, then points that optuna asks for, in races with the best so far; at the
-end the best found and the three best hand-made ones in a measurement that the search has not seen."""
+end the best found and the three best hand-made ones in a measurement that the search has not seen, maybe of another recording."""
 
 import math
 import time
@@ -57,20 +57,21 @@ class Search:
 
     def __init__(self, composer: Composer, hand_made: "dict[str, dict]", journal: Journal, goal: Goal, budget: float,
                  build: "Callable[[dict], str]", run: "Callable[[str], dict[str, float]]", seed: int = 1,
-                 now: "Callable[[], float]" = time.monotonic, say: "Callable[[str], None]" = lambda line: None) -> None:
+                 now: "Callable[[], float]" = time.monotonic, say: "Callable[[str], None]" = lambda line: None,
+                 run_fresh: "Callable[[str], dict[str, float]] | None" = None) -> None:
         self.composer, self.hand_made, self.journal, self.goal = composer, hand_made, journal, goal
         self.budget, self.build, self.seed, self.now, self.say = budget, build, seed, now, say
         self.began = now() - journal.seconds
         self.names: "dict[str, str]" = {}  # digest → name
         self.built: "set[str]" = set()
-        self._run = run
+        self._run, self._run_fresh = run, run_fresh or run
 
-    def run(self, digest: str) -> "dict[str, float]":
+    def run(self, digest: str, run: "Callable[[str], dict[str, float]] | None" = None) -> "dict[str, float]":
         """What an earlier search has built may be gone."""
         if digest not in self.built:
             self.build(self.journal.points[digest]["point"])
             self.built.add(digest)
-        return self._run(digest)
+        return (run or self._run)(digest)
 
     def spent(self) -> float:
         return self.now() - self.began
@@ -162,10 +163,10 @@ class Search:
         winner = next((digest for digest in ranking if digest not in hand_made), None)
         field_ = [*known, *([winner] if winner else [])]
         first = self.journal.blocks
-        race = Race(self.journal, self.goal, base, self.run, self.seed + 1, say=self.say, name=self.name)
+        race = Race(self.journal, self.goal, base, lambda digest: self.run(digest, self._run_fresh), self.seed + 1, say=self.say, name=self.name)
         while self.journal.blocks - first < FRESH_BLOCKS and (
                 self.spent() < self.budget or self.journal.blocks - first < ENOUGH_PAIRS):
-            race.block(field_)
+            race.block(field_, fresh=True)
         fresh = list(range(first, self.journal.blocks))
         figure = lambda digest: (found.ratio if (found := race.ratio(digest, base, fresh)) else math.inf) if digest != base else 1.0
         best = min((digest for digest in known if digest not in self.journal.failed), key=figure, default=base)
