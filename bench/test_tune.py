@@ -272,6 +272,16 @@ class Searches(Folder):
             for block, figures in runs.items():
                 self.assertEqual(again.journal.runs[digest][block], figures)
 
+    def test_what_few_blocks_have_seen_ranks_behind_what_is_sure(self):
+        search = self.make(self.large_batches_win)
+        journal = search.journal
+        search.race = Race(journal, Goal("time"), "base", search.run)
+        for digest, times in (("base", [1.0] * 12), ("sure", [0.8, 0.81] * 6), ("lucky", [0.6, 0.95])):
+            journal.add("point", digest=digest, point={}, name="")
+            for block, time in enumerate(times):
+                journal.add("run", digest=digest, block=block, figures={"time": time, "rss": 1.0})
+        self.assertEqual(search.ranking(), ["sure", "base", "lucky"])
+
     def test_points_of_defconfigs_are_asked_first(self):
         search = self.make(self.large_batches_win, budget=120)
         search.search()

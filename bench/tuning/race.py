@@ -4,6 +4,7 @@ figure is worse than the best one's with confidence leaves, and the rest get mor
 
 import math
 import random
+import statistics
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
@@ -34,6 +35,7 @@ class Standing:
     value: float  # of the goal: the mean over its blocks
     exceeds: float  # by how much a limit is exceeded, in all
     blocks: int
+    error: float  # standard error of `value`
 
     @property
     def cost(self) -> float:
@@ -66,10 +68,13 @@ class Race:
         shared = self.common(digest, self.base)
         if digest in self.journal.failed or not shared:
             return None
-        mean = lambda figure: sum(math.log(figure(self.journal.runs[digest][block]) / figure(self.journal.runs[self.base][block]))
-                                  for block in shared) / len(shared)
-        exceeds = sum(max(0.0, mean(lambda figures, part=part: figures[part]) - math.log(most)) for part, most in self.goal.limits)
-        return Standing(mean(self.goal.figure), exceeds, len(shared))
+        logs = lambda figure: [math.log(figure(self.journal.runs[digest][block]) / figure(self.journal.runs[self.base][block]))
+                               for block in shared]
+        exceeds = sum(max(0.0, statistics.fmean(logs(lambda figures, part=part: figures[part])) - math.log(most))
+                      for part, most in self.goal.limits)
+        values = logs(self.goal.figure)
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        return Standing(statistics.fmean(values), exceeds, len(shared), error)
 
     def block(self, digests: "Sequence[str]", fresh: bool = False) -> None:
         """One run of each, and of the base; a fresh one counts for nothing but what is asked of it by its number."""
