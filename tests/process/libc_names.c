@@ -43,6 +43,12 @@ static void *use(void *block, size_t size)
     return memset(block, 'u', size);
 }
 
+static void *use_page(void *block, size_t size)
+{
+    CHECK((uintptr_t)block % 4096 == 0);
+    return use(block, size);
+}
+
 int main(void)
 {
     for (size_t size = 1; size < (size_t)1 << 21; size = size * 3 + 1) {
@@ -52,8 +58,8 @@ int main(void)
         free(use(__libc_calloc(3, size), 3 * size));
         free(use(__libc_realloc(use(malloc(size), size), 2 * size), 2 * size));
         free(use(realloc(use(__libc_memalign(64, size), size), 2 * size), 2 * size));
-        free(use(__libc_valloc(size), size));
-        free(use(__libc_pvalloc(size), size));
+        free(use_page(__libc_valloc(size), size));
+        free(use_page(__libc_pvalloc(size), size));
         __libc_free(use(malloc(size), size));
         __libc_free(use(calloc(3, size), 3 * size));
         __libc_free(use(reallocarray(use(malloc(size), size), 3, size), 3 * size));

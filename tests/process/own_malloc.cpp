@@ -86,9 +86,10 @@ void *memalign(std::size_t alignment, std::size_t size) noexcept
 {
     return carve(alignment, size);
 }
+// Nothing for nothing, as the C standard allows.
 void *aligned_alloc(std::size_t alignment, std::size_t size) noexcept
 {
-    return carve(alignment, size);
+    return size ? carve(alignment, size) : nullptr;
 }
 int posix_memalign(void **block, std::size_t alignment, std::size_t size) noexcept
 {
@@ -149,6 +150,7 @@ int main()
         ::operator delete(own(::operator new(size, wide)), wide);
         ::operator delete[](own(::operator new[](size, wide)), size, wide);
         ::operator delete(own(::operator new(size, wide, std::nothrow)), wide, std::nothrow);
+        ::operator delete(own(::operator new(0, wide)), wide);
         // What new gave may come to free, of a runtime whose new is malloc.
         free(own(::operator new(size)));
         std::unique_ptr<std::string> string(own(new std::string(size, 'x')));
