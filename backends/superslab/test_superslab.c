@@ -221,6 +221,26 @@ Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
     cr_assert(backend_valid(shard));
 }
 
+static void *free_three(void *blocks)
+{
+    for (size_t i = 0; i < 3; i++)
+        hak_free(((void **)blocks)[i]);
+    return NULL;
+}
+
+/* Too few for a batch, they wait with the thread that has freed them, until it ends. */
+Test(superslab, a_thread_that_ends_sends_what_it_has_for_others)
+{
+    void *blocks[3];
+
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_not_null(blocks[i] = hak_malloc(1000));
+    struct slab *slab = slab_at(blocks[0]);
+    cr_assert(slab_at(blocks[1]) == slab && slab_at(blocks[2]) == slab);
+    on_new_thread(free_three, blocks);
+    cr_assert_eq((uint32_t)slab->remote >> REMOTE_COUNT_SHIFT, 3);
+}
+
 struct heir {
     void *block;
     hak_class cls;

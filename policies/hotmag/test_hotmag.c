@@ -359,6 +359,20 @@ Test(hotmag, all_classes_together_hold_no_more_than_the_budget)
     }
 }
 
+Test(hotmag, another_sum_than_the_budget_is_not_valid)
+{
+    struct hotmag_bound *bound = &cache.bound[hak_class_index(hot_class())];
+
+    cr_assert(frontend_valid(&cache));
+    cache.bins.budget += 16;
+    cr_assert(!frontend_valid(&cache));
+    cache.bins.budget -= 16;
+    bound->most++;
+    cr_assert(!frontend_valid(&cache));
+    bound->most--;
+    cr_assert(frontend_valid(&cache));
+}
+
 /* ── its end ─────────────────────────────────────────────────────────────────────────────────── */
 
 static void use_all_classes(void)

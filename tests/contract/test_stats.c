@@ -484,10 +484,13 @@ Test(stats, json_says_what_the_struct_says)
 {
     static const char script[] =
         "python3 -c 'import json, sys; s = json.load(sys.stdin); t = s[\"by_class\"]; "
-        "print(s[\"exact\"], s[\"mapped\"], s[\"live\"], s[\"large\"], sum(c[\"live\"] for c in "
-        "t), "
-        "sum(c[\"live\"] * c[\"size\"] for c in t), s[\"metadata\"])'";
-    char command[512], said[256], expected[256];
+        "print(s[\"exact\"], *(s[name] for name in (\"mapped\", \"slabs\", \"live\", \"cached\", "
+        "\"kept\", "
+        "\"free\", \"uncut\", \"large\", \"dirty\", \"clean\", \"purged\", \"metadata\", \"huge\", "
+        "\"live_blocks\", "
+        "\"large_blocks\", \"heaps\", \"parked\")), sum(c[\"live\"] for c in t), "
+        "sum(c[\"live\"] * c[\"size\"] for c in t))'";
+    char command[1024], said[512], expected[512];
     FILE *file = tmpfile();
 
     allocate(100, 0, 1234);
@@ -499,9 +502,15 @@ Test(stats, json_says_what_the_struct_says)
     hak_stats_json(write_to_pipe, python);
     struct hak_stats stats = now();
     cr_assert_eq(pclose(python), 0);
-    snprintf(expected, sizeof(expected), "True %ju %ju %ju 1294 %ju %ju\n", (uintmax_t)stats.mapped,
-             (uintmax_t)stats.live, (uintmax_t)stats.large, (uintmax_t)stats.live,
-             (uintmax_t)stats.metadata);
+    const uint64_t members[] = {
+        stats.mapped, stats.slabs,    stats.live,  stats.cached,      stats.kept,
+        stats.free,   stats.uncut,    stats.large, stats.dirty,       stats.clean,
+        stats.purged, stats.metadata, stats.huge,  stats.live_blocks, stats.large_blocks,
+        stats.heaps,  stats.parked,   1294,        stats.live};
+    int at = snprintf(expected, sizeof(expected), "True");
+    for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++)
+        at += snprintf(expected + at, sizeof(expected) - (size_t)at, " %ju", (uintmax_t)members[i]);
+    snprintf(expected + at, sizeof(expected) - (size_t)at, "\n");
     ssize_t length = pread(fileno(file), said, sizeof(said) - 1, 0);
     said[length > 0 ? length : 0] = '\0';
     cr_assert_str_eq(said, expected);
