@@ -3,7 +3,7 @@
  *
  * stresses: what the recorded program does, without the program
  * arguments: a script that `bench/trace script` has made of a recording; --gaps: waits as long between events as the
- *   program did; --only=N: just N operations of the first thread
+ *   program did; --latency: times each call; --only=N: just N operations of the first thread
  * operation: one call of malloc, calloc, aligned_alloc, realloc or free
  * wins: what is best for that program
  *
@@ -14,6 +14,7 @@
  * Scripts are read a piece at a time, and no memory of the replay's own comes from malloc: table_kib says how much there is,
  * and server_peak_rss_kib is the peak without it. own_ns is what an operation costs the replay itself: the same script
  * again, without malloc and without the blocks. It is not subtracted from ns_per_op. */
+#include "bench_latency.h"
 #include "bench_threads.h"
 
 #include <fcntl.h>
@@ -39,7 +40,8 @@ struct operation {
 struct stream {
     uint64_t next, end; /* operations */
     uint64_t checksum, calls;
-    bool dry; /* does all but calling malloc and touching blocks */
+    struct bench_samples *samples; /* of calls of malloc and free, with --latency; or NULL */
+    bool dry;                      /* does all but calling malloc and touching blocks */
     struct operation piece[PIECE];
 };
 
@@ -222,16 +224,21 @@ static void start_thread(uint64_t number);
 static void do_call(struct stream *stream, const struct operation *operation)
 {
     void *block = atomic_load_explicit(&slots[operation->slot], memory_order_relaxed);
-    uint64_t size = operation->value;
+    struct bench_samples *samples = stream->samples;
+    uint64_t size = operation->value, start;
 
     stream->calls++;
     switch (operation->kind) {
     case FREE:
         stream->checksum += stamp_in(block, operation->flags);
+        start = bench_sample_start(samples);
         free(block);
+        bench_sample_end(samples, start);
         return;
     case REALLOC: {
+        start = bench_sample_start(samples);
         block = realloc(block, size ? size : 1);
+        bench_sample_end(samples, start);
         if (block == NULL)
             bench_out_of_memory(size);
         stream->checksum += stamp_in(block, operation->flags);
@@ -242,18 +249,24 @@ static void do_call(struct stream *stream, const struct operation *operation)
         break;
     }
     case CALLOC:
+        start = bench_sample_start(samples);
         block = calloc(1, size);
+        bench_sample_end(samples, start);
         touch_new(block, operation);
         break;
     case ALIGNED: {
         size_t align = (size_t)1 << operation->align;
+        start = bench_sample_start(samples);
         if (posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, size) != 0)
             block = NULL;
+        bench_sample_end(samples, start);
         touch_new(block, operation);
         break;
     }
     default:
+        start = bench_sample_start(samples);
         block = malloc(size);
+        bench_sample_end(samples, start);
         touch_new(block, operation);
     }
     atomic_store_explicit(&slots[operation->slot], block, memory_order_release);
@@ -370,19 +383,20 @@ int main(int argc, char **argv)
 {
     struct bench_argument options[] = {
         {"--gaps", "waits as long between events as the program did", 0, 0, 1},
+        {"--latency", "times each call of malloc and free, which costs the throughput", 0, 0, 1},
         {"--only", "just so many operations, of the first thread", 0, 0, UINT32_MAX},
     };
     uint64_t calls = 0, checksum = 0;
 
     if (argc >= 2 && !bench_is_option(argv[1]) && strcmp(argv[1], "-h") != 0) {
-        bench_arguments(argc - 1, argv + 1, "replay", options, 2);
+        bench_arguments(argc - 1, argv + 1, "replay", options, 3);
     } else {
         bool help = argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
         FILE *out = help ? stdout : stderr;
-        fputs("usage: replay SCRIPT [--gaps] [--only=N]\n"
+        fputs("usage: replay SCRIPT [--gaps] [--latency] [--only=N]\n"
               "  SCRIPT       what `bench/trace script` has made of a recording\n",
               out);
-        for (size_t i = 0; i < 2; i++)
+        for (size_t i = 0; i < 3; i++)
             fprintf(out, "  %-12s %s\n", options[i].name, options[i].meaning);
         return help ? 0 : BENCH_USAGE;
     }
@@ -391,11 +405,24 @@ int main(int argc, char **argv)
     size_t table = (slot_count + 1) * sizeof *slots, pieces = threads * sizeof *streams;
     slots = own_memory(table);
     streams = own_memory(pieces);
-    open_streams(options[1].value);
+    struct bench_samples *samples = NULL;
+    if (options[1].value) {
+        samples = own_memory((threads + 1) * sizeof *samples);
+        pieces += (threads + 1) * sizeof *samples;
+        for (uint64_t i = 0; i < threads; i++)
+            streams[i].samples = &samples[i + 1];
+    }
+    open_streams(options[2].value);
 
-    alone = options[1].value > 0;
+    alone = options[2].value > 0;
 
+    if (samples)
+        bench_samples_begin(samples);
     uint64_t elapsed = nanoseconds_of_replay();
+    if (samples)
+        bench_samples_end(samples);
+    for (uint64_t i = 0; samples && i < threads; i++)
+        bench_samples_add(samples, &samples[i + 1]);
     for (uint64_t i = 0; i < threads; i++) {
         calls += streams[i].calls;
         checksum += streams[i].checksum;
@@ -407,6 +434,8 @@ int main(int argc, char **argv)
     printf(" threads=%" PRIu64 " own_ns=%.3f table_kib=%" PRIu64 " server_peak_rss_kib=%" PRIu64,
            threads, (double)own / (double)(operation_count ? operation_count : 1), own_kib,
            peak > own_kib ? peak - own_kib : 0);
+    if (samples)
+        bench_report_latency(samples);
     bench_report_end("replay");
     return 0;
 }

@@ -238,6 +238,16 @@ class Calls(Replayed):
         self.assertLess(float(self.figures(self.replay(words))["seconds"]), 0.35)
         self.assertGreaterEqual(float(self.figures(self.replay(words, "--gaps"))["seconds"]), 0.399)
 
+    def test_each_call_is_timed_if_asked(self):
+        done = self.replay(library.BUILD / "lld.replay", "--latency")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        got = dict(word.split("=") for word in done.stdout.split())
+        times = [float(got[f"{name}_ns"]) for name in ("p50", "p99", "p999", "max")]
+        self.assertEqual(times, sorted(times))
+        self.assertGreater(times[0], 0)
+        plain = self.figures(self.replay(library.BUILD / "lld.replay"))
+        self.assertEqual((got["checksum"], got["ops"]), (plain["checksum"], plain["ops"]))
+
     def test_only_some_operations_of_the_first_thread(self):
         got = self.figures(self.replay(library.BUILD / "lld.replay", "--only=100"))
         self.assertLessEqual(int(got["ops"]), 100)

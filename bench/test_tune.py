@@ -302,6 +302,7 @@ class Command(unittest.TestCase):
             (["--program", "true", "--name", "Mine"], "NAME=Mine: small letters"),
             (["--program", "true", "--name", "hot"], "NAME=hot: configs/hot_defconfig is there already"),
             (["--program", "true", "--goal", "metric"], "GOAL=metric: METRIC= says which figure"),
+            (["--program", "true", "--goal", "p999"], "GOAL=p999: a replay times its calls, so give TRACE="),
             (["--program", "true; false"], "one program at a time"),
             (["--trace", "/nothing.trace"], "/nothing.trace: No such file"),
         ):

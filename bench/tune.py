@@ -33,7 +33,7 @@ from tuning.space import Composer  # noqa: E402
 import configuration  # noqa: E402
 from refusal import Refusal  # noqa: E402
 
-GOALS = ("time", "rss", "time*rss", "metric")
+GOALS = ("time", "rss", "time*rss", "p999", "metric")
 LIMIT = re.compile(r"(time|rss)<=([0-9]+(?:\.[0-9]+)?)")
 BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -127,6 +127,8 @@ class Machine:
             self.pinned = run.threads == 1 and not (self.workload.own and self.workload.own.client)
         figures = {"time": run.wall_seconds if self.workload.measure == workloads.METRIC else run.seconds,
                    "rss": float(run.peak_rss_kib)}
+        if self.options.goal == "p999":
+            figures["p999"] = run.latency_ns["p999"]
         if self.workload.measure == workloads.METRIC:
             figures["metric"] = run.seconds
         return figures
@@ -137,7 +139,7 @@ def replayed(options, name, one):
     file = options.output / f"{name}.replay"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(script.words_of(one).astype("<u8").tobytes())
-    command = ("{programs}/replay", str(file))
+    command = ("{programs}/replay", str(file), *(["--latency"] if options.goal == "p999" else []))
     return workloads.Workload(f"replay {name}", command, (*command, "--only=1000"), "a recording")
 
 
@@ -179,6 +181,8 @@ def tune(options):
     goal = Goal(options.goal, limits_of(options.limit))
     if options.goal == "metric" and not options.metric:
         raise CannotTune("GOAL=metric: METRIC= says which figure of the program's output that is")
+    if options.goal == "p999" and not options.trace:
+        raise CannotTune("GOAL=p999: a replay times its calls, so give TRACE=; or METRIC= and GOAL=metric for a program that says it itself")
     budget = seconds_of(options.budget)
     if not NAME.fullmatch(options.name):
         raise CannotTune(f"NAME={options.name}: small letters, digits and _, a letter first")
