@@ -9,6 +9,7 @@ static const size_t ARENA_BYTES = (size_t)64 << 10;
 
 const struct hak_heap hak_heap_empty;
 const struct hak_heap hak_heap_ended;
+const struct hak_heap_row hak_heap_row;
 
 _Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
 

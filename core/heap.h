@@ -45,13 +45,22 @@ struct hak_heap {
 extern const struct hak_heap hak_heap_empty;
 extern const struct hak_heap hak_heap_ended;
 
+/* Likewise, at each step of a cache line: a thread that frees without a heap counts on this row (thread.h). */
+enum { HAK_FREES_TO_ARM = 16, HAK_FREES_TO_ATTACH = 32 };
+struct hak_heap_row {
+    struct hak_heap first;
+    char steps[HAK_FREES_TO_ATTACH][HAK_CACHE_LINE];
+};
+extern const struct hak_heap_row hak_heap_row;
+
 /* The calling thread's heap. Never written through while it points to an empty one. */
 extern _Thread_local struct hak_heap *hak_heap_mine
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 static inline bool hak_heap_is_empty(const struct hak_heap *heap)
 {
-    return heap == &hak_heap_empty || heap == &hak_heap_ended;
+    return heap == &hak_heap_empty || heap == &hak_heap_ended ||
+           (uintptr_t)heap - (uintptr_t)&hak_heap_row < sizeof(hak_heap_row);
 }
 
 /* Cold paths between two ticks. */

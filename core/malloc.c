@@ -256,14 +256,17 @@ static hak_cold void malloc_free_other(void *block)
     malloc_report(HAK_EVENT_FREE_OTHER, block, 0);
     if (unlikely(hak_foreign(block))) {
         hak_foreign_free(block);
-    } else if (hak_heap_is_empty(heap)) {
-        backend_free(NULL, block, "free()");
-        hak_purger_note();
-    } else {
-        hak_heap_enter(heap);
-        backend_free(&heap->shard, block, "free()");
-        hak_thread_leave(heap);
+        return;
     }
+    if (unlikely(hak_heap_is_empty(heap)))
+        heap = hak_thread_enter_to_free();
+    else
+        hak_heap_enter(heap);
+    backend_free(likely(heap != NULL) ? &heap->shard : NULL, block, "free()");
+    if (likely(heap != NULL))
+        hak_thread_leave(heap);
+    else
+        hak_purger_note();
 }
 
 hak_export void hak_free(void *block)

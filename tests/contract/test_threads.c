@@ -117,11 +117,27 @@ static void *check_and_free(void *argument)
     return NULL;
 }
 
-/* As check_and_free, by a thread that has no heap, and gets none by this. */
+/* As check_and_free, by a thread that has no heap, and gets one on the way. */
 static void *free_without_a_heap(void *argument)
 {
     require(hak_heap_is_empty(hak_heap_mine));
     check_and_free(argument);
+    require(!hak_heap_is_empty(hak_heap_mine));
+    return NULL;
+}
+
+/* Frees the next few blocks, too few to get a heap by it. */
+struct few {
+    struct batch *batch;
+    size_t next;
+};
+
+static void *free_a_few(void *argument)
+{
+    struct few *few = argument;
+
+    for (int i = 1; i < HAK_FREES_TO_ATTACH && few->next < BATCH; i++)
+        hak_free(few->batch->blocks[few->next++]);
     require(hak_heap_is_empty(hak_heap_mine));
     return NULL;
 }
@@ -165,7 +181,7 @@ Test(threads, memory_of_ended_threads_is_used_again)
     cr_assert_leq(resident_bytes(), after_warm_up + 16 * MIB);
 }
 
-Test(threads, free_by_a_thread_that_never_allocated_attaches_no_heap)
+Test(threads, a_thread_that_only_frees_gets_a_heap_and_leaves_it)
 {
     uint64_t random = 2;
 
@@ -175,6 +191,19 @@ Test(threads, free_by_a_thread_that_never_allocated_attaches_no_heap)
     }
     allocate(&batch, &random);
     check_and_free(&batch);
+    require_valid_heap();
+}
+
+Test(threads, a_thread_that_frees_a_few_blocks_needs_no_heap)
+{
+    uint64_t random = 2;
+
+    for (int i = 0; i < 20; i++) {
+        struct few few = {&batch, 0};
+        allocate(&batch, &random);
+        while (few.next < BATCH)
+            on_new_thread(free_a_few, &few);
+    }
     require_valid_heap();
 }
 
@@ -230,7 +259,7 @@ static void run_flow(void *(*consumer)(void *))
 Test(threads, what_one_allocates_and_another_frees_stays_bounded)
 {
     run_flow(consume);
-    cr_assert(hak_heap_is_empty(hak_heap_mine), "the consumer never allocated");
+    cr_assert(!hak_heap_is_empty(hak_heap_mine), "the consumer has one, though it never allocated");
 }
 
 static void *consume_with_a_heap(void *flow)
