@@ -10,8 +10,14 @@
  *   space      window, plain mmap, …    this contract
  *   core       os.h                     system calls
  *
- * A back end chooses its space at build time: one of its .c files includes the space and then core/extents.c, which is
- * compiled nowhere else.
+ * CONFIG_SPACE names the space of a build, a folder of core/spaces/, which comes in by what the build generates:
+ *
+ *   gen/space.h   in the back end's header, behind its struct slab: the description of a granule, in which `extent` is a
+ *                 struct hak_extent_node; and behind its space_tag, an unsigned integer type for tags
+ *   gen/space.c   in a .c of the back end: the space, and core/extents.c over it; neither is compiled elsewhere
+ *
+ * A back end without CONFIG_SPACE brings a space of its own in the same way, or none. This header is what extents and large
+ * blocks need of a space; core/space_slabs.h is what a back end's slabs need beside.
  *
  * "The lock" is hak_extents_lock. Granule numbers of neighbouring addresses are neighbours; number 0 is no granule.
  * Lengths are in granules unless bytes are named. */
@@ -78,7 +84,8 @@ static inline bool space_owns(const void *address);
 
 /* The tag of the granule in which any address lies; of a granule of the space, set; likewise set to TAG_NONE, and what it
  * was. A tag says whether a granule is a slab's, and of which class, or begins a large block (TAG_LARGE).
- * sync: relaxed atomics, to take a tag acquires; what handed a pointer to this thread orders its tag before it */
+ * sync: space_tag_of is relaxed, as what handed a pointer to this thread orders its tag before it; space_take_tag acquires,
+ *       space_set_tag releases */
 static inline uint32_t space_tag_of(const void *address);
 static inline void space_set_tag(uint32_t granule, uint32_t tag);
 static inline uint32_t space_take_tag(uint32_t granule);

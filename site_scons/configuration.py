@@ -52,6 +52,7 @@ class Configuration:
 
     frontend: str  # folder below policies/
     backend: str  # folder below backends/
+    space: str  # folder below core/spaces/; "": the back end has one of its own
     places: "dict[str, Path]"  # where these two folders lie: "policies/NAME" → folder
     enabled: "frozenset[str]"  # the names of the options that are y
     autoconf: str  # text of gen/autoconf.h
@@ -116,6 +117,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
     return Configuration(
         frontend=chosen["FRONTEND"].name,
         backend=chosen["BACKEND"].name,
+        space=options.syms["SPACE"].str_value,
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         enabled=frozenset(symbol.name for symbol in options.unique_defined_syms if symbol.str_value == "y"),
         autoconf=autoconf,

@@ -16,6 +16,11 @@ def include_text(parent: str, name: str) -> str:
     return f'#include "{parent}/{name}/{name}.h"\n'
 
 
+def space_texts(name: str) -> "dict[str, str]":
+    """Likewise the space's header and source, for a back end that does not bring its own."""
+    return {f"space.{suffix}": f'#include "core/spaces/{name}/{name}.{suffix}"\n' for suffix in "hc" if name}
+
+
 def identity_text(macros: "dict[str, str]") -> str:
     """String macros."""
     lines = []

@@ -7,7 +7,7 @@
  *                    blank  ─► slab ─► ∅           and those with nothing but pages to cut
  *
  *   extents    slab │ slab │ free │ large │ …      mapped in batches, unmapped when free and due
- *                                                  (core/extents.h); page_map.h describes each granule
+ *                                                  (core/extents.h)
  *
  * Any thread returns a block straight to its slab: there are no remote frees, and no slab waits for a thread that ended. A
  * refill or a flush that the kept chains cannot serve takes the lock of its class, once for a batch.
@@ -31,7 +31,7 @@
 #ifndef HAK_BACKENDS_MMAP_ONLY_H
 #define HAK_BACKENDS_MMAP_ONLY_H
 
-#include "backends/mmap_only/page_map.h"
+#include "backends/mmap_only/granule.h"
 #include "core/block_list.h"
 #include "core/budget.h"
 
@@ -46,9 +46,8 @@
 #define backend_footprint backend_footprint
 
 struct hak_shard {
-    /* read by every free; constant once the heap exists */
-    _Alignas(HAK_CACHE_LINE) const intptr_t *root; /* of the page map */
-    size_t bound; /* ROOT_ENTRIES; 0 in the empty heap, so that its `root` is never followed */
+    /* read by every free */
+    _Alignas(HAK_CACHE_LINE) struct space_view view; /* zero-filled in the empty heap */
 
     /* the owner's alone */
     uint32_t ticked_at;
@@ -61,11 +60,9 @@ struct hak_shard {
 
 static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)
 {
-    uintptr_t address = (uintptr_t)pointer;
-
-    if (unlikely(address >> 32 >= shard->bound))
+    if (unlikely(!space_view_reaches(&shard->view, pointer)))
         return HAK_CLASS_NONE;
-    return (uint32_t)(atomic_load_relaxed(page_map_tag_at(shard->root, address)) - CODE_CLASS);
+    return (uint32_t)(space_view_tag(&shard->view, pointer) - CODE_CLASS);
 }
 
 #endif

@@ -5,8 +5,7 @@
 
 bool backend_init(struct hak_shard *shard)
 {
-    shard->root = page_map.root;
-    shard->bound = ROOT_ENTRIES;
+    space_view_update(&shard->view);
     shard->crowded = hak_is_crowded();
     return true;
 }
@@ -18,7 +17,7 @@ void backend_settle(struct hak_shard *shard)
 
 size_t backend_metadata(void)
 {
-    return page_map_bytes();
+    return space_metadata();
 }
 
 void backend_lock(void)

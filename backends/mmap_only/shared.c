@@ -72,14 +72,14 @@ struct slab *shared_new(hak_class cls)
 
     if (first == HAK_NO_EXTENT)
         return NULL;
-    struct slab *slab = page_map_slab(first);
+    struct slab *slab = space_slab(first);
     slab->first = first;
     slab->free = NULL;
     hak_slab_begin(slab, cls, granules);
     slab->listed = slab->being_purged = false;
     shared_touch(slab);
     for (size_t i = 0; i < granules; i++)
-        page_map_set_tag(slab->first + i, (unsigned)(cls + CODE_CLASS));
+        space_set_tag(slab->first + (uint32_t)i, (uint32_t)(cls + CODE_CLASS));
     return slab;
 }
 
@@ -88,7 +88,7 @@ void shared_delete(struct slab *slab)
     while (slab) {
         struct slab *next = slab->next;
         for (size_t i = 0; i < slab->extent.granules; i++)
-            page_map_set_tag(slab->first + i, TAG_NONE);
+            space_set_tag(slab->first + (uint32_t)i, TAG_NONE);
         hak_extents_free(slab->first, false);
         slab = next;
     }

@@ -3,7 +3,6 @@
 #ifndef HAK_MMAP_ONLY_SLAB_H
 #define HAK_MMAP_ONLY_SLAB_H
 
-#include "backends/mmap_only/page_map.h"
 #include "core/backend.h"
 #include "core/slab.h"
 
@@ -17,12 +16,12 @@ static inline hak_class tag_class(unsigned tag)
 
 static inline char *slab_base(const struct slab *slab)
 {
-    return granule_address(slab->first);
+    return space_address(slab->first);
 }
 
 static inline struct slab *slab_granule(const struct slab *slab, size_t index)
 {
-    return page_map_slab(slab->first + index);
+    return space_slab(slab->first + (uint32_t)index);
 }
 
 static inline hak_class slab_class_at(const void *pointer)
@@ -32,9 +31,9 @@ static inline hak_class slab_class_at(const void *pointer)
 
 static inline struct slab *slab_of(const void *block)
 {
-    size_t granule = granule_of(block);
+    uint32_t granule = space_granule(block);
 
-    return page_map_slab(granule - page_map_slab(granule)->distance);
+    return space_slab(granule - space_slab(granule)->distance);
 }
 
 /* Blocks on the slab's free list. */

@@ -12,7 +12,7 @@ void slab_describe(const struct slab *slab, struct hak_extent *extent)
 
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
-    const struct slab *slab = page_map_slab(granule_of(extent->base));
+    const struct slab *slab = space_slab(space_granule(extent->base));
     struct hak_chain free = {slab->free, slab->free ? slab_free_blocks(slab) : 0};
 
     hak_slab_add_chain(slab, free, set);

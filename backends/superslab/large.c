@@ -18,7 +18,7 @@ void backend_free(struct hak_shard *shard, void *pointer, const char *call)
         remote_push(slab, chain, block);
         return;
     }
-    shard_see_window(shard);
+    space_view_update(&shard->view);
     remote_add(shard, slab, chain, block);
 }
 

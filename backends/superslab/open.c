@@ -4,7 +4,7 @@
 void open_set_tags(const struct slab *slab, uint32_t tag)
 {
     for (uint32_t i = 0; i < slab->extent.granules; i++)
-        atomic_store_release(&window.tags[slab - window.slabs + i], tag);
+        space_set_tag(space_number(slab) + i, tag);
 }
 
 void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
@@ -63,7 +63,7 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
 
     if (run == HAK_NO_EXTENT)
         return NULL;
-    struct slab *slab = &window.slabs[run];
+    struct slab *slab = space_slab(run);
     slab->loose = slab->loose_tail = NULL;
     slab->closed.top = 0;
     slab->loose_count = 0;
@@ -71,7 +71,7 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     open_touch(shard, slab);
     hak_check(atomic_load_relaxed(&slab->remote) == 0); /* invariant of a freed extent */
     open_set_tags(slab, shard->tag + (uint32_t)cls);
-    shard_see_window(shard);
+    space_view_update(&shard->view);
     open_last(shard, cls, slab);
     return slab;
 }
@@ -81,7 +81,7 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     if (slab->listed)
         open_remove(shard, cls, slab);
     open_set_tags(slab, TAG_NONE);
-    hak_extents_free((uint32_t)(slab - window.slabs), clean);
+    hak_extents_free(space_number(slab), clean);
 }
 
 void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)

@@ -47,8 +47,7 @@ static void remote_count_complete(ptrdiff_t granules)
 /* Purges the pages of a complete slab on behalf of its owner. pre: the caller set BUSY in the remote word */
 static void remote_purge_for_owner(struct slab *slab, uint64_t word)
 {
-    bool purged =
-        os_purge_zeroes() && space_purge((uint32_t)(slab - window.slabs), slab->extent.granules);
+    bool purged = os_purge_zeroes() && space_purge(space_number(slab), slab->extent.granules);
 
     if (!purged)
         remote_count_complete(slab->extent.granules);
@@ -119,8 +118,7 @@ void remote_add(struct hak_shard *shard, struct slab *slab, struct hak_chain cha
         remote_push(slab, chain, last);
         return;
     }
-    struct superslab_outgoing *batch =
-        &shard->lists->outgoing[(size_t)(slab - window.slabs) % OUTGOING_SLOTS];
+    struct superslab_outgoing *batch = &shard->lists->outgoing[space_number(slab) % OUTGOING_SLOTS];
 
     if (batch->slab != slab) {
         remote_send(batch);
@@ -236,7 +234,7 @@ static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed
             continue;
         open_remove(claimed, cls, slab);
         open_set_tags(slab, shard->tag + (uint32_t)cls);
-        shard_see_window(shard);
+        space_view_update(&shard->view);
         if (slab_has_linked(slab))
             open_first(shard, cls, slab);
         else

@@ -21,9 +21,7 @@ bool shard_enter(struct hak_shard *shard)
     if (done) {
         atomic_store_relaxed(&(*page)[owner % SHARDS_A_PAGE], shard);
         atomic_store_release(&shard_owners, owner);
-        shard->base = window.base;
-        shard_see_window(shard);
-        shard->tags = window.tags;
+        space_view_update(&shard->view);
         shard->tag = owner << TAG_OWNER_SHIFT | CODE_CLASS;
         shard->seen_at = shard->ticked_at = shard->round_at = hak_clock_ms();
         shard->round_class = HAK_CLASSES;
@@ -62,6 +60,6 @@ hak_cold bool shard_own(struct hak_shard *shard)
 
 size_t backend_metadata(void)
 {
-    return window_metadata() + (shard_owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *) +
+    return space_metadata() + (shard_owners / SHARDS_A_PAGE + 1) * SHARDS_A_PAGE * sizeof(void *) +
            lists_mapped;
 }

@@ -25,14 +25,6 @@ static inline struct hak_shard *shard_of(uint32_t tag)
     return shard_pages[owner / SHARDS_A_PAGE][owner % SHARDS_A_PAGE];
 }
 
-/* Updates the shard's copy of the window's length. Its own slabs always lie below that length. A free of a block above it
- * misses in backend_lookup, and the cold path calls this. */
-static inline void shard_see_window(struct hak_shard *shard)
-{
-    shard->granules = window_granules();
-}
-
-/* Whether a tag is that of a slab of this shard. */
 /* Whether a tag is that of a slab of this shard. */
 static inline bool shard_has(const struct hak_shard *shard, uint32_t tag)
 {
@@ -42,7 +34,6 @@ static inline bool shard_has(const struct hak_shard *shard, uint32_t tag)
 /* Gives a shard an owner id. false: out of memory. */
 bool shard_enter(struct hak_shard *shard);
 
-/* Whether a shard has lists of its own. */
 /* Whether a shard has lists of its own. */
 static inline bool shard_owns(const struct hak_shard *shard)
 {
@@ -74,7 +65,6 @@ void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
  * and an exhausted one leaves the list. */
 void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab);
 
-/* Tags all granules of a slab. */
 /* Tags all granules of a slab. */
 void open_set_tags(const struct slab *slab, uint32_t tag);
 

@@ -2,8 +2,6 @@
 /* The free blocks of one slab. Only the slab's owner calls these functions. */
 #include "backends/superslab/slab.h"
 
-#include "backends/superslab/dense.h"
-
 struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size_t count)
 {
     while (--count > 0)
@@ -100,7 +98,7 @@ static size_t slab_pages_worthwhile(const struct slab *slab)
 {
     if (enabled(CONFIG_HUGE_PAGES_ALWAYS))
         return SIZE_MAX;
-    if (dense_is_huge((uint32_t)(slab - window.slabs), slab->extent.granules))
+    if (space_is_huge(space_number(slab), slab->extent.granules))
         return slab->extent.granules * hak_pages_of_granule() / 4;
     return 1;
 }
@@ -137,6 +135,6 @@ unsigned slab_purge_pages(struct slab *slab)
     slab->loose_count = 0;
     hak_slab_relink(slab, &blocks, &going, CONFIG_REFILL_BATCH, slab_add_relinked, slab);
     hak_slab_set_blank(slab, &going);
-    dense_split((uint32_t)(slab - window.slabs), slab->extent.granules);
+    space_split_huge(space_number(slab), slab->extent.granules);
     return hak_purge_pages(&shape, &going);
 }

@@ -76,9 +76,7 @@ void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
     size_t left = chain.count;
 
     while (left > 0) {
-        size_t granule = ((uintptr_t)block - window.base) >> GRANULE_SHIFT;
-        bool is_mine =
-            granule < window_granules() && atomic_load_relaxed(&window.tags[granule]) == mine;
+        bool is_mine = space_tag_of(block) == mine;
         struct slab *slab = likely(is_mine) ? slab_of(block) : hak_slab_checked(block, cls);
         struct hak_chain same = {block, left};
         struct hak_block *last = block;

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* The SuperSlab back end: one window of addresses, slabs owned by heaps.
+/* The SuperSlab back end: slabs owned by heaps, in a space of the configuration's choice.
  *
  *   shard ─┬─ open[c] ─► slab ─► slab ─► ∅            the shard's slabs that have free, blank or fresh blocks
  *          ├─ kept[c] ─► chain ─► chain                chains that the cache flushed, not sorted to slabs
  *          ├─ outgoing  [slab: b ─► b] [slab: b] …     blocks of other shards' slabs, a batch for each slab
  *          └─ queue ─► slab ─► slab                    the shard's slabs of which other threads freed blocks
  *
- *   window  ┌── superslab, 2 MiB ──┬── superslab ──┬─ …     one tag for each granule of 64 KiB says
- *           │ slab │ slab │ large  │ slab │ free   │        owner and class (window.h)
+ *   space   │ slab │ slab │ large  │ slab │ free   │ …      one tag for each granule of 64 KiB says
+ *                                                         owner and class (granule.h)
  *
  * A shard that begins crowded (core/crowd.h) gets its first blocks of each class from a *common* shard. There are a few of
  * those; the owner of one is the thread that holds its lock. Its blocks go back as those of any other shard do.
  *
- * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (slab.h has
- * the protocol for the rest). Granules come from and go to the extents that all shards share
- * (core/extents.h).
+ * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (granule.h
+ * has the protocol for the rest). Granules come from and go to the extents that all shards share
+ * (core/extents.h). A shard's own slabs always lie where its view of the space reaches; a free of a block beyond it misses in
+ * backend_lookup, and the cold path updates the view.
  *
  * invariant: every slab on open[c] has class c, this shard's tag, and listed set
  * invariant: that of core/kept.h, with the bound KEPT_BYTES_MAX
@@ -27,8 +28,7 @@
 #ifndef HAK_BACKENDS_SUPERSLAB_H
 #define HAK_BACKENDS_SUPERSLAB_H
 
-#include "core/atomic.h"
-#include "core/block_list.h"
+#include "backends/superslab/granule.h"
 #include "core/budget.h"
 
 #define backend_grid      backend_grid
@@ -40,8 +40,6 @@
 #define backend_upkeep    backend_upkeep
 #define backend_trim      backend_trim
 #define backend_footprint backend_footprint
-
-struct slab;
 
 /* Bound on kept chains: an eighth of the shard's budget, because kept chains pin their slabs; or all of it but for
  * what is on its way to others. */
@@ -67,11 +65,9 @@ struct superslab_lists {
 };
 
 struct hak_shard {
-    /* read by every free; constant once the heap exists, but for granules */
-    uintptr_t base;       /* of the window */
-    size_t granules;      /* its length when the owner last looked; 0 in the empty heap */
-    const uint32_t *tags; /* relaxed atomics */
-    uint32_t tag;         /* this shard's id and the code of class 0 */
+    /* read by every free */
+    struct space_view view; /* what the owner last saw; zero-filled in the empty heap */
+    uint32_t tag;           /* this shard's id and the code of class 0 */
 
     /* the owner's alone */
     uint32_t ticked_at;
@@ -96,11 +92,9 @@ struct hak_shard {
 
 static inline hak_class backend_lookup(const struct hak_shard *shard, const void *pointer)
 {
-    size_t granule = ((uintptr_t)pointer - shard->base) >> 16;
-
-    if (unlikely(granule >= shard->granules))
+    if (unlikely(!space_view_reaches(&shard->view, pointer)))
         return HAK_CLASS_NONE;
-    uint32_t tag = atomic_load_relaxed(&shard->tags[granule]);
+    uint32_t tag = space_view_tag(&shard->view, pointer);
     /* Under CONFIG_REMOTE_FREE_KEEP the owner does not matter, only the code does. */
     if (enabled(CONFIG_REMOTE_FREE_KEEP))
         return (uint32_t)((tag & 0xfff) - HAK_CLASS_SCALE);

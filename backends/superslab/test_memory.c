@@ -38,9 +38,7 @@ static void wait_for_purge(void)
 
 static struct slab *slab_at(const void *block)
 {
-    struct slab *slab = &window.slabs[granule_of(block)];
-
-    return slab - slab->distance;
+    return slab_of(block);
 }
 
 /* Of one class, a slab's worth and more, in order of address as they are cut. */

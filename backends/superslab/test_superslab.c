@@ -29,14 +29,12 @@ static void start(void)
 
 static uint32_t tag_at(const void *block)
 {
-    return window.tags[granule_of(block)];
+    return space_tag_at(space_granule(block));
 }
 
 static struct slab *slab_at(const void *block)
 {
-    struct slab *slab = &window.slabs[granule_of(block)];
-
-    return slab - slab->distance;
+    return slab_of(block);
 }
 
 static void *one(hak_class cls)
@@ -188,14 +186,14 @@ Test(superslab, an_empty_slab_goes_back_and_its_tags_are_cleared)
 {
     hak_class cls = hak_class_of(HAK_SMALL_MAX);
     void *block = one(cls);
-    uint32_t granule = granule_of(block);
+    uint32_t granule = space_granule(block);
     uint32_t granules = slab_at(block)->extent.granules;
 
     ((struct hak_block *)block)->next = NULL;
     backend_return_chain(shard, cls, (struct hak_chain){block, 1});
     backend_settle(shard);
     for (uint32_t i = 0; i < granules; i++)
-        cr_assert_eq(window.tags[granule + i], TAG_NONE);
+        cr_assert_eq(space_tag_at(granule + i), TAG_NONE);
     cr_assert_null(shard->lists->open[hak_class_index(cls)]);
     cr_assert(hak_extents_valid());
 }
@@ -324,8 +322,9 @@ Test(superslab, a_sleepers_slab_is_purged_by_the_last_remote_free)
     cr_assert_eq(slab->remote, REMOTE_QUEUED | REMOTE_ALL_FREE);
     cr_assert_eq(shard->queue, slab);
     backend_settle(shard);
-    cr_assert_eq(window.tags[slab - window.slabs], TAG_NONE);
-    cr_assert_eq(slab->extent.state, HAK_NODE_CLEAN);
+    cr_assert_eq(space_tag_at(space_number(slab)), TAG_NONE);
+    /* A space of small units has unmapped it. */
+    cr_assert(slab->extent.state == HAK_NODE_CLEAN || !space_has(space_number(slab)));
     cr_assert(hak_extents_valid());
 }
 
@@ -454,7 +453,7 @@ Test(superslab, a_written_link_is_noticed_at_the_refill_of_an_array)
     cr_assert_that_a_write_is_noticed(8, HAK_NOT_A_BLOCK);
 }
 
-Test(superslab, a_link_out_of_the_window_is_noticed_at_the_refill_of_an_array)
+Test(superslab, a_link_out_of_the_space_is_noticed_at_the_refill_of_an_array)
 {
     cr_assert_that_a_write_is_noticed((ptrdiff_t)1 << 50, HAK_BAD_LINK);
 }
@@ -488,98 +487,6 @@ Test(superslab, a_block_inside_another_is_noticed_at_the_return)
     void *inside = (char *)one(hak_class_of(256)) + 16;
 
     cr_assert_dies(return_256, inside, "free()", inside, HAK_NOT_A_BLOCK);
-}
-
-/* The slabs that there are. */
-static struct {
-    size_t count;
-    uintptr_t from[1000], end[1000];
-} slabs;
-
-static void note_slab(const struct hak_extent *extent, void *unused)
-{
-    (void)unused;
-    if (extent->kind != HAK_EXTENT_SLAB)
-        return;
-    cr_assert_lt(slabs.count, sizeof(slabs.from) / sizeof(*slabs.from));
-    slabs.from[slabs.count] = (uintptr_t)extent->base;
-    slabs.end[slabs.count++] = (uintptr_t)extent->base + extent->size;
-}
-
-static bool lies_in_a_slab(const void *address)
-{
-    for (size_t i = 0; i < slabs.count; i++)
-        if ((uintptr_t)address >= slabs.from[i] && (uintptr_t)address < slabs.end[i])
-            return true;
-    return false;
-}
-
-/* Those of slabs, which are all this thread's, are found, and no others. */
-Test(superslab, any_index_of_the_window_may_be_read)
-{
-    size_t step = window_granules() / 4096 + 1;
-
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
-        one(hak_class_at(i));
-    hak_lock_all();
-    backend_walk(note_slab, NULL);
-    hak_unlock_all();
-    cr_assert_geq(slabs.count, HAK_CLASSES);
-    for (size_t i = 0; i < slabs.count; i++)
-        cr_assert_lt(backend_lookup(shard, (void *)slabs.from[i]), HAK_CLASS_END);
-    for (size_t granule = 0; granule < window.granules; granule += step) {
-        const void *address = granule_address((uint32_t)granule);
-        cr_assert_eq(backend_lookup(shard, address) < HAK_CLASS_END, lies_in_a_slab(address));
-    }
-    cr_assert_geq(backend_lookup(shard, (char *)window.base + (window.granules << GRANULE_SHIFT)),
-                  HAK_CLASS_END);
-    cr_assert_geq(backend_lookup(shard, (char *)window.base - 1), HAK_CLASS_END);
-}
-
-/* Another's mapping between ours; what was ours and has gone; what lies beyond. */
-Test(superslab, what_lies_between_superslabs_is_not_ours)
-{
-    char *first = backend_large_alloc(NULL, 4 * SUPERSLAB_SIZE, SUPERSLAB_SIZE).base;
-    char *behind = backend_large_alloc(NULL, SUPERSLAB_SIZE, 1).base;
-    char *between = first + SUPERSLAB_SIZE;
-
-    cr_assert(backend_has(first) && backend_has(between));
-    backend_free(shard, first, "free()");
-    hak_extents_purge_all();
-    cr_assert(!backend_has(between));
-    cr_assert_eq(os_map_at(between, SUPERSLAB_SIZE), OS_PLACED);
-    cr_assert(!backend_has(between));
-    cr_assert_geq(backend_lookup(shard, between), HAK_CLASS_END);
-    cr_assert_eq(backend_is_block(between), HAK_CLASS_NONE);
-    cr_assert(backend_has(behind) && !backend_has(granule_address((uint32_t)window_granules())));
-    backend_free(shard, behind, "free()");
-    cr_assert(hak_extents_valid());
-}
-
-/* A thread that saw the window when it was short frees what lies further up. */
-static char *far_block;
-
-static void *free_near_then_far(void *near)
-{
-    hak_free(near); /* so that this thread has a heap, whose window is as long as it was */
-    hak_free(hak_malloc(1));
-    size_t seen = hak_heap_mine->shard.granules;
-    cr_assert_not_null(hak_malloc(seen << GRANULE_SHIFT));
-    while (far_block == NULL || granule_of(far_block) < seen)
-        far_block = hak_malloc(8000);
-    return NULL;
-}
-
-Test(superslab, a_block_beyond_the_window_that_a_heap_has_seen_is_freed)
-{
-    size_t seen = shard->granules;
-
-    run_in_thread(free_near_then_far, hak_malloc(100));
-    cr_assert_eq(shard->granules, seen);
-    cr_assert_geq(backend_lookup(shard, far_block), HAK_CLASS_END);
-    hak_free(far_block);
-    cr_assert_gt(shard->granules, seen);
-    cr_assert(backend_valid(shard) && hak_extents_valid());
 }
 
 Test(superslab, a_moved_block_takes_its_pages_with_it)
@@ -700,8 +607,8 @@ Test(superslab, a_broken_shard_is_not_valid)
     cr_assert(!backend_valid(shard), "the list does not lead back");
     *slab = sound;
     uint32_t tag = tag_at(chain.head);
-    window.tags[granule_of(chain.head)] = TAG_NONE;
+    space_set_tag(space_granule(chain.head), TAG_NONE);
     cr_assert(!backend_valid(shard), "a slab without a tag");
-    window.tags[granule_of(chain.head)] = tag;
+    space_set_tag(space_granule(chain.head), tag);
     cr_assert(backend_valid(shard));
 }

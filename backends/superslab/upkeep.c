@@ -2,7 +2,6 @@
 #include <limits.h>
 
 #include "backends/superslab/common.h"
-#include "backends/superslab/dense.h"
 #include "backends/superslab/remote.h"
 #include "backends/superslab/shard.h"
 #include "core/kept.h"
@@ -106,7 +105,7 @@ bool backend_upkeep(struct hak_shard *shard)
     uint32_t now = hak_clock_ms();
     bool more = hak_extents_are_dirty() && hak_extents_purge_due(now);
 
-    dense_tick(now);
+    space_tick(now);
     for (unsigned i = 0; i < COMMONS; i++)
         more = upkeep_common(i, now) || more;
     return upkeep_go_on(shard, now) || more;
@@ -120,7 +119,7 @@ void backend_tick(struct hak_shard *shard)
     if (!hak_tick_begins(&shard->ticked_at, shard->behind, now))
         return;
     atomic_store_relaxed(&shard->seen_at, now);
-    dense_tick(now);
+    space_tick(now);
     shard->behind = hak_extents_are_dirty() && hak_extents_purge_due(now);
     if (upkeep_is_due(shard, now)) {
         upkeep_start(shard, now);

@@ -29,7 +29,7 @@ void slab_describe(const struct slab *slab, struct hak_extent *extent)
 
 void backend_free_blocks(const struct hak_extent *extent, uint64_t *set)
 {
-    const struct slab *slab = &window.slabs[granule_of(extent->base)];
+    const struct slab *slab = space_slab(space_granule(extent->base));
     uint64_t word = atomic_load_acquire(&slab->remote);
     hak_packed_chain packed = slab->closed.top;
 
@@ -51,7 +51,7 @@ hak_class backend_is_block(const void *address)
 {
     if (!space_owns(address))
         return HAK_CLASS_NONE;
-    hak_class cls = tag_class(atomic_load_acquire(&window.tags[granule_of(address)]));
+    hak_class cls = tag_class(space_tag_at(space_granule(address)));
     return cls < HAK_CLASS_END && slab_on_grid(slab_of(address), address) ? cls : HAK_CLASS_NONE;
 }
 

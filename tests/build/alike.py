@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Finds code that two plug-ins of a kind have in common. usage: alike.py [FOLDER FOLDER...]
 
-What two back ends have in common belongs to core. Six neighbouring lines of one folder must not stand in another, neither
-as they are nor with other names. Without folders: each of backends/ against each other.
+What two back ends have in common belongs to core, and what two spaces have to extents. Six neighbouring lines of one folder must not stand in another, neither
+as they are nor with other names. Without folders: each of backends/ against each other, and
+each of core/spaces/.
 
 A line is a statement, or the head of a block or of a branch, however it is broken; comments, braces and includes are none.
 Names are compared by where they recur: `a->next = b; b = a;` is like `slab->below = top; top = slab;`."""
@@ -16,6 +17,7 @@ from typing import Iterator, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = 6
+KINDS = ("backends", "core/spaces")  # of each, a library has one
 
 TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[A-Za-z_]\w*|\d[\w.]*|\S')
 COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|/\*.*?\*/|//[^\n]*', re.S)
@@ -109,8 +111,8 @@ def compare(one: Path, other: Path) -> "list[str]":
 
 
 def main(arguments: "list[str]") -> int:
-    folders = [Path(word) for word in arguments] or sorted(path for path in (ROOT / "backends").glob("*/"))
-    found = [line for pair in itertools.combinations(folders, 2) for line in compare(*pair)]
+    kinds = [[Path(word) for word in arguments]] if arguments else [sorted((ROOT / kind).glob("*/")) for kind in KINDS]
+    found = [line for folders in kinds for pair in itertools.combinations(folders, 2) for line in compare(*pair)]
     for line in found:
         print(f"{line}: {LINES} lines that belong to core", file=sys.stderr)
     return 1 if found else 0

@@ -76,10 +76,14 @@ def prefixes(path: str) -> "list[str]":
     return [f"{word}_" for given in (stem, *stem.split("_")) for word in (given, given.removesuffix("s"))]
 
 
+# Folders of which a library has one of each kind.
+ALTERNATIVE = re.compile(r"(?:(policies|backends|core/spaces)/([^/]+)/)?")
+
+
 def may_meet(one: str, other: str) -> bool:
-    """Whether one library may have both files: not two policies, nor two back ends."""
-    (parent, folder), (other_parent, other_folder) = (path.split("/")[:2] for path in (one, other))
-    return parent == "core" or parent != other_parent or folder == other_folder
+    """Whether one library may have both files: not two policies, nor two back ends, nor two spaces."""
+    (parent, folder), (other_parent, other_folder) = ALTERNATIVE.match(one).groups(), ALTERNATIVE.match(other).groups()
+    return parent is None or parent != other_parent or folder == other_folder
 
 
 def check(root: Path) -> "list[str]":

@@ -59,9 +59,10 @@ class Alike(unittest.TestCase):
     def test_five_lines_may_be_alike(self):
         self.assertEqual(self.found(LIST, LIST.replace("list->count--;", "")), [])
 
-    def test_the_search_sees_the_back_ends(self):
-        folders = [path for path in (ROOT / "backends").iterdir() if path.is_dir()]
-        self.assertGreaterEqual(len(folders), 2)
-        for folder in folders:
-            self.assertGreater(len(list(alike.windows(folder))), 100)
-            self.assertNotEqual(alike.compare(folder, folder), [])
+    def test_the_search_sees_back_ends_and_spaces(self):
+        for kind in alike.KINDS:
+            folders = [path for path in (ROOT / kind).iterdir() if path.is_dir()]
+            self.assertGreaterEqual(len(folders), 2)
+            for folder in folders:
+                self.assertGreater(len(list(alike.windows(folder))), 100)
+                self.assertNotEqual(alike.compare(folder, folder), [])

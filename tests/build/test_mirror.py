@@ -25,6 +25,7 @@ ELSEWHERE = {
     "record_format": "bench/test_record.py",
     "start": "tests/process/fork_order.c",
     "space": "tests/unit/test_extents.c",
+    "space_slabs": "tests/contract/test_backend.c",
     "stats": "tests/contract/test_stats.c",
     "stats_text": "tests/contract/test_stats.c",
     "store": "tests/contract/test_frontend.c",

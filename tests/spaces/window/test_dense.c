@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Huge pages in dense superslabs, or everywhere; and memory comes back all the same. Built twice, as configured and
+/* Huge pages in dense units, or everywhere; and memory comes back all the same. Built twice, as configured and
  * with CONFIG_HUGE_PAGES_DENSE. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backends/superslab/dense.h"
 #include "core/clock.h"
 #include "core/heap.h"
 #include "tests/contract/clock.h"
@@ -103,8 +102,8 @@ static void skip_unless_possible(void)
  * small pieces has none to give. */
 static bool are_to_be_had(size_t bytes)
 {
-    size_t size = (bytes + 2 * SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
-    char *space = os_map_aligned(size, SUPERSLAB_SIZE);
+    size_t size = (bytes + 2 * UNIT_SIZE - 1) & ~(UNIT_SIZE - 1);
+    char *space = os_map_aligned(size, UNIT_SIZE);
 
     cr_assert_not_null(space);
     memset(space, 1, size);
@@ -113,7 +112,7 @@ static bool are_to_be_had(size_t bytes)
     return done;
 }
 
-Test(huge_pages, dense_superslabs_have_them_and_lose_them_before_their_pages_go)
+Test(huge_pages, dense_units_have_them_and_lose_them_before_their_pages_go)
 {
     if (!enabled(CONFIG_HUGE_PAGES_DENSE))
         cr_skip_test("CONFIG_HUGE_PAGES_DENSE is off");

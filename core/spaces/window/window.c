@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/superslab/window.h"
-
-#include "backends/superslab/dense.h"
+/* A back end includes this file in one of its own, after its struct slab. */
 #include "core/extents.c"
+#include "core/spaces/window/dense.c"
 
 struct window window;
 
@@ -14,22 +13,22 @@ struct window window;
 #define SLABS_SIZE (WINDOW_GRANULES * sizeof(struct slab))
 
 /* Between the arrays and the window nothing is ever mapped. */
-#define GAP_SIZE SUPERSLAB_SIZE
+#define GAP_SIZE UNIT_SIZE
 
-/* How many places are tried for superslabs before giving up. */
+/* How many places are tried for units before giving up. */
 enum { PLACES_MOST = 4096 };
 
-/* A bit for each superslab; relaxed atomics, written under the lock. */
-static uint64_t committed[WINDOW_SUPERSLABS / 64];
+/* A bit for each unit; relaxed atomics, written under the lock. */
+static uint64_t committed[WINDOW_UNITS / 64];
 
 /* A bit for each step: its slabs are mapped. */
 static uint64_t described[WINDOW_GRANULES / STEP_GRANULES / 64];
 
-static size_t first_free;      /* no superslab below is free, but for places that were taken */
+static size_t first_free;      /* no unit below is free, but for places that were taken */
 static size_t described_count; /* steps; a relaxed atomic */
 static size_t tags_mapped;     /* bytes */
 
-_Static_assert(STEP_GRANULES % SUPERSLAB_GRANULES == 0, "a superslab lies in one step");
+_Static_assert(STEP_GRANULES % UNIT_GRANULES == 0, "a unit lies in one step");
 _Static_assert(WINDOW_GRANULES / STEP_GRANULES % 64 == 0, "whole words of bits");
 
 static bool window_bit(const uint64_t *bits, size_t index)
@@ -46,9 +45,9 @@ static void window_change_bits(uint64_t *bits, size_t first, size_t count, bool 
     }
 }
 
-static void *window_superslab_address(size_t superslab)
+static void *window_unit_address(size_t unit)
 {
-    return granule_address((uint32_t)(superslab * SUPERSLAB_GRANULES));
+    return space_address((uint32_t)(unit * UNIT_GRANULES));
 }
 
 /* ── what describes granules ─────────────────────────────────────────────────────────────────── */
@@ -133,49 +132,49 @@ static bool window_describe(size_t granule, size_t count)
     return true;
 }
 
-size_t window_metadata(void)
+size_t space_metadata(void)
 {
     return window_granules() * sizeof(*window.tags) +
            atomic_load_relaxed(&described_count) * STEP_SLABS_SIZE;
 }
 
-/* ── superslabs ──────────────────────────────────────────────────────────────────────────────── */
+/* ── units ──────────────────────────────────────────────────────────────────────────────── */
 
 bool window_committed(size_t granule)
 {
-    return granule < WINDOW_GRANULES && window_bit(committed, granule / SUPERSLAB_GRANULES);
+    return granule < WINDOW_GRANULES && window_bit(committed, granule / UNIT_GRANULES);
 }
 
-/* Maps superslabs that are not committed, with what describes them. */
-static enum os_placed window_commit_at(size_t superslab, size_t count)
+/* Maps units that are not committed, with what describes them. */
+static enum os_placed window_commit_at(size_t unit, size_t count)
 {
-    void *base = window_superslab_address(superslab);
-    enum os_placed placed = os_map_at(base, count * SUPERSLAB_SIZE);
+    void *base = window_unit_address(unit);
+    enum os_placed placed = os_map_at(base, count * UNIT_SIZE);
 
     if (placed != OS_PLACED)
         return placed;
-    os_advise_huge_pages(base, count * SUPERSLAB_SIZE);
-    if (!window_describe(superslab * SUPERSLAB_GRANULES, count * SUPERSLAB_GRANULES)) {
-        os_unmap(base, count * SUPERSLAB_SIZE);
+    os_advise_huge_pages(base, count * UNIT_SIZE);
+    if (!window_describe(unit * UNIT_GRANULES, count * UNIT_GRANULES)) {
+        os_unmap(base, count * UNIT_SIZE);
         return OS_NO_MEMORY;
     }
-    window_change_bits(committed, superslab, count, true);
+    window_change_bits(committed, unit, count, true);
     return OS_PLACED;
 }
 
-/* The next superslab from `superslab` on whose address is a multiple of `align` superslabs. */
-static size_t window_align(size_t superslab, size_t align)
+/* The next unit from `unit` on whose address is a multiple of `align` units. */
+static size_t window_align(size_t unit, size_t align)
 {
-    size_t number = (window.base >> SUPERSLAB_SHIFT) + superslab;
+    size_t number = (window.base >> UNIT_SHIFT) + unit;
 
-    return superslab + (-number & (align - 1));
+    return unit + (-number & (align - 1));
 }
 
-/* The first of `count` neighbouring free superslabs from `start` on; WINDOW_SUPERSLABS if there are none. Beyond the
+/* The first of `count` neighbouring free units from `start` on; WINDOW_UNITS if there are none. Beyond the
  * length of the window all are free. */
 static size_t window_find_free(size_t start, size_t count, size_t align)
 {
-    size_t end = window.granules / SUPERSLAB_GRANULES;
+    size_t end = window.granules / UNIT_GRANULES;
     size_t first = window_align(start, align);
 
     for (size_t i = first; i < end && i - first < count;) {
@@ -185,7 +184,7 @@ static size_t window_find_free(size_t start, size_t count, size_t align)
             first = window_align(i + 1, align);
         i = i < first ? first : i + 1;
     }
-    return first + count <= WINDOW_SUPERSLABS ? first : WINDOW_SUPERSLABS;
+    return first + count <= WINDOW_UNITS ? first : WINDOW_UNITS;
 }
 
 /* Tries places from the first free one on. Where one is taken the next is tried, and so on; `doubling`: each time
@@ -197,7 +196,7 @@ static enum os_placed window_commit_from(size_t count, size_t align, bool doubli
 
     for (int places = 0; places < PLACES_MOST; places++) {
         *at = window_find_free(start, count, align);
-        if (*at == WINDOW_SUPERSLABS)
+        if (*at == WINDOW_UNITS)
             break;
         enum os_placed placed = window_commit_at(*at, count);
         if (placed != OS_TAKEN)
@@ -208,20 +207,20 @@ static enum os_placed window_commit_from(size_t count, size_t align, bool doubli
     return OS_TAKEN;
 }
 
-/* Makes committed superslabs, of which nothing is known yet, a free extent. */
-static uint32_t window_add(size_t superslab, size_t count)
+/* Makes committed units, of which nothing is known yet, a free extent. */
+static uint32_t window_add(size_t unit, size_t count)
 {
-    return hak_extents_add((uint32_t)superslab * SUPERSLAB_GRANULES, count * SUPERSLAB_GRANULES);
+    return hak_extents_add((uint32_t)unit * UNIT_GRANULES, count * UNIT_GRANULES);
 }
 
 uint32_t space_map(size_t granules, size_t align, size_t batch)
 {
-    size_t count = (granules + SUPERSLAB_GRANULES - 1) / SUPERSLAB_GRANULES;
-    size_t align_count = align <= SUPERSLAB_GRANULES ? 1 : align / SUPERSLAB_GRANULES;
+    size_t count = (granules + UNIT_GRANULES - 1) / UNIT_GRANULES;
+    size_t align_count = align <= UNIT_GRANULES ? 1 : align / UNIT_GRANULES;
     size_t at;
     enum os_placed placed = window_commit_from(count, align_count, true, &at);
 
-    (void)batch; /* a superslab is one */
+    (void)batch; /* a unit is one */
     if (placed == OS_TAKEN)
         placed = window_commit_from(count, align_count, false, &at);
     if (placed != OS_PLACED)
@@ -234,14 +233,14 @@ uint32_t space_map(size_t granules, size_t align, size_t batch)
     return window_add(at, count);
 }
 
-/* The places that begin at `base`: tags, slabs, window. false: no superslab can be mapped there. */
+/* The places that begin at `base`: tags, slabs, window. false: no unit can be mapped there. */
 static bool window_begin_at(uintptr_t base)
 {
     uintptr_t slabs = base + TAGS_SIZE + GAP_SIZE;
 
     window.tags = (uint32_t *)base;
     window.slabs = (struct slab *)slabs;
-    window.base = (slabs + SLABS_SIZE + SUPERSLAB_SIZE - 1) & ~(SUPERSLAB_SIZE - 1);
+    window.base = (slabs + SLABS_SIZE + UNIT_SIZE - 1) & ~(UNIT_SIZE - 1);
     if (window_commit_at(1, 1) != OS_PLACED) {
         window.base = 0;
         tags_mapped = described_count = 0;
@@ -267,8 +266,8 @@ bool space_begin(void)
 struct hak_stretch space_releasable(uint32_t first, size_t granules)
 {
     struct hak_extents_mappings mappings = hak_extents_mappings();
-    uint32_t begin = (first + SUPERSLAB_GRANULES - 1) & ~(SUPERSLAB_GRANULES - 1);
-    uint32_t end = (uint32_t)(first + granules) & ~(SUPERSLAB_GRANULES - 1);
+    uint32_t begin = (first + UNIT_GRANULES - 1) & ~(UNIT_GRANULES - 1);
+    uint32_t end = (uint32_t)(first + granules) & ~(UNIT_GRANULES - 1);
 
     if (begin >= end || mappings.unmoved > mappings.limit / 8)
         return (struct hak_stretch){first, 0};
@@ -277,25 +276,25 @@ struct hak_stretch space_releasable(uint32_t first, size_t granules)
 
 bool space_release(uint32_t first, size_t granules)
 {
-    size_t superslab = first / SUPERSLAB_GRANULES;
+    size_t unit = first / UNIT_GRANULES;
 
     hak_extents_unlock();
     dense_split(first, granules);
-    bool gone = os_unmap(granule_address(first), granules << GRANULE_SHIFT);
+    bool gone = os_unmap(space_address(first), granules << GRANULE_SHIFT);
     hak_extents_lock();
     if (!gone)
         return false;
     hak_extents_leave(first, granules);
-    window_change_bits(committed, superslab, granules / SUPERSLAB_GRANULES, false);
-    if (superslab < first_free)
-        first_free = superslab;
+    window_change_bits(committed, unit, granules / UNIT_GRANULES, false);
+    if (unit < first_free)
+        first_free = unit;
     return true;
 }
 
 bool space_purge(uint32_t first, size_t granules)
 {
     dense_split(first, granules);
-    return hak_purge_range(granule_address(first), granules << GRANULE_SHIFT);
+    return hak_purge_range(space_address(first), granules << GRANULE_SHIFT);
 }
 
 /* A free extent behind a used one is all that it may grow into. */
@@ -305,6 +304,16 @@ bool space_extend(uint32_t first, size_t granules, size_t more)
     (void)granules;
     (void)more;
     return false;
+}
+
+bool space_is_huge(uint32_t first, size_t granules)
+{
+    return dense_is_huge(first, granules);
+}
+
+void space_split_huge(uint32_t first, size_t granules)
+{
+    dense_split(first, granules);
 }
 
 void space_note_use(uint32_t first, size_t granules, bool used)
@@ -340,8 +349,8 @@ uint32_t space_move(uint32_t first, size_t granules)
 
     if (to == HAK_NO_EXTENT)
         return HAK_NO_EXTENT;
-    unsigned mappings = os_move(granule_address(first), granule_address(to),
-                                length << GRANULE_SHIFT, MOVED_MOST_OF_BLOCK);
+    unsigned mappings = os_move(space_address(first), space_address(to), length << GRANULE_SHIFT,
+                                MOVED_MOST_OF_BLOCK);
     hak_extents_lock();
     hak_extents_set_moved(to, mappings > 0 ? mappings : 1); /* the target may have been unmapped */
     if (mappings > 0)
@@ -357,7 +366,7 @@ uint32_t space_next(uint32_t granule)
     size_t at = granule;
 
     while (at < end && !window_committed(at))
-        at = (at / SUPERSLAB_GRANULES + 1) * SUPERSLAB_GRANULES;
+        at = (at / UNIT_GRANULES + 1) * UNIT_GRANULES;
     return at < end ? (uint32_t)at : HAK_NO_EXTENT;
 }
 

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/* The window, and extents over it. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "backends/superslab/slab.h"
+#include "core/backend.h"
 #include "core/clock.h"
 
 static bool zeroed;
 
-/* One granule stays in use, so that the first superslab stays committed. */
+/* One granule stays in use, so that the first unit stays committed. */
 static void start(void)
 {
     hak_extents_alloc(1, 1, 0, &zeroed);
@@ -20,7 +21,7 @@ TestSuite(window, .init = start);
 
 static char *bytes_of(uint32_t run)
 {
-    return granule_address(run);
+    return space_address(run);
 }
 
 static bool reads_zero(uint32_t run, size_t granules)
@@ -70,7 +71,7 @@ Test(window, alignment_is_of_addresses)
 {
     for (size_t align = 1; align <= 1024; align *= 2) {
         uint32_t run = hak_extents_alloc(2, align, 0, &zeroed);
-        cr_assert_eq((uintptr_t)granule_address(run) % (align * GRANULE_SIZE), 0);
+        cr_assert_eq((uintptr_t)space_address(run) % (align * GRANULE_SIZE), 0);
         cr_assert(hak_extents_valid());
     }
 }
@@ -119,33 +120,33 @@ static bool is_mapped(uint32_t run)
 {
     unsigned char resident;
 
-    return mincore(granule_address(run), os_page_size(), &resident) == 0;
+    return mincore(space_address(run), os_page_size(), &resident) == 0;
 }
 
-Test(window, whole_superslabs_are_unmapped_and_mapped_again)
+Test(window, whole_units_are_unmapped_and_mapped_again)
 {
-    uint32_t run = hak_extents_alloc(4 * SUPERSLAB_GRANULES, SUPERSLAB_GRANULES, 0, &zeroed);
-    uint32_t middle = run + SUPERSLAB_GRANULES;
+    uint32_t run = hak_extents_alloc(4 * UNIT_GRANULES, UNIT_GRANULES, 0, &zeroed);
+    uint32_t middle = run + UNIT_GRANULES;
     size_t bytes = hak_extents_bytes();
 
-    memset(bytes_of(run), 1, 4 * SUPERSLAB_SIZE);
-    hak_extents_trim(run, SUPERSLAB_GRANULES + 1);
-    cr_assert(is_mapped(middle + SUPERSLAB_GRANULES));
+    memset(bytes_of(run), 1, 4 * UNIT_SIZE);
+    hak_extents_trim(run, UNIT_GRANULES + 1);
+    cr_assert(is_mapped(middle + UNIT_GRANULES));
     cr_assert(hak_extents_purge_all());
-    cr_assert_eq(hak_extents_bytes(), bytes - 2 * SUPERSLAB_SIZE);
-    cr_assert(is_mapped(middle) && !is_mapped(middle + SUPERSLAB_GRANULES));
+    cr_assert_eq(hak_extents_bytes(), bytes - 2 * UNIT_SIZE);
+    cr_assert(is_mapped(middle) && !is_mapped(middle + UNIT_GRANULES));
     cr_assert(hak_extents_valid());
-    cr_assert(hak_extents_extend(run, SUPERSLAB_GRANULES + 2));
-    cr_assert(!hak_extents_extend(run, 2 * SUPERSLAB_GRANULES + 1), "nothing is mapped there");
-    uint32_t again = hak_extents_alloc(2 * SUPERSLAB_GRANULES, SUPERSLAB_GRANULES, 0, &zeroed);
-    cr_assert_eq(again, middle + SUPERSLAB_GRANULES);
-    cr_assert(zeroed && reads_zero(again, 2 * SUPERSLAB_GRANULES));
+    cr_assert(hak_extents_extend(run, UNIT_GRANULES + 2));
+    cr_assert(!hak_extents_extend(run, 2 * UNIT_GRANULES + 1), "nothing is mapped there");
+    uint32_t again = hak_extents_alloc(2 * UNIT_GRANULES, UNIT_GRANULES, 0, &zeroed);
+    cr_assert_eq(again, middle + UNIT_GRANULES);
+    cr_assert(zeroed && reads_zero(again, 2 * UNIT_GRANULES));
     cr_assert(hak_extents_valid());
 }
 
-Test(window, locked_superslabs_are_unmapped)
+Test(window, locked_units_are_unmapped)
 {
-    uint32_t run = hak_extents_alloc(2 * SUPERSLAB_GRANULES, SUPERSLAB_GRANULES, 0, &zeroed);
+    uint32_t run = hak_extents_alloc(2 * UNIT_GRANULES, UNIT_GRANULES, 0, &zeroed);
 
     if (mlock(bytes_of(run), 1) != 0)
         cr_skip_test("no page can be locked here");
@@ -159,7 +160,7 @@ static size_t dirty_granules(void)
     return hak_extents_figures().dirty;
 }
 
-/* The kernel purges nothing of a range that has a locked page. The first superslab is not free as a whole. */
+/* The kernel purges nothing of a range that has a locked page. The first unit is not free as a whole. */
 Test(window, a_locked_page_keeps_its_granule_alone)
 {
     enum { GRANULES = 200, LOCKED = 20 };
@@ -168,7 +169,7 @@ Test(window, a_locked_page_keeps_its_granule_alone)
     uint32_t other = hak_extents_alloc(GRANULES, 1, 0, &zeroed);
     char *locked = bytes_of(run + LOCKED);
 
-    cr_assert_lt(run + LOCKED, 2 * SUPERSLAB_GRANULES);
+    cr_assert_lt(run + LOCKED, 2 * UNIT_GRANULES);
     if (mlock(locked, 1) != 0)
         cr_skip_test("no page can be locked here");
     hak_extents_free(run, false);
@@ -233,11 +234,11 @@ Test(window, a_random_life_keeps_the_tiling)
 }
 
 /* A mapping of the program that stays. */
-static void take_place(uint32_t granule, size_t superslabs)
+static void take_place(uint32_t granule, size_t units)
 {
-    void *place = granule_address(granule);
+    void *place = space_address(granule);
 
-    cr_assert_eq(mmap(place, superslabs * SUPERSLAB_SIZE, PROT_READ | PROT_WRITE,
+    cr_assert_eq(mmap(place, units * UNIT_SIZE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
                  place);
 }
@@ -246,19 +247,19 @@ Test(window, places_that_are_taken_are_skipped)
 {
     if (CONFIG_WINDOW_LOG2 < 38)
         cr_skip_test("the window is too small for it");
-    uint32_t first = hak_extents_alloc(SUPERSLAB_GRANULES, SUPERSLAB_GRANULES, 0, &zeroed);
-    uint32_t next = first + SUPERSLAB_GRANULES;
+    uint32_t first = hak_extents_alloc(UNIT_GRANULES, UNIT_GRANULES, 0, &zeroed);
+    uint32_t next = first + UNIT_GRANULES;
     uint32_t runs[20];
 
     take_place(next, 3);
-    take_place(next + 100 * SUPERSLAB_GRANULES, 50000);
-    memset(granule_address(next), 5, 3 * SUPERSLAB_SIZE);
+    take_place(next + 100 * UNIT_GRANULES, 50000);
+    memset(space_address(next), 5, 3 * UNIT_SIZE);
     for (int i = 0; i < 20; i++) {
-        runs[i] = hak_extents_alloc(20 * SUPERSLAB_GRANULES, 1, 0, &zeroed);
+        runs[i] = hak_extents_alloc(20 * UNIT_GRANULES, 1, 0, &zeroed);
         cr_assert_neq(runs[i], HAK_NO_EXTENT);
-        memset(bytes_of(runs[i]), 6, 20 * SUPERSLAB_SIZE);
+        memset(bytes_of(runs[i]), 6, 20 * UNIT_SIZE);
     }
-    cr_assert_eq(*(char *)granule_address(next + 3 * SUPERSLAB_GRANULES - 1), 5);
+    cr_assert_eq(*(char *)space_address(next + 3 * UNIT_GRANULES - 1), 5);
     cr_assert(hak_extents_valid());
     for (int i = 0; i < 20; i++)
         hak_extents_free(runs[i], false);
@@ -266,7 +267,7 @@ Test(window, places_that_are_taken_are_skipped)
     cr_assert(!window_committed(next) && is_mapped(next));
     cr_assert(hak_extents_valid());
     for (uint32_t i = 0; i < 200; i++)
-        cr_assert_neq(hak_extents_alloc(SUPERSLAB_GRANULES, 1, 0, &zeroed), HAK_NO_EXTENT);
+        cr_assert_neq(hak_extents_alloc(UNIT_GRANULES, 1, 0, &zeroed), HAK_NO_EXTENT);
     cr_assert(hak_extents_valid());
 }
 
@@ -276,12 +277,12 @@ Test(window, the_window_ends_where_its_tags_cannot_go_on)
     uint32_t first = hak_extents_alloc(1, 1, 0, &zeroed);
     char *behind = (char *)(window.tags + window_granules());
     size_t bytes = hak_extents_bytes();
-    size_t metadata = window_metadata();
+    size_t metadata = space_metadata();
 
     cr_assert_eq(os_map_at(behind, os_page_size()), OS_PLACED);
     cr_assert_eq(hak_extents_alloc(window_granules(), 1, 0, &zeroed), HAK_NO_EXTENT);
-    cr_assert(hak_extents_bytes() == bytes && window_metadata() == metadata);
-    cr_assert_neq(hak_extents_alloc(SUPERSLAB_GRANULES, 1, 0, &zeroed), HAK_NO_EXTENT);
+    cr_assert(hak_extents_bytes() == bytes && space_metadata() == metadata);
+    cr_assert_neq(hak_extents_alloc(UNIT_GRANULES, 1, 0, &zeroed), HAK_NO_EXTENT);
     hak_extents_free(first, false);
     cr_assert(hak_extents_valid());
     os_unmap(behind, os_page_size());
@@ -305,13 +306,13 @@ Test(window, a_refusal_leaves_nothing_behind)
     hak_extents_alloc(1, 1, 0, &zeroed);
     cr_assert_eq(getrlimit(RLIMIT_AS, &limit), 0);
     size_t mapped = mapped_bytes();
-    size_t metadata = window_metadata();
-    /* Room for the superslabs, but not for their descriptions, which are a five hundredth. */
+    size_t metadata = space_metadata();
+    /* Room for the units, but not for their descriptions, which are a five hundredth. */
     limit.rlim_cur = mapped + ((size_t)1 << 30) + ((size_t)1 << 20);
     cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
     for (size_t bytes = (size_t)1 << 30; bytes < (size_t)1 << CONFIG_WINDOW_LOG2; bytes *= 2) {
         cr_assert_eq(hak_extents_alloc(bytes >> GRANULE_SHIFT, 1, 0, &zeroed), HAK_NO_EXTENT);
-        cr_assert(mapped_bytes() == mapped && window_metadata() == metadata);
+        cr_assert(mapped_bytes() == mapped && space_metadata() == metadata);
     }
     cr_assert_neq(hak_extents_alloc(((size_t)1 << 29) >> GRANULE_SHIFT, 1, 0, &zeroed),
                   HAK_NO_EXTENT);
@@ -340,7 +341,7 @@ static size_t committed_ranges(void)
     size_t count = 0;
     bool before = false;
 
-    for (size_t at = 0; at < window_granules(); at += SUPERSLAB_GRANULES) {
+    for (size_t at = 0; at < window_granules(); at += UNIT_GRANULES) {
         count += window_committed(at) && !before;
         before = window_committed(at);
     }
@@ -352,7 +353,7 @@ Test(window, neighbours_are_one_mapping)
     uint32_t runs[200];
 
     for (int i = 0; i < 200; i++) {
-        runs[i] = hak_extents_alloc(2 * SUPERSLAB_GRANULES + 5, 1, 0, &zeroed);
+        runs[i] = hak_extents_alloc(2 * UNIT_GRANULES + 5, 1, 0, &zeroed);
         bytes_of(runs[i])[0] = 1;
     }
     cr_assert_eq(window_mappings(), 1);
@@ -361,7 +362,7 @@ Test(window, neighbours_are_one_mapping)
     hak_extents_purge_all();
     cr_assert(window_mappings() > 50 && window_mappings() == committed_ranges());
     for (int i = 0; i < 200; i += 2) {
-        runs[i] = hak_extents_alloc(2 * SUPERSLAB_GRANULES + 5, 1, 0, &zeroed);
+        runs[i] = hak_extents_alloc(2 * UNIT_GRANULES + 5, 1, 0, &zeroed);
         bytes_of(runs[i])[0] = 1;
     }
     cr_assert_eq(window_mappings(), committed_ranges());
@@ -369,7 +370,7 @@ Test(window, neighbours_are_one_mapping)
 
 Test(window, what_is_free_is_left_out_of_core_dumps_until_it_is_used)
 {
-    size_t granules = 16 * SUPERSLAB_GRANULES;
+    size_t granules = 16 * UNIT_GRANULES;
     uint32_t run = hak_extents_alloc(granules, 1, 0, &zeroed);
 
     if (CONFIG_DIRTY_MAX < 32)
@@ -393,12 +394,12 @@ Test(window, a_large_alignment_costs_no_memory)
     if (CONFIG_WINDOW_LOG2 < 38)
         cr_skip_test("the window is too small for it");
     uint32_t run = hak_extents_alloc(1, ((size_t)8 << 30) >> GRANULE_SHIFT, 0, &zeroed);
-    cr_assert_eq((uintptr_t)granule_address(run) % ((size_t)8 << 30), 0);
-    cr_assert_leq(hak_extents_bytes(), bytes + 2 * SUPERSLAB_SIZE);
+    cr_assert_eq((uintptr_t)space_address(run) % ((size_t)8 << 30), 0);
+    cr_assert_leq(hak_extents_bytes(), bytes + 2 * UNIT_SIZE);
     cr_assert(hak_extents_valid());
 }
 
-Test(window, under_an_address_limit_superslabs_are_mapped_and_given_back)
+Test(window, under_an_address_limit_units_are_mapped_and_given_back)
 {
     struct rlimit limit = {(rlim_t)512 << 20, (rlim_t)512 << 20};
     uint32_t runs[400];
@@ -406,7 +407,7 @@ Test(window, under_an_address_limit_superslabs_are_mapped_and_given_back)
 
     cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
     while (count < 400 &&
-           (runs[count] = hak_extents_alloc(SUPERSLAB_GRANULES, 1, 0, &zeroed)) != HAK_NO_EXTENT)
+           (runs[count] = hak_extents_alloc(UNIT_GRANULES, 1, 0, &zeroed)) != HAK_NO_EXTENT)
         bytes_of(runs[count++])[0] = 1;
     cr_assert(count > 100 && count < 256, "%zu", count);
     for (size_t i = 0; i < count; i++)

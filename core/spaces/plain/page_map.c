@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/backend.h"
-
-#include "backends/mmap_only/page_map.h"
-
-_Static_assert(sizeof(struct slab) == 64, "a line each");
-_Static_assert(HAK_CLASSES *HAK_CLASS_SCALE + CODE_CLASS < TAG_LARGE, "classes fit a tag");
+#include "core/spaces/plain/page_map.h"
 
 struct page_map page_map;
 
-/* Addresses from one leaf to the next. */
-static const size_t STRIDE = (size_t)8 << 20;
+/* Addresses from one leaf to the next: a power of two, so that page_map_number need not divide. */
+#define STRIDE_LOG2 (sizeof(struct leaf) <= (size_t)8 << 20 ? 23 : 24)
+
+static const size_t STRIDE = (size_t)1 << STRIDE_LOG2;
+
+_Static_assert(sizeof(struct leaf) <= (size_t)1 << STRIDE_LOG2, "leaves do not overlap");
 
 /* Tags and `parts`. */
 static const size_t HEAD = offsetof(struct leaf, parts) + sizeof(uint64_t);
@@ -180,24 +179,10 @@ size_t page_map_bytes(void)
     return sizeof(page_map) + atomic_load_relaxed(&mapped);
 }
 
-uint32_t space_next(uint32_t granule)
+uint32_t page_map_number(const struct slab *slab)
 {
-    size_t at = granule;
+    ptrdiff_t distance = (ptrdiff_t)((uintptr_t)slab - base); /* leaves lie before `base` too */
+    size_t index = (base >> 32) + (size_t)(distance >> STRIDE_LOG2);
 
-    while (at < ROOT_ENTRIES * LEAF_GRANULES && !page_map_describes(at))
-        at = page_map.root[at / LEAF_GRANULES] == 0 ? (at / LEAF_GRANULES + 1) * LEAF_GRANULES
-                                                    : (at / PART_GRANULES + 1) * PART_GRANULES;
-    return at < ROOT_ENTRIES * LEAF_GRANULES ? (uint32_t)at : HAK_NO_EXTENT;
-}
-
-uint32_t space_previous(uint32_t granule)
-{
-    size_t at = granule;
-
-    while (at > 0 && !page_map_describes(at)) {
-        size_t step = atomic_load_relaxed(&page_map.root[at / LEAF_GRANULES]) == 0 ? LEAF_GRANULES
-                                                                                   : PART_GRANULES;
-        at = at < step ? 0 : at / step * step - 1;
-    }
-    return (uint32_t)at;
+    return (uint32_t)(index * LEAF_GRANULES + (size_t)(slab - page_map_leaf_at(index)->slabs));
 }
