@@ -34,6 +34,7 @@ SHORT = {
     "chase": "3000 1000 0 1",
     "false_sharing": "2 500 10 8 1",
     "fragmentation": "3000 1 1",
+    "handover": "20000 64 64 500 2 2 3",
     "large": "30 3 1048576 1 --latency=20",
     "larson": "3 3 1000 64",
     "mid_large_mt": "3 300 8 8192 131072 1 --latency=300",
@@ -50,7 +51,7 @@ SHORT = {
 VARIANTS = (
     ("batch", "10 100 64 1"), ("batch", "1000 5 64 2"), ("producer_consumer", "20000 64 128 1 1"),
     ("producer_consumer", "1000 64 1024 3 1"), ("false_sharing", "3 500 10 64 0"),
-    ("large", "5 2 4096 1"), ("server", "3 50 500 7 1"), ("thread_churn", "2 5 3 1"),
+    ("handover", "3000 8 4000 64 3 1 1 1 7"), ("large", "5 2 4096 1"), ("server", "3 50 500 7 1"), ("thread_churn", "2 5 3 1"),
 )
 LINE = re.compile(r"workload=(\w+) ops=\d+ ns_per_op=\d+\.\d+ seconds=\d+\.\d+ "
                   r"checksum=([0-9a-f]{16})( \w+=[\d.,]+)*\n")
@@ -119,7 +120,7 @@ class Built(unittest.TestCase):
             self.assertEqual(len(set(sums.values())), 1, (name, arguments, sums))
 
     def test_threads_do_not_change_the_checksum_from_run_to_run(self):
-        for name in ("larson", "mid_large_mt", "producer_consumer", "server", "thread_churn"):
+        for name in ("handover", "larson", "mid_large_mt", "producer_consumer", "server", "thread_churn"):
             sums = {figures(run_built(name, SHORT[name]).stdout)["checksum"] for _ in range(4)}
             self.assertEqual(len(sums), 1, name)
 
