@@ -373,6 +373,29 @@ Test(mmap_only, two_million_small_and_fifty_thousand_large_blocks)
     cr_assert_leq(mappings_of_the_space().all, 100);
 }
 
+/* More holes than there may be mappings: the last ones stay mapped. Nobody writes to the blocks. */
+Test(mmap_only, holes_stay_below_the_limit)
+{
+    enum { COUNT = 150000 };
+    static void *blocks[COUNT];
+    const size_t limit = mappings_of_the_space().limit;
+
+    if (limit > COUNT / 2)
+        cr_skip_test("the kernel lets a process have %zu mappings", limit);
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = hak_malloc(100 * KIB);
+    for (size_t i = 0; i < COUNT; i += 2)
+        hak_free(blocks[i]);
+    hak_malloc_trim(0);
+    cr_assert_gt(mappings_of_the_space().all, limit / 2);
+    cr_assert_leq(mappings_of_the_space().all, limit - limit / 8);
+    cr_assert_others_can_map();
+    for (size_t i = 1; i < COUNT; i += 2)
+        hak_free(blocks[i]);
+    give_back_all();
+    cr_assert_leq(mappings_of_the_space().all, 100);
+}
+
 /* Moved blocks melt with nothing: each costs mappings of its own. */
 Test(mmap_only, blocks_that_were_moved_stay_below_the_limit)
 {

@@ -607,6 +607,13 @@ Test(backend, move_keeps_contents)
         cr_assert_gt(moves, 0);
 }
 
+Test(backend, null_is_freed_by_doing_nothing)
+{
+    backend_free(shard, NULL, "test");
+    backend_free(NULL, NULL, "test");
+    cr_assert(backend_valid(shard));
+}
+
 Test(backend, more_than_there_is_changes_nothing)
 {
     cr_assert_null(backend_large_alloc(NULL, (size_t)1 << 60, 1).base);
