@@ -422,7 +422,9 @@ static bool extents_release_all(void)
                                         .hidden = node->hidden};
         size_t granules = node->granules;
         next = node->next;
-        if (space_release(all, granules))
+        /* Those before it may have used up the mappings. */
+        bool may = space_releasable(all, granules).granules == granules;
+        if (may && space_release(all, granules))
             released = true;
         else
             extents_insert(all, granules, traits);
