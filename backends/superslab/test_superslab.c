@@ -221,8 +221,11 @@ Test(superslab, a_remote_free_queues_the_slab_once_and_comes_back)
 
 static void *free_three(void *blocks)
 {
+    void *own = hak_malloc(40); /* so that the thread has a heap, and slabs of its own */
+
     for (size_t i = 0; i < 3; i++)
         hak_free(((void **)blocks)[i]);
+    hak_free(own);
     return NULL;
 }
 
