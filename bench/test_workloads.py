@@ -30,6 +30,7 @@ LIMIT = 600
 SHORT = {
     "aligned": "3000 64 9 1 --latency=500",
     "batch": "10 100",
+    "buffers": "30 4 65536 4194304 1 --latency=20",
     "calloc": "2000 32 12 1 --latency=500",
     "chase": "3000 1000 0 1",
     "false_sharing": "2 500 10 8 1",
@@ -51,7 +52,8 @@ SHORT = {
 VARIANTS = (
     ("batch", "10 100 64 1"), ("batch", "1000 5 64 2"), ("producer_consumer", "20000 64 128 1 1"),
     ("producer_consumer", "1000 64 1024 3 1"), ("false_sharing", "3 500 10 64 0"),
-    ("handover", "3000 8 4000 64 3 1 1 1 7"), ("large", "5 2 4096 1"), ("server", "3 50 500 7 1"), ("thread_churn", "2 5 3 1"),
+    ("handover", "3000 8 4000 64 3 1 1 1 7"), ("large", "5 2 4096 1"), ("buffers", "30 1 1048576 2097152 1"),
+    ("server", "3 50 500 7 1"), ("thread_churn", "2 5 3 1"),
 )
 LINE = re.compile(r"workload=(\w+) ops=\d+ ns_per_op=\d+\.\d+ seconds=\d+\.\d+ "
                   r"checksum=([0-9a-f]{16})( \w+=[\d.,]+)*\n")
