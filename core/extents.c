@@ -18,6 +18,9 @@ static const size_t TICK_GRANULES = (size_t)4 << 20 >> HAK_GRANULE_SHIFT;
 /* Extents of a list of several lengths that are looked at before a longer one is taken. */
 enum { TRIES_MOST = 16 };
 
+/* Dirty extents around which a run of free extents is looked for, and extents of such a run on either side of one. */
+enum { RUNS_MOST = 16, REACH_MOST = 8 };
+
 /* Granules that are purged one by one where the kernel refuses them together: it does for the sake of a single page
  * (one that the program has locked in memory, say). */
 enum { EACH_MOST = 64 };
@@ -125,6 +128,17 @@ static unsigned extents_filled_from(unsigned kind, unsigned list)
         uint64_t filled = extents.filled[kind][list / 64] >> list % 64;
         if (filled)
             return list + (unsigned)__builtin_ctzll(filled);
+    }
+    return LISTS;
+}
+
+/* The last list before `end` that has an extent; LISTS if there is none. */
+static unsigned extents_filled_before(unsigned kind, unsigned end)
+{
+    for (; end > 0; end = (end - 1) / 64 * 64) {
+        uint64_t filled = extents.filled[kind][(end - 1) / 64] << (63 - (end - 1) % 64);
+        if (filled)
+            return end - 1 - (unsigned)__builtin_clzll(filled);
     }
     return LISTS;
 }
@@ -304,23 +318,106 @@ static uint32_t extents_insert(uint32_t first, size_t granules, struct extents_t
     return first;
 }
 
-/* Makes a part of a free extent a used one; what is left before and behind stays free. The part is hidden and zeroed as
- * the whole was. */
+/* Makes `granules` of a run of neighbouring free extents a used one, from `offset` in the first extent on; what is left
+ * before and behind stays free. The part is hidden if any of them was, and zeroed if all were. */
 static uint32_t extents_carve(uint32_t extent, size_t offset, size_t granules)
 {
-    size_t length = space_node(extent)->granules;
-    struct extents_traits traits = extents_unhang(extent);
     uint32_t taken = extent + (uint32_t)offset;
+    uint32_t end = taken + (uint32_t)granules;
+    bool zeroed = true;
+    bool hidden = false;
 
-    if (offset > 0)
-        extents_hang(extent, offset, traits);
-    if (offset + granules < length)
-        extents_hang(taken + (uint32_t)granules, length - offset - granules, traits);
+    for (uint32_t at = extent, next; at < end; at = next) {
+        next = at + space_node(at)->granules;
+        if (next <= taken) /* an address that is aligned lies behind it */
+            continue;
+        struct extents_traits traits = extents_unhang(at);
+        if (at < taken)
+            extents_hang(at, taken - at, traits);
+        if (next > end)
+            extents_hang(end, next - end, traits);
+        zeroed = zeroed && traits.zeroed;
+        hidden = hidden || traits.hidden;
+    }
     extents_mark(taken, granules, HAK_NODE_USED);
-    space_node(taken)->zeroed = traits.zeroed;
-    space_node(taken)->hidden = traits.hidden;
+    space_node(taken)->zeroed = zeroed;
+    space_node(taken)->hidden = hidden;
     space_node(taken)->moved = 0;
     return taken;
+}
+
+/* Free granules beside an extent. */
+struct extents_reach {
+    uint32_t last; /* the extent in which they end */
+    size_t granules;
+    size_t dirty; /* of them */
+};
+
+/* The free granules behind an extent, or before it, up to `most`. */
+static struct extents_reach extents_reach(uint32_t extent, size_t most, bool behind)
+{
+    struct extents_reach reach = {extent, 0, 0};
+
+    for (int i = 0; i < REACH_MOST && reach.granules < most; i++) {
+        uint32_t next = behind ? extents_at(reach.last + space_node(reach.last)->granules)
+                               : extents_before(reach.last);
+        if (!extents_is_free(next))
+            break;
+        size_t length = space_node(next)->granules;
+        if (length > most - reach.granules)
+            length = most - reach.granules;
+        reach.last = next;
+        reach.granules += length;
+        reach.dirty += space_node(next)->state == HAK_NODE_DIRTY ? length : 0;
+    }
+    return reach;
+}
+
+/* A part of a run of neighbouring free extents. */
+struct extents_part {
+    uint32_t extent; /* in which it begins; HAK_NO_EXTENT: there is none */
+    size_t offset;   /* of its beginning in that extent */
+    size_t dirty;    /* granules of it that hold memory */
+};
+
+/* A part of this length that contains a shorter dirty extent, and whose other granules lie on the one side of it as far
+ * as that goes, and then on the other. */
+static struct extents_part extents_part_around(uint32_t extent, size_t granules, bool behind)
+{
+    size_t length = space_node(extent)->granules;
+    struct extents_reach one = extents_reach(extent, granules - length, behind);
+    struct extents_reach other = extents_reach(extent, granules - length - one.granules, !behind);
+    struct extents_reach before = behind ? other : one;
+
+    if (length + one.granules + other.granules < granules)
+        return (struct extents_part){.extent = HAK_NO_EXTENT};
+    return (struct extents_part){before.last, extent - before.granules - before.last,
+                                 length + one.dirty + other.dirty};
+}
+
+/* That of the two with more dirty granules. */
+static struct extents_part extents_better(struct extents_part one, struct extents_part other)
+{
+    return other.extent != HAK_NO_EXTENT && other.dirty > one.dirty ? other : one;
+}
+
+/* A part of this length with the most dirty granules, around any of the longest dirty extents. */
+static struct extents_part extents_find_part(size_t granules)
+{
+    struct extents_part best = {.extent = HAK_NO_EXTENT};
+    unsigned list = extents_list_of(granules) + 1;
+    int tries = 0;
+
+    while (tries < RUNS_MOST && (list = extents_filled_before(DIRTY, list)) != LISTS)
+        for (uint32_t extent = extents.lists[DIRTY][list];
+             extent != HAK_NO_EXTENT && tries < RUNS_MOST;
+             extent = space_node(extent)->next, tries++) {
+            if (space_node(extent)->granules >= granules)
+                return (struct extents_part){extent, 0, granules};
+            best = extents_better(best, extents_part_around(extent, granules, true));
+            best = extents_better(best, extents_part_around(extent, granules, false));
+        }
+    return best;
 }
 
 /* ── mappings ────────────────────────────────────────────────────────────────────────────────── */
@@ -557,16 +654,20 @@ static size_t extents_purge_oldest(size_t most, bool spare)
     return extents_give_back(extents_carve(extents.oldest, 0, granules), granules, spare);
 }
 
-/* As more of what is too much may come, a part of it stays mapped for a while where mapping is expensive: what is mapped
- * anew costs several system calls, and as many if it goes at once. */
+static void extents_note_spares(void)
+{
+    atomic_store_relaxed(&extents.has_spares, true);
+    extents.spared_at = hak_clock_ms();
+}
+
+/* As more of what is too much may come, a part of it stays mapped for a while: what is mapped anew costs several system
+ * calls, as many if it goes at once, and lies beside no dirty extent whose memory could serve with it. */
 static size_t extents_purge_excess(size_t excess)
 {
-    bool spare = SPACE_KEEPS_SPARES && extents.clean + excess <= SPARES_FACTOR * hak_dirty_floor();
+    bool spare = extents.clean + excess <= SPARES_FACTOR * hak_dirty_floor();
 
-    if (spare) {
-        atomic_store_relaxed(&extents.has_spares, true);
-        extents.spared_at = hak_clock_ms();
-    }
+    if (spare)
+        extents_note_spares();
     return extents_purge_oldest(excess, spare);
 }
 
@@ -643,21 +744,33 @@ static bool extents_hide(uint32_t first, size_t granules)
     return true;
 }
 
-/* Granules of a free extent to skip so that an address is a multiple of `align` granules. */
-static size_t extents_align_offset(uint32_t extent, size_t align)
+/* Granules to skip from one on so that an address is a multiple of `align` granules. */
+static size_t extents_align_offset(uint32_t granule, size_t align)
 {
-    return -((uintptr_t)space_address(extent) >> HAK_GRANULE_SHIFT) & (align - 1);
+    return -((uintptr_t)space_address(granule) >> HAK_GRANULE_SHIFT) & (align - 1);
 }
 
-/* Granules are in use now; `fresh`: they held no memory. */
-static void extents_note_use(uint32_t first, size_t granules, bool fresh)
+/* Granules are in use now, of which `fresh` held no memory. */
+static void extents_note_use(uint32_t first, size_t granules, size_t fresh)
 {
     space_note_use(first, granules, true);
     hak_dirty_track(&extents.bound, extents_used(), extents.dirty);
-    if (fresh) {
-        hak_dirty_took_fresh(&extents.bound, granules);
+    if (fresh > 0) {
+        hak_dirty_took_fresh(&extents.bound, fresh);
         extents_keep_to_bound();
     }
+}
+
+/* Makes a part of a run of free extents a used one, for core dumps as well. */
+static uint32_t extents_use(struct extents_part part, size_t granules)
+{
+    size_t dirty = extents.dirty;
+    uint32_t first = extents_carve(part.extent, part.offset, granules);
+
+    dirty -= extents.dirty;
+    extents_show(first, granules);
+    extents_note_use(first, granules, granules - dirty);
+    return first;
 }
 
 /* Whether giving all free extents back may make room for so many granules. */
@@ -668,47 +781,71 @@ static bool extents_may_make_room(size_t granules)
     return granules <= free || os_can_map((granules - free) << HAK_GRANULE_SHIFT);
 }
 
-/* A free extent that is long enough, or longer by less than `align`. Before fresh memory is touched, what is due goes
- * back; before failing, all that is free. */
-static uint32_t extents_find_or_map(size_t granules, size_t align, size_t batch)
+/* A free extent that is long enough, or a part of a run of them. Dirty extents come first, then runs that have one, as only
+ * what is missing has to be touched anew, then clean ones. */
+static struct extents_part extents_find_free(size_t granules)
 {
-    uint32_t extent = HAK_NO_EXTENT;
+    struct extents_part part = {.extent = extents_find(DIRTY, granules)};
+
+    if (part.extent == HAK_NO_EXTENT)
+        part = extents_find_part(granules);
+    if (part.extent == HAK_NO_EXTENT)
+        part.extent = extents_find(CLEAN, granules);
+    return part;
+}
+
+/* What was mapped, or a part of a run of it and dirty neighbours. */
+static struct extents_part extents_beside_mapped(uint32_t mapped, size_t granules)
+{
+    struct extents_part part = extents_find_part(granules);
+
+    if (part.extent == HAK_NO_EXTENT)
+        return (struct extents_part){.extent = mapped};
+    extents_note_spares(); /* of which there are as many as the part is dirty */
+    return part;
+}
+
+/* Likewise, longer than `granules` by less than `align`. Before fresh memory is mapped, what is due goes back; before
+ * failing, all that is free. */
+static struct extents_part extents_find_or_map(size_t granules, size_t align, size_t batch)
+{
+    struct extents_part part;
     unsigned refused = 0;
 
     for (unsigned tries = 0;; tries++) {
-        for (unsigned kind = 0; kind < KINDS && extent == HAK_NO_EXTENT; kind++)
-            extent = extents_find(kind, granules + align - 1);
-        if (extent != HAK_NO_EXTENT)
-            return extent;
+        part = extents_find_free(granules + align - 1);
+        if (part.extent != HAK_NO_EXTENT)
+            return part;
         if (tries == 0 && extents_is_due(hak_clock_ms())) {
             extents_purge_oldest(TICK_GRANULES, false);
             continue;
         }
-        extent = space_map(granules, align, batch);
-        if (extent != HAK_NO_EXTENT || !extents_may_make_room(granules))
-            return extent;
+        uint32_t mapped = space_map(granules, align, batch);
+        if (mapped != HAK_NO_EXTENT)
+            return extents_beside_mapped(mapped, granules + align - 1);
+        if (!extents_may_make_room(granules))
+            return part;
         if (extents.oldest != HAK_NO_EXTENT && refused < REFUSALS_MOST)
             refused += extents_purge_oldest(SIZE_MAX, false) == 0;
         else if (!extents_release_all())
-            return HAK_NO_EXTENT;
+            return part;
     }
 }
 
 uint32_t hak_extents_alloc(size_t granules, size_t align, size_t batch, bool *zeroed)
 {
+    struct extents_part part = {.extent = HAK_NO_EXTENT};
     uint32_t extent = HAK_NO_EXTENT;
 
     if (granules > SPACE_GRANULES_MOST || align > SPACE_GRANULES_MOST)
         return HAK_NO_EXTENT;
     hak_extents_lock();
     if (space_begin())
-        extent = extents_find_or_map(granules, align, batch);
-    if (extent != HAK_NO_EXTENT) {
-        bool fresh = space_node(extent)->state == HAK_NODE_CLEAN;
-        *zeroed = fresh && space_node(extent)->zeroed;
-        extent = extents_carve(extent, extents_align_offset(extent, align), granules);
-        extents_show(extent, granules);
-        extents_note_use(extent, granules, fresh);
+        part = extents_find_or_map(granules, align, batch);
+    if (part.extent != HAK_NO_EXTENT) {
+        part.offset += extents_align_offset(part.extent + (uint32_t)part.offset, align);
+        extent = extents_use(part, granules);
+        *zeroed = space_node(extent)->zeroed;
     }
     hak_extents_unlock();
     return extent;
@@ -772,7 +909,6 @@ static void extents_lengthen(uint32_t first, size_t more)
 bool hak_extents_extend(uint32_t first, size_t granules)
 {
     bool extended = false;
-    bool fresh = true;
 
     if (granules > SPACE_GRANULES_MOST)
         return false;
@@ -783,16 +919,14 @@ bool hak_extents_extend(uint32_t first, size_t granules)
     if (next == HAK_NO_EXTENT) {
         extended = space_extend(first, length, more);
         next = first + (uint32_t)length;
-    } else if (extents_is_free(next) && space_node(next)->granules >= more) {
-        fresh = space_node(next)->state == HAK_NODE_CLEAN;
-        extents_carve(next, 0, more);
-        extents_show(next, more);
+        if (extended)
+            extents_note_use(next, more, more);
+    } else if (extents_reach(first, more, true).granules == more) {
+        extents_use((struct extents_part){.extent = next}, more);
         extended = true;
     }
-    if (extended) {
+    if (extended)
         extents_lengthen(first, more);
-        extents_note_use(next, more, fresh);
-    }
     hak_extents_unlock();
     return extended;
 }

@@ -63,8 +63,7 @@ struct hak_stretch {
 
 /* The space defines these constants as well:
  *   SPACE_GRANULES_MOST  longest extent there can be
- *   SPACE_UNIT           granules that space_release takes at least
- *   SPACE_KEEPS_SPARES   true: mapping is expensive, so units above DIRTY_MAX stay mapped for a purge delay */
+ *   SPACE_UNIT           granules that space_release takes at least */
 
 /* The address of a granule, whether it is mapped or not, and the granule at an address of the space. */
 static inline void *space_address(uint32_t granule);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Batches of large blocks that come again and again keep their memory between two batches; one that comes once does
- * not. Time stands still here, and no page is touched: the statistics say how much waits. */
+ * not. And a block of which only a part still waits takes that part and what lies beside it. Time stands still here, and no page is touched: the statistics say how much waits. */
 #include <hakmem/stats.h>
 
 #include <criterion/criterion.h>
+#include <string.h>
 
 #include "core/backend.h"
 #include "tests/contract/clock.h"
@@ -60,4 +61,62 @@ Test(burst, those_that_come_again_find_their_memory)
     hak_malloc_trim(0);
     cr_assert_eq(waiting(), 0);
     require_valid_heap();
+}
+
+/* Twice the floor is freed, so that one half goes back and stays mapped beside the other. */
+static const size_t TWO_FLOORS = 2 * ((size_t)CONFIG_DIRTY_MAX << 20);
+
+static void require_small_floor(void)
+{
+    if (backend_footprint() == 0)
+        cr_skip_test("this back end lets no memory wait");
+    if (FLOOR > 1024 * MIB)
+        cr_skip_test("DIRTY_MAX is %d", CONFIG_DIRTY_MAX);
+}
+
+Test(burst, a_longer_block_takes_what_waits_and_adds_only_what_it_lacks)
+{
+    void *block = hak_malloc(TWO_FLOORS);
+
+    require_small_floor();
+    require(block != NULL);
+    hak_free(block);
+    cr_assert_eq(waiting(), FLOOR);
+    size_t footprint = backend_footprint();
+    require((block = hak_malloc(TWO_FLOORS)) != NULL);
+    cr_assert_eq(waiting(), 0);
+    cr_assert_eq(backend_footprint(), footprint, "nothing was mapped");
+    require_valid_heap();
+    hak_free(block);
+}
+
+Test(burst, a_block_grows_in_place_over_memory_that_waits_and_memory_that_went)
+{
+    char *block = hak_malloc(TWO_FLOORS);
+
+    require_small_floor();
+    require(block != NULL);
+    require(hak_realloc(block, MIB) == block);
+    cr_assert_eq(waiting(), FLOOR);
+    size_t footprint = backend_footprint();
+    cr_assert_eq(hak_realloc(block, TWO_FLOORS), block);
+    cr_assert_eq(waiting(), 0);
+    cr_assert_eq(backend_footprint(), footprint, "nothing was mapped");
+    require_valid_heap();
+    hak_free(block);
+}
+
+/* Pages that serve again are not taken for zeros because others of the block are. */
+Test(burst, calloc_clears_what_it_takes_of_both)
+{
+    unsigned char *block = hak_malloc(TWO_FLOORS);
+
+    require_small_floor();
+    require(block != NULL);
+    memset(block, 0xa5, TWO_FLOORS);
+    hak_free(block);
+    require((block = hak_calloc(1, TWO_FLOORS)) != NULL);
+    for (size_t i = 0; i < TWO_FLOORS; i += 512)
+        cr_assert_eq(block[i], 0);
+    hak_free(block);
 }

@@ -10,7 +10,6 @@
 enum { GRANULES = 4096, SPACE_UNIT = 4 };
 
 static const size_t SPACE_GRANULES_MOST = GRANULES;
-static const bool SPACE_KEEPS_SPARES = false;
 
 static struct {
     struct hak_extent_node nodes[GRANULES + 1];

@@ -14,10 +14,9 @@
 
 #include "core/spaces/plain/page_map.h"
 
-/* An extent is at most a half of all addresses long. Mapping costs one system call. */
+/* An extent is at most a half of all addresses long. */
 #define SPACE_GRANULES_MOST ((size_t)1 << (ADDRESS_BITS - 1 - GRANULE_SHIFT))
 #define SPACE_UNIT          1
-#define SPACE_KEEPS_SPARES  false
 
 static inline void *space_address(uint32_t granule)
 {

@@ -39,7 +39,6 @@
 /* A unit that is mapped anew costs three system calls. */
 #define SPACE_GRANULES_MOST WINDOW_GRANULES
 #define SPACE_UNIT          UNIT_GRANULES
-#define SPACE_KEEPS_SPARES  true
 
 struct window {
     uintptr_t base;     /* multiple of UNIT_SIZE; 0 before space_begin */
