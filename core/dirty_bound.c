@@ -28,7 +28,9 @@ static size_t dirty_bound_more_of(size_t a, size_t b)
 size_t hak_dirty_most(const struct hak_dirty_bound *bound, size_t used)
 {
     size_t used_of_late = dirty_bound_more_of(bound->used_most, bound->used_before);
-    size_t room = used_of_late > used ? used_of_late - used : 0;
+    size_t gone = used_of_late > used ? used_of_late - used : 0;
+    size_t share = used / 100 * CONFIG_DIRTY_SHARE;
+    size_t room = dirty_bound_more_of(gone, share);
 
     if (dirty_bound_is_set())
         return hak_dirty_floor();

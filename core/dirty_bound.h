@@ -13,8 +13,9 @@
  *
  * A program that has set hak_dirty_max itself has the floor alone.
  *
- * What waits beyond the floor, together with what is in use, is no more than was in use of late: so that the process
- * never has more memory because of it than it had anyway.
+ * What waits beyond the floor is no more than was in use of late and is not any more, so that the process never has more
+ * memory because of it than it had anyway; or than CONFIG_DIRTY_SHARE percent of what is in use, whichever is more: blocks
+ * that are replaced all the time, by shorter and longer ones, leave holes in proportion to what is in use.
  *
  * Sizes are in granules. Every function is called under the lock of the extents. */
 #ifndef HAK_DIRTY_BOUND_H

@@ -105,6 +105,29 @@ Test(dirty_bound, memory_does_not_exceed_what_was_used_of_late)
     cr_assert_eq(used + dirty, granules);
 }
 
+Test(dirty_bound, a_share_of_what_is_in_use_may_wait_where_it_was_missed)
+{
+    size_t granules = height();
+    const size_t live = 10 * FLOOR;
+
+    if (live / 100 * CONFIG_DIRTY_SHARE < granules)
+        cr_skip_test("DIRTY_SHARE is %d", CONFIG_DIRTY_SHARE);
+    take(live);
+    cr_assert_eq(hak_dirty_most(&bound, used), FLOOR, "nothing was missed yet");
+    for (int i = 0; i < 4; i++)
+        burst(granules);
+    take(granules);
+    cr_assert_eq(bound.extra, MORE);
+    cr_assert_eq(hak_dirty_most(&bound, used), granules, "nothing is in use less than of late");
+    give(used);
+    take(FLOOR);
+    now += 2 * DELAY;
+    burst(1);
+    now += 2 * DELAY;
+    burst(1);
+    cr_assert_eq(hak_dirty_most(&bound, used), FLOOR, "what is in use is less by now");
+}
+
 Test(dirty_bound, no_more_than_is_configured_waits)
 {
     const size_t most = (size_t)(CONFIG_DIRTY_BURST_MAX > CONFIG_DIRTY_MAX ? CONFIG_DIRTY_BURST_MAX
