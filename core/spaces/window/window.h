@@ -36,7 +36,6 @@
 #define WINDOW_GRANULES ((size_t)1 << (CONFIG_WINDOW_LOG2 - GRANULE_SHIFT))
 #define WINDOW_UNITS    (WINDOW_GRANULES / UNIT_GRANULES)
 
-/* A unit that is mapped anew costs three system calls. */
 #define SPACE_GRANULES_MOST WINDOW_GRANULES
 #define SPACE_UNIT          UNIT_GRANULES
 
