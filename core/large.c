@@ -22,10 +22,10 @@ static inline struct slab *large_checked_block(const void *pointer, const char *
     uint32_t tag = space_tag_of(pointer);
 
     if (likely(tag_class(tag) < HAK_CLASS_END)) {
-        struct slab *slab = slab_of(pointer);
-        if (unlikely(!slab_on_grid(slab, pointer)))
+        struct hak_slab_place place = hak_slab_place(pointer);
+        if (unlikely(!hak_slab_begins(place)))
             hak_fatal_pointer(call, pointer, HAK_NOT_A_BLOCK);
-        return slab;
+        return place.slab;
     }
     if (tag != TAG_LARGE || (uintptr_t)pointer % HAK_SLAB_GRANULE != 0)
         large_reject(pointer, call);

@@ -29,11 +29,14 @@ static inline hak_class slab_class_at(const void *pointer)
     return tag_class(space_tag_of(pointer));
 }
 
+static inline struct slab *slab_granule_at(const void *pointer)
+{
+    return space_slab(space_granule(pointer));
+}
+
 static inline struct slab *slab_of(const void *block)
 {
-    uint32_t granule = space_granule(block);
-
-    return space_slab(granule - space_slab(granule)->distance);
+    return space_slab(space_granule(block) - slab_granule_at(block)->distance);
 }
 
 /* Blocks on the slab's free list. */

@@ -31,11 +31,16 @@ static inline hak_class slab_class_at(const void *pointer)
     return tag_class(space_tag_of(pointer));
 }
 
+static inline struct slab *slab_granule_at(const void *pointer)
+{
+    return space_slab(space_granule(pointer));
+}
+
 static inline struct slab *slab_of(const void *block)
 {
-    struct slab *slab = space_slab(space_granule(block));
+    struct slab *granule = slab_granule_at(block);
 
-    return space_step(slab, -(ptrdiff_t)slab->distance);
+    return space_step(granule, -(ptrdiff_t)granule->distance);
 }
 
 static inline bool slab_has_linked(const struct slab *slab)
@@ -59,11 +64,11 @@ static inline void slab_close_loose(struct slab *slab)
 static inline void slab_add(struct slab *slab, hak_class cls, struct hak_chain chain,
                             struct hak_block *last)
 {
-    if (slab->loose_count > 0 && slab->loose_count + chain.count > CONFIG_REFILL_BATCH &&
+    if (unlikely(slab->loose_count + chain.count > CONFIG_REFILL_BATCH) && slab->loose_count > 0 &&
         hak_stackable(cls))
         slab_close_loose(slab);
     last->next = slab->loose;
-    if (slab->loose == NULL)
+    if (unlikely(slab->loose == NULL))
         slab->loose_tail = last;
     slab->loose = chain.head;
     slab->loose_count += (uint32_t)chain.count;

@@ -50,49 +50,95 @@ static hak_cold void small_give_last(struct hak_shard *shard, hak_class cls, str
     open_delete(shard, cls, slab, false);
 }
 
+/* The first blocks come back to a slab that has none in lists, but for those that are blank or uncut. */
+static hak_cold void small_give_first(struct hak_shard *shard, hak_class cls, struct slab *slab,
+                                      struct hak_chain chain, struct hak_block *last)
+{
+    slab_add(slab, cls, chain, last);
+    open_filled(shard, cls, slab, false);
+}
+
 /* Takes blocks of one of the shard's own slabs back. */
 static inline void small_give(struct hak_shard *shard, hak_class cls, struct slab *slab,
-                              struct hak_chain chain, struct hak_block *last)
+                              struct hak_chain chain, struct hak_block *last, uint32_t stamp)
 {
     slab->used -= (uint32_t)chain.count;
     if (unlikely((int32_t)slab->used <= 0)) {
         small_give_last(shard, cls, slab, chain.head);
         return;
     }
-    bool had = slab_has_linked(slab);
-    open_touch(shard, slab);
-    slab_add(slab, cls, chain, last);
-    if (!had)
-        open_filled(shard, cls, slab, had);
+    slab->touched_at = stamp;
+    if (unlikely(!slab_has_linked(slab)))
+        small_give_first(shard, cls, slab, chain, last);
+    else
+        slab_add(slab, cls, chain, last);
+}
+
+/* Blocks of a chain that are still to be sorted. */
+struct unsorted {
+    struct hak_block *block;
+    size_t left;
+};
+
+/* Sorts the first neighbours of a chain, which lie in another shard's slab: under CONFIG_REMOTE_FREE_KEEP, or kept by a heap
+ * that a fork has parked. What is no block of the class stops the process. */
+static __attribute__((noinline)) struct unsorted
+small_sort_remote(struct hak_shard *shard, hak_class cls, struct unsorted chain)
+{
+    struct slab *slab = hak_slab_checked(chain.block, cls);
+    struct hak_grid grid = hak_slab_grid(slab);
+    struct hak_chain same = {chain.block, chain.left};
+    struct hak_block *last = chain.block;
+
+    while (--chain.left > 0 && hak_grid_has(&grid, chain.block = last->next))
+        last = chain.block;
+    same.count -= chain.left;
+    remote_add(shard, slab, same, last);
+    return chain;
 }
 
 /* Returns neighbours of one slab together. Those are often few, so the work for each slab matters as much as that for each
- * block. */
-void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+ * block. `one`: the class's slabs are one granule long. */
+static inline __attribute__((always_inline)) void small_sort(struct hak_shard *shard, hak_class cls,
+                                                             struct unsorted chain, bool one)
 {
     const uint32_t mine = shard->tag + (uint32_t)cls;
+    const uint32_t stamp = shard->ticked_at | 1;
     struct hak_grid grid = hak_grid_of(NULL, (uint32_t)hak_class_size(cls), 0);
-    struct hak_block *block = chain.head;
-    size_t left = chain.count;
 
-    while (left > 0) {
-        bool is_mine = space_tag_of(block) == mine;
-        struct slab *slab = likely(is_mine) ? slab_of(block) : hak_slab_checked(block, cls);
-        struct hak_chain same = {block, left};
-        struct hak_block *last = block;
-        grid.base = slab_base(slab);
+    while (chain.left > 0) {
+        /* The shard's own slabs lie in what it has seen. */
+        if (unlikely(!space_view_reaches(&shard->view, chain.block) ||
+                     space_view_tag(&shard->view, chain.block) != mine)) {
+            chain = small_sort_remote(shard, cls, chain);
+            continue;
+        }
+        struct slab *slab = slab_granule_at(chain.block);
+        size_t distance = one ? 0 : slab->distance;
+        struct hak_chain same = {chain.block, chain.left};
+        struct hak_block *last = chain.block;
+        slab = one ? slab : space_step(slab, -(ptrdiff_t)distance);
+        grid.base =
+            (const char *)((uintptr_t)last & -HAK_SLAB_GRANULE) - distance * HAK_SLAB_GRANULE;
         grid.blocks = slab->capacity;
-        if (unlikely(!hak_grid_has(&grid, block)))
-            hak_fatal_pointer("free()", block, HAK_NOT_A_BLOCK);
+        if (unlikely(!hak_grid_has(&grid, last)))
+            hak_fatal_pointer("free()", last, HAK_NOT_A_BLOCK);
         /* A block off this slab's grid is checked as the first one of the next slab. */
-        while (--left > 0 && hak_grid_has(&grid, block = last->next))
-            last = block;
-        same.count -= left;
-        if (likely(is_mine))
-            small_give(shard, cls, slab, same, last);
-        else /* under CONFIG_REMOTE_FREE_KEEP, or kept by a heap that a fork has parked */
-            remote_add(shard, slab, same, last);
+        while (--chain.left > 0 && hak_grid_has(&grid, chain.block = last->next))
+            last = chain.block;
+        same.count -= chain.left;
+        small_give(shard, cls, slab, same, last, stamp);
     }
+}
+
+void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
+{
+    struct unsorted all = {chain.head, chain.count};
+
+    if (likely(hak_slab_granules(hak_class_size(cls)) == 1))
+        small_sort(shard, cls, all, true);
+    else
+        small_sort(shard, cls, all, false);
 }
 
 /* Whether a chain is worth keeping: its first few blocks lie in one granule. The blocks of a scattered chain would each cost

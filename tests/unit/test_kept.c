@@ -18,7 +18,7 @@ struct slab {
 
 #include "core/slab.h"
 
-static _Alignas(4096) char memory[GRANULES * HAK_SLAB_GRANULE];
+static _Alignas(HAK_SLAB_GRANULE) char memory[GRANULES * HAK_SLAB_GRANULE];
 static struct slab slabs[GRANULES];
 static hak_class class_here;
 
@@ -37,11 +37,14 @@ static inline hak_class slab_class_at(const void *pointer)
     return (size_t)((const char *)pointer - memory) < sizeof(memory) ? class_here : HAK_CLASS_END;
 }
 
+static inline struct slab *slab_granule_at(const void *pointer)
+{
+    return &slabs[(size_t)((const char *)pointer - memory) / HAK_SLAB_GRANULE];
+}
+
 static inline struct slab *slab_of(const void *pointer)
 {
-    struct slab *slab = &slabs[(size_t)((const char *)pointer - memory) / HAK_SLAB_GRANULE];
-
-    return slab - slab->distance;
+    return slab_granule_at(pointer) - slab_granule_at(pointer)->distance;
 }
 
 /* Where blocks go that are no longer kept. */

@@ -38,6 +38,11 @@ static inline hak_class slab_class_at(const void *pointer)
     return offset < GRANULES * HAK_SLAB_GRANULE ? class_of_all : HAK_CLASS_END;
 }
 
+static inline struct slab *slab_granule_at(const void *pointer)
+{
+    return &granules[(size_t)((const char *)pointer - memory) / HAK_SLAB_GRANULE];
+}
+
 static inline struct slab *slab_of(const void *pointer)
 {
     (void)pointer;
@@ -47,8 +52,9 @@ static inline struct slab *slab_of(const void *pointer)
 static struct slab *slab_new(size_t block_size)
 {
     class_of_all = hak_class_of(block_size);
-    memory = os_map(GRANULES * HAK_SLAB_GRANULE);
+    memory = os_map((GRANULES + 1) * HAK_SLAB_GRANULE);
     cr_assert_not_null(memory);
+    memory += -(uintptr_t)memory % HAK_SLAB_GRANULE;
     hak_slab_begin(granules, class_of_all, GRANULES);
     return granules;
 }
