@@ -117,7 +117,7 @@ def outcome(root: Path, options: kconfiglib.Kconfig, plugins: "Path | None" = No
     return Configuration(
         frontend=chosen["FRONTEND"].name,
         backend=chosen["BACKEND"].name,
-        space=options.syms["SPACE"].str_value,
+        space=options.syms["SPACE"].str_value if "SPACE" in options.syms else "",
         places={f"{folder.parent.name}/{folder.name}": folder for folder in chosen.values()},
         enabled=frozenset(symbol.name for symbol in options.unique_defined_syms if symbol.str_value == "y"),
         autoconf=autoconf,
