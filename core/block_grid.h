@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The grid of equal blocks in a slab, to check many pointers against.
  *
- * Multiplied by the inverse, modulo 2^64, of the odd part of the block size, and rotated by the even
- * part, an offset that the size divides becomes the quotient, and any other becomes more than any
- * quotient: one comparison is the whole test. */
+ * Let the block size be odd * 2^shift. An offset is multiplied by the inverse of `odd` modulo 2^64 and rotated right by
+ * `shift`. If the block size divides the offset, the result is the quotient; otherwise it is greater than any possible
+ * quotient. So one comparison checks both that a block begins at the offset and that the slab has that block. */
 #ifndef HAK_BLOCK_GRID_H
 #define HAK_BLOCK_GRID_H
 
@@ -21,7 +21,7 @@ static inline struct hak_grid hak_grid_of(const char *base, uint32_t block_size,
 {
     unsigned shift = (unsigned)__builtin_ctz(block_size);
     uint64_t odd = block_size >> shift;
-    uint64_t inverse = 3 * odd ^ 2; /* right in its lowest 5 bits; each step doubles them */
+    uint64_t inverse = 3 * odd ^ 2; /* correct in the low 5 bits; each Newton step doubles that */
 
 #pragma GCC unroll 4
     for (int step = 0; step < 4; step++)

@@ -106,8 +106,8 @@ struct timespec kernel_clock(int clock)
     return time;
 }
 
-/* An interposed getauxval may allocate, and so come here again: it finds that somebody has asked, and its clock makes
- * system calls meanwhile. */
+/* An interposed getauxval may allocate and so call this again. The second call finds that the question was asked, and the
+ * clock makes system calls until there is an answer. */
 void kernel_begin(void)
 {
     static bool asked;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The system calls that the library makes: straight to the kernel, so that no other library comes between.
+/* The system calls that the library makes, straight to the kernel: no other library can interpose them.
  *
- * Whatever a program or a preloaded library can define in libc's place (mmap, madvise, clock_gettime, write,
- * even syscall) may allocate, or wait for a thread that does: called under one of our locks it would never return.
- * These may be called anywhere. They leave errno alone and are no cancellation points.
+ * A program or a preloaded library can define any libc function itself (mmap, madvise, clock_gettime, write, even
+ * syscall). Its version may allocate, or wait for a thread that does: called under one of our locks, it would never
+ * return. The functions below may be called anywhere. They leave errno alone and are no cancellation points.
  *
- * Each returns what the kernel returns: a negative error number for failure. They stand in a file of their own,
- * so that a test can have the linker put failures between (--wrap). */
+ * Each returns what the kernel returns: a negative error number for failure. They are in a file of their own so that
+ * a test can inject failures by the linker's --wrap. */
 #ifndef HAK_KERNEL_H
 #define HAK_KERNEL_H
 
@@ -14,7 +14,7 @@
 
 #include "core/types.h"
 
-/* Private anonymous memory. The address as a number; kernel_is_error tells one from an error. */
+/* Maps private anonymous memory. Returns its address as a number, or an error (kernel_is_error). */
 long kernel_mmap(void *at, size_t size, int protection, int flags);
 long kernel_munmap(void *base, size_t size);
 long kernel_mprotect(void *base, size_t size, int protection);
@@ -37,15 +37,15 @@ long kernel_futex_wake(uint32_t *word, uint32_t threads);
 
 bool kernel_is_main_thread(void);
 
-/* The time of one of clock_gettime's clocks. Costs no system call once kernel_begin has been called, where the
- * kernel offers that. */
+/* The time of one of clock_gettime's clocks. After kernel_begin, and where the kernel has a vDSO, without a system
+ * call. */
 struct timespec kernel_clock(int clock);
 
-/* Asks libc where the kernel's own clock function (vDSO) is. That can be interposed: not to be called under a
+/* Asks libc where the vDSO with the kernel's clock function is. That call can be interposed, so the caller holds no
  * lock. Only the first call does anything. */
 void kernel_begin(void);
 
-/* As Linux has it: the last page of the address space is no result. */
+/* Linux returns errors as -4095 to -1; no address lies in the last page of the address space. */
 static inline bool kernel_is_error(long result)
 {
     return (unsigned long)result > -4096ul;

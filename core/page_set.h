@@ -12,7 +12,7 @@
 
 #include "core/os.h"
 
-/* A slab is a granule, or as many as give so many blocks and waste no more than one part in so many. */
+/* A slab is one granule, or as many as it takes to have this many blocks and to waste at most one part in so many. */
 #define HAK_SLAB_GRANULE      ((size_t)65536)
 #define HAK_SLAB_BLOCKS_LEAST 8
 #define HAK_SLAB_WASTE_PART   8
@@ -101,11 +101,11 @@ static inline void hak_block_set_add(const struct hak_slab_shape *slab, struct h
 struct hak_page_set hak_free_pages(const struct hak_slab_shape *slab,
                                    const struct hak_block_set *free);
 
-/* Gives pages back, and has the trace say so. As os_purge. */
+/* os_purge, recorded in the trace. */
 bool hak_purge_range(void *base, size_t size);
 
-/* Gives the pages of a set back, in runs. Returns how many calls of the operating system that took. What is
- * refused stays in memory. */
+/* Purges the pages of a set, neighbours together. Returns the number of system calls. Pages that the kernel refuses to
+ * take stay in memory. */
 unsigned hak_purge_pages(const struct hak_slab_shape *slab, const struct hak_page_set *set);
 
 #endif

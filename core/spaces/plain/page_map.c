@@ -81,7 +81,7 @@ static struct page_map_parts page_map_next_parts(size_t index, uint64_t *parts)
                                    count * PART_SIZE};
 }
 
-/* A part that the kernel does not take back stays the leaf's: it is zero, as a fresh one. */
+/* A part that the kernel refuses to unmap stays with the leaf: it reads as zeros, like a fresh one. */
 static void page_map_unmap_parts(size_t index, uint64_t parts)
 {
     uint64_t before = parts;
@@ -113,7 +113,7 @@ static void page_map_enter(size_t index)
                          (intptr_t)((uintptr_t)page_map_leaf_at(index) - (uintptr_t)page_map.zero));
 }
 
-/* Unmaps a leaf that is not entered and has no parts. One that the kernel does not take back is entered, empty. */
+/* Unmaps a leaf that is not in the root and has no parts. If the kernel refuses, the leaf is entered in the root, empty. */
 static void page_map_unmap_leaf(size_t index)
 {
     if (page_map_leaf_at(index)->parts != 0 ||
@@ -121,7 +121,7 @@ static void page_map_unmap_leaf(size_t index)
         page_map_enter(index);
 }
 
-/* What was mapped of leaves and not yet entered. */
+/* Unmaps what page_map_cover has mapped so far of leaves [begin, end) and has not entered in the root. */
 static void page_map_uncover(size_t begin, size_t end, size_t first, size_t last)
 {
     for (size_t i = begin; i < end; i++) {

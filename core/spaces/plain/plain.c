@@ -81,7 +81,7 @@ void space_split_huge(uint32_t first, size_t granules)
     os_split_huge_page(space_address(first + granules - 1));
 }
 
-/* As soon as they are unmapped, the addresses may be another thread's. */
+/* As soon as the granules are unmapped, another thread may map their addresses: they leave the space before. */
 bool space_release(uint32_t first, size_t granules)
 {
     hak_extents_leave(first, granules);
@@ -147,7 +147,8 @@ uint32_t space_move(uint32_t first, size_t granules)
         return HAK_NO_EXTENT;
     hak_extents_lock();
     hak_extents_set_moved(first, 0);
-    hak_extents_leave(first, length); /* unmapped as it moves, it may be another's at once */
+    hak_extents_leave(
+        first, length); /* the move unmaps it, and another thread may map its place at once */
     hak_extents_unlock();
     enum os_moved moved = os_move_away(space_address(first), length << GRANULE_SHIFT,
                                        space_address(to), granules << GRANULE_SHIFT);

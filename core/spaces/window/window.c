@@ -5,8 +5,8 @@
 
 struct window window;
 
-/* The window becomes longer, and slabs are mapped, by so many granules: 64 MiB, described by whole pages of any
- * size. */
+/* The window grows, and slabs are mapped, in steps of this many granules: 64 MiB, whose tags and slabs are whole pages of
+ * any size. */
 #define STEP_GRANULES ((size_t)1024)
 
 #define TAGS_SIZE  (WINDOW_GRANULES * sizeof(uint32_t))
@@ -24,7 +24,7 @@ static uint64_t committed[WINDOW_UNITS / 64];
 /* A bit for each step: its slabs are mapped. */
 static uint64_t described[WINDOW_GRANULES / STEP_GRANULES / 64];
 
-static size_t first_free;      /* no unit below is free, but for places that were taken */
+static size_t first_free;      /* units below are committed, or other mappings have their places */
 static size_t described_count; /* steps; a relaxed atomic */
 static size_t tags_mapped;     /* bytes */
 
@@ -60,7 +60,7 @@ static bool window_map_part(void *base, size_t size)
     return true;
 }
 
-/* The next run of steps in [*step, end) without slabs; its length, 0: there is none. */
+/* Advances *step to the next one in [*step, end) whose slabs are not mapped. Returns how many in a row; 0: none. */
 static size_t window_next_undescribed(size_t *step, size_t end)
 {
     size_t count = 0;
@@ -85,8 +85,8 @@ static void window_note_described(size_t step, size_t count)
     atomic_store_relaxed(&described_count, described_count + count);
 }
 
-/* Unmaps the slabs of the steps in [step, end) that are not described. What the kernel does not take back is described
- * early. */
+/* Unmaps the slabs of those steps in [step, end) that are not noted as described. Slabs that the kernel refuses to unmap
+ * stay, and their steps are noted as described. */
 static void window_unmap_slabs(size_t step, size_t end)
 {
     for (size_t count; (count = window_next_undescribed(&step, end)) > 0; step += count)
@@ -187,8 +187,8 @@ static size_t window_find_free(size_t start, size_t count, size_t align)
     return first + count <= WINDOW_UNITS ? first : WINDOW_UNITS;
 }
 
-/* Tries places from the first free one on. Where one is taken the next is tried, and so on; `doubling`: each time
- * twice as far behind, so that there are few to try. */
+/* Commits units at the first place that no other mapping has, from first_free on. `doubling`: the distance to the next
+ * place doubles each time, so that a long taken range costs few tries. */
 static enum os_placed window_commit_from(size_t count, size_t align, bool doubling, size_t *at)
 {
     size_t start = first_free;
@@ -225,7 +225,7 @@ uint32_t space_map(size_t granules, size_t align, size_t batch)
         placed = window_commit_from(count, align_count, false, &at);
     if (placed != OS_PLACED)
         return HAK_NO_EXTENT;
-    /* What lies between is committed or taken. */
+    /* The units between first_free and these are committed or taken. */
     if (count == 1 && align_count == 1)
         first_free = at;
     if (at == first_free)
@@ -233,7 +233,7 @@ uint32_t space_map(size_t granules, size_t align, size_t batch)
     return window_add(at, count);
 }
 
-/* The places that begin at `base`: tags, slabs, window. false: no unit can be mapped there. */
+/* Places tags, slabs and window from `base` on. false: no unit can be mapped there. */
 static bool window_begin_at(uintptr_t base)
 {
     uintptr_t slabs = base + TAGS_SIZE + GAP_SIZE;
@@ -262,7 +262,8 @@ bool space_begin(void)
     return window.base != 0;
 }
 
-/* Each gap costs one of the mappings that the kernel allows the process. Moved blocks and the program come on top. */
+/* Each gap in the window costs one of the mappings that the kernel allows the process; moved blocks and the program need
+ * some of them too. */
 struct hak_stretch space_releasable(uint32_t first, size_t granules)
 {
     struct hak_extents_mappings mappings = hak_extents_mappings();
@@ -297,7 +298,7 @@ bool space_purge(uint32_t first, size_t granules)
     return hak_purge_range(space_address(first), granules << GRANULE_SHIFT);
 }
 
-/* A free extent behind a used one is all that it may grow into. */
+/* In the window a block grows only into a free extent behind it, which extents do by themselves. */
 bool space_extend(uint32_t first, size_t granules, size_t more)
 {
     (void)first;
@@ -326,13 +327,13 @@ void space_note_use(uint32_t first, size_t granules, bool used)
  * leaves behind are used again, while those that a move takes away have to come back one fault each. */
 static const size_t MOVE_LEAST = ((size_t)1 << 20) >> GRANULE_SHIFT;
 
-/* A moved block is a mapping of its own until it is freed. Grown in its place since, it ends in the window's mapping,
- * and is two when it is moved again, and so on. Beyond this many, blocks are copied, into one again. */
+/* A moved block is a mapping of its own until it is freed. If it then grows in place, its end lies in the window's
+ * mapping; moved again, the block is two mappings, and so on. Beyond this many, a block is copied, which makes it one. */
 enum { MOVED_MOST = 8192, MOVED_MOST_OF_BLOCK = 32 };
 
 static bool window_may_move(size_t granules)
 {
-    if (granules < MOVE_LEAST || os_charges_committed()) /* where the target may be lost */
+    if (granules < MOVE_LEAST || os_charges_committed()) /* the target may be lost there */
         return false;
     hak_extents_lock();
     struct hak_extents_mappings mappings = hak_extents_mappings();
