@@ -139,7 +139,7 @@ class Build:
         start with `prefix`."""
         generated = self.output / name / "gen"
         generated.mkdir(parents=True, exist_ok=True)
-        for file in (self.folder / "gen").glob("*.h"):
+        for file in (self.folder / "gen").glob("*.[ch]"):
             shutil.copy(file, generated)
         lines = (self.folder / "gen" / "autoconf.h").read_text().splitlines()
         kept = [line for line in lines if not line.startswith(f"#define {prefix}")]
