@@ -235,7 +235,7 @@ __attribute__((constructor)) static void begin(void)
     *helped = ready = 1;
 }
 
-/* That there were any, and who was called, is for the test to see. */
+/* The test checks that there were calls, and of which functions. */
 unsigned interposer_notes(void);
 unsigned interposer_notes(void)
 {

@@ -66,7 +66,7 @@ Test(lock, says_whether_somebody_waits)
     cr_assert(!hak_lock_is_awaited(&lock));
 }
 
-/* Who ends the process passes the locks of heaps, as they may be his own, and waits for the others as ever. */
+/* A thread that ends the process passes the locks of heaps, which it may hold itself, and waits for all other locks. */
 Test(lock, who_dies_is_not_locked_out_of_heaps)
 {
     struct hak_lock inside = {.rank = HAK_RANK_INSIDE};
