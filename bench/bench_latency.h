@@ -147,4 +147,21 @@ static inline void bench_report_latency(const struct bench_samples *samples)
            scale * bench_timer_cost());
 }
 
+/* Reads the first word of a slot's block, if it has one, and replaces it by a block of this size, of which a word in each
+ * `stride` bytes is written. Only free and malloc are timed. Returns the word that was read, or 0. */
+BENCH_INLINE uint64_t bench_replace(uint64_t **slot, size_t size, size_t stride, uint64_t word,
+                                    struct bench_samples *samples)
+{
+    uint64_t read = *slot ? **slot : 0, start = bench_sample_start(samples);
+
+    free(*slot);
+    *slot = malloc(size);
+    bench_sample_end(samples, start);
+    if (!*slot)
+        bench_out_of_memory(size);
+    bench_touch(*slot, size, stride, word);
+    bench_keep(*slot);
+    return read;
+}
+
 #endif

@@ -24,20 +24,11 @@ BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t opera
     uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
 
     for (uint64_t i = 0; i < operations; i++) {
-        uint64_t choice = bench_random(&random), start;
+        uint64_t choice = bench_random(&random);
         uint64_t **slot = &slots[bench_below(choice << 32, alive)];
         size_t size = smallest + bench_below(choice, sizes);
 
-        if (*slot)
-            checksum += **slot;
-        start = bench_sample_start(samples);
-        free(*slot);
-        *slot = malloc(size);
-        bench_sample_end(samples, start);
-        if (!*slot)
-            bench_out_of_memory(size);
-        bench_touch(*slot, size, BENCH_PAGE, choice);
-        bench_keep(*slot);
+        checksum += bench_replace(slot, size, BENCH_PAGE, choice, samples);
     }
     return checksum;
 }

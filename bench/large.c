@@ -26,20 +26,11 @@ BENCH_INLINE uint64_t loop(const struct bench_argument *argument, uint64_t opera
     uint64_t random = bench_random_state(argument[SEED].value), checksum = 0;
 
     for (uint64_t i = 0; i < operations; i++) {
-        uint64_t choice = bench_random(&random), start;
+        uint64_t choice = bench_random(&random);
         uint64_t **slot = &slots[bench_below(choice, alive)];
         size_t size = bench_log_size(bench_random(&random), SMALLEST, DOUBLINGS);
 
-        if (*slot)
-            checksum += **slot;
-        start = bench_sample_start(samples);
-        free(*slot);
-        *slot = malloc(size);
-        bench_sample_end(samples, start);
-        if (!*slot)
-            bench_out_of_memory(size);
-        bench_touch(*slot, size, stride, choice);
-        bench_keep(*slot);
+        checksum += bench_replace(slot, size, stride, choice, samples);
     }
     return checksum;
 }

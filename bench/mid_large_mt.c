@@ -33,20 +33,11 @@ BENCH_INLINE uint64_t loop(struct worker *worker, uint64_t replacements,
     uint64_t random = worker->random, checksum = 0;
 
     for (uint64_t i = 0; i < replacements; i++) {
-        uint64_t choice = bench_random(&random), start;
+        uint64_t choice = bench_random(&random);
         uint64_t **slot = &worker->slots[bench_below(choice << 32, shared.alive)];
         size_t size = shared.smallest + bench_below(choice, shared.sizes);
 
-        if (*slot)
-            checksum += **slot;
-        start = bench_sample_start(samples);
-        free(*slot);
-        *slot = malloc(size);
-        bench_sample_end(samples, start);
-        if (!*slot)
-            bench_out_of_memory(size);
-        bench_touch(*slot, size, BENCH_PAGE, choice);
-        bench_keep(*slot);
+        checksum += bench_replace(slot, size, BENCH_PAGE, choice, samples);
     }
     worker->random = random;
     return checksum;

@@ -36,6 +36,7 @@ from lab import comparison, copies, counters, export, libraries, machine, matrix
 from lab import whole_runs  # noqa: E402
 from lab.callgrind import Profile, ProgramCount  # noqa: E402
 from lab.estimate import Estimate, estimate, estimate_apart, holm  # noqa: E402
+import testing  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
 AB = [sys.executable, str(BENCH / "ab.py")]
@@ -1426,14 +1427,5 @@ fn=(4)
             self.assertEqual(whole_runs.recorded(file), {"lua": 55.5, "perl": 60.0})
 
 
-def main():
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    sys.stderr.flush()
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__))

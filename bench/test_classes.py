@@ -23,6 +23,7 @@ if WORDS and Path(WORDS[0]).is_dir():
 
 import numpy as np  # noqa: E402
 from recording import classes, cutting, library, recording  # noqa: E402
+import testing  # noqa: E402
 
 import size_class  # noqa: E402
 
@@ -171,15 +172,5 @@ class Command(unittest.TestCase):
             self.assertRegex(done.stderr, r"bad.trace: .*`bench/trace check` shows all\n$")
 
 
-def main():
-    loader = unittest.defaultTestLoader
-    here = sys.modules[__name__]
-    suite = loader.loadTestsFromNames(WORDS, here) if WORDS else loader.loadTestsFromModule(here)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__, WORDS, verbosity=2))

@@ -16,6 +16,7 @@ import options  # noqa: E402
 from lab import document  # noqa: E402
 from lab.estimate import Estimate  # noqa: E402
 from lab.record import Measured  # noqa: E402
+import testing  # noqa: E402
 
 DOCUMENT = defconfigs.ROOT / "doc" / "defconfigs.md"
 
@@ -148,7 +149,4 @@ class Document(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    result = unittest.main(exit=False).result
-    failed = len(result.failures) + len(result.errors)
-    print(f"{result.testsRun - failed} passed, {failed} failed")
-    sys.exit(bool(failed))
+    sys.exit(testing.run(__name__, sys.argv[1:]))

@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 
 import numpy as np  # noqa: E402
 from scipy import stats  # noqa: E402
+import testing  # noqa: E402
 
 import fidelity  # noqa: E402
 
@@ -65,15 +66,5 @@ class Table(unittest.TestCase):
         self.assertRegex(done.stderr, r"^fidelity.py: .*/nothing.so: no such file")
 
 
-def main():
-    loader = unittest.defaultTestLoader
-    here = sys.modules[__name__]
-    suite = loader.loadTestsFromNames(sys.argv[1:], here) if sys.argv[1:] else loader.loadTestsFromModule(here)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__, sys.argv[1:], verbosity=2))

@@ -27,6 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import test_ab  # noqa: E402
 from lab import export, figures, libraries, matrix, page  # noqa: E402
+import testing  # noqa: E402
 
 WIDTHS = (360, 1280)
 SECONDS = 600  # what has not answered by then hangs
@@ -408,12 +409,7 @@ def main():
         finally:
             browser.close()
         return 0
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    sys.stderr.flush()
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
+    return testing.run(__name__)
 
 
 if __name__ == "__main__":

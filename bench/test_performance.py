@@ -12,6 +12,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import performance  # noqa: E402
+import testing  # noqa: E402
 
 PROFILE = """\
 ob=/x/lib.so
@@ -68,7 +69,4 @@ void kernel_clock(void) { __asm__ volatile("syscall"); }
 
 
 if __name__ == "__main__":
-    result = unittest.main(exit=False).result
-    failed = len(result.failures) + len(result.errors)
-    print(f"{result.testsRun - failed} passed, {failed} failed")
-    sys.exit(bool(failed))
+    sys.exit(testing.run(__name__, sys.argv[1:]))

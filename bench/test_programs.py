@@ -19,6 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import test_ab  # noqa: E402
 from lab import comparison, export, figures, libraries, page, present, programs, runs, verdict, wishes, workloads  # noqa: E402
 from test_ab import BENCH, CC, data_of, run_script, time_by_looks  # noqa: E402
+import testing  # noqa: E402
 
 PROGRAMS = None  # the folder of `launch` and of the libraries; set when the tests begin
 LIBRARIES = {}
@@ -342,14 +343,5 @@ class Command(unittest.TestCase):
         self.assertIn("@own", done.stdout)
 
 
-def main():
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    sys.stderr.flush()
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__))

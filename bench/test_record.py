@@ -28,6 +28,7 @@ if FOLDERS:
 
 import numpy as np  # noqa: E402
 from recording import charts, checking, cutting, importing, library, measures, recording  # noqa: E402
+import testing  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 240
@@ -784,15 +785,5 @@ class BuiltIn(Recorded):
         self.assertEqual(list(self.folder.iterdir()), [])
 
 
-def main():
-    loader = unittest.defaultTestLoader
-    here = sys.modules[__name__]
-    suite = loader.loadTestsFromNames(WORDS, here) if WORDS else loader.loadTestsFromModule(here)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__, WORDS, verbosity=2))

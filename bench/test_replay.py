@@ -23,6 +23,7 @@ if FOLDERS:
 
 import numpy as np  # noqa: E402
 from recording import cutting, library, making, recording, script  # noqa: E402
+import testing  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 REPLAY = library.BUILD / "replay"
@@ -300,15 +301,5 @@ class BadScripts(Replayed):
             self.assertIn("usage: replay", done.stdout + done.stderr)
 
 
-def main():
-    loader = unittest.defaultTestLoader
-    here = sys.modules[__name__]
-    suite = loader.loadTestsFromNames(WORDS, here) if WORDS else loader.loadTestsFromModule(here)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__, WORDS, verbosity=2))

@@ -23,6 +23,7 @@ from tuning import report, space  # noqa: E402
 from tuning.journal import Journal, OtherSearch  # noqa: E402
 from tuning.race import Failed, Goal, Race  # noqa: E402
 from tuning.search import FAILED_COST, Search, as_asked  # noqa: E402
+import testing  # noqa: E402
 
 import configuration  # noqa: E402
 
@@ -314,16 +315,5 @@ class Command(unittest.TestCase):
             self.assertIn(message, done.stderr)
 
 
-def main():
-    loader = unittest.defaultTestLoader
-    here = sys.modules[__name__]
-    words = sys.argv[1:]
-    suite = loader.loadTestsFromNames(words, here) if words else loader.loadTestsFromModule(here)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
-    failed, skipped = len(result.failures) + len(result.errors), len(result.skipped)
-    print(f"{max(result.testsRun - failed - skipped, 0)} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
-    return 1 if failed or not result.testsRun else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(testing.run(__name__, sys.argv[1:], verbosity=2))

@@ -19,6 +19,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from lab import libraries, runs, workloads  # noqa: E402
+import testing  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
@@ -304,12 +305,7 @@ def main():
         LIBRARIES["library"] = os.path.abspath(sys.argv[2])
     if runs.Runner(PROGRAMS).missing([]):
         sys.exit(f"{PROGRAMS} has no built workloads; `scons workloads` builds them")
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
-    result = unittest.TextTestRunner(verbosity=1).run(suite)
-    failed = len(result.failures) + len(result.errors)
-    sys.stderr.flush()
-    print(f"{max(result.testsRun - failed, 0)} passed, {failed} failed")
-    return 1 if failed or not result.testsRun else 0
+    return testing.run(__name__)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ CXX_FLAGS = "-std=c++17 -O2 -g -Wall -Wextra -Werror -fno-builtin -fsized-deallo
 
 # What has not ended by then hangs: many times what the longest takes on a busy machine.
 HANG_SECONDS = 600
+# Sources of core that are no objects of their own: a back end includes them.
+OF_BACK_ENDS = ("extents.c", "large.c")
 
 # The Debian package of a tool whose name is not the package's own.
 PACKAGE_OF = {
@@ -151,8 +153,7 @@ class Build:
             "purger.c": "#define CONFIG_PURGE_THREAD 1\n",
             "trace.c": "#define CONFIG_TRACE 1\n",
         }
-        # A back end includes extents.c and large.c.
-        left_out = {"malloc.c", "extents.c", "large.c", *(file for file, define in optional.items() if define not in text)}
+        left_out = {"malloc.c", *OF_BACK_ENDS, *(file for file, define in optional.items() if define not in text)}
         sources = [file for file in (ROOT / "core").glob("*.c") if file.name not in left_out]
         for kind, option in (("policies", "CONFIG_FRONTEND"), ("backends", "CONFIG_BACKEND")):
             folder = ROOT / kind / chosen[option].strip('"')

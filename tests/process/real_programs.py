@@ -10,7 +10,7 @@ import shutil
 import socket
 import xml.etree.ElementTree
 
-from harness import Failure, HERE, ROOT, about, once, test, wait_until
+from harness import Failure, HERE, OF_BACK_ENDS, ROOT, about, once, test, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -219,7 +219,7 @@ def project_sources(build):
     for header in ("frontend.h", "backend.h"):
         chosen = re.search(r'#include "([^"]+)/', (build.folder / "gen" / header).read_text())
         folders += [root / chosen.group(1) for root in plugin_roots()]
-    left_out = {"extents.c", "large.c"}  # a back end includes them
+    left_out = set(OF_BACK_ENDS)
     if "#define CONFIG_PURGE_THREAD 1\n" not in (build.folder / "gen/autoconf.h").read_text():
         left_out.add("purger.c")
     return sorted(
