@@ -7,7 +7,9 @@
 PROGRAMS is the folder of the built workloads, LIBRARY one more to preload.
 """
 
+import contextlib
 import glob
+import io
 import os
 import re
 import subprocess
@@ -19,6 +21,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from lab import libraries, runs, workloads  # noqa: E402
+import load_redis  # noqa: E402
 import testing  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
@@ -264,7 +267,7 @@ class RealPrograms(unittest.TestCase):
         for row in self.rows():
             command = row.filled(row.command, PROGRAMS)
             if row.name == "redis":
-                command = [*command[:-1], "300"]
+                command = [*command[:-1], "10000"]
             if row.name == "python3":
                 command.append("1")
             said = {}
@@ -287,11 +290,18 @@ class RealPrograms(unittest.TestCase):
         if self.redis_is_missing():
             return
         with tempfile.TemporaryDirectory() as folder:
-            done = run([*driver, "200"], TMPDIR=folder)
+            done = run([*driver, "10000"], TMPDIR=folder)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(os.listdir(folder), [])
         processes = run(["/bin/ps", "-eo", "args"]).stdout
         self.assertNotIn(folder, processes)
+
+    def test_the_redis_driver_says_what_is_too_short_to_be_timed(self):
+        self.assertEqual(load_redis.seconds_of([{"rps": "1000"}, {"rps": "500"}], 1000), 3)
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), self.assertRaises(SystemExit):
+            load_redis.seconds_of([{"rps": "inf"}, {"rps": "500"}], 1000)
+        self.assertIn("ask for more", said.getvalue())
 
     def redis_is_missing(self):
         return any(row.missing() for row in workloads.WORKLOADS if row.name == "redis")
