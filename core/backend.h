@@ -294,6 +294,14 @@ static inline bool backend_trim(struct hak_shard *shard)
 }
 #endif
 
+/* Whether upkeep and a trim also give back the free pages of slabs with live blocks. A back end of which that is true says
+ * #define backend_purges_slabs. Default: they give back what is free as a whole. */
+#ifdef backend_purges_slabs
+enum { BACKEND_PURGES_SLABS = true };
+#else
+enum { BACKEND_PURGES_SLABS = false };
+#endif
+
 /* About how many bytes the back end has from the operating system for blocks. Any thread may ask. Default: 0, which
  * says that nothing is ever due. */
 #ifdef backend_footprint

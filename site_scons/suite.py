@@ -56,9 +56,9 @@ ABOUT = {
 WITHOUT_BACKEND = re.compile(r'#include "(tests/fake/fake_backend\.h|core/extents\.c)"')
 # What may differ with the compiler.
 COMPILER = CRITERION - {"unit", "faults", "checked"}
-# Programs of one thread or two that measure no time: they run side by side. What the others start keeps all
+# Programs of one thread or two, for which it does not matter how long they take: they run side by side. What the others start keeps all
 # processors busy, or must have them for itself.
-SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE | {"library", "counts"}
+SIDE_BY_SIDE = CRITERION | SANITIZED | PORTABLE | SMOKE | {"library", "counts", "bench"}
 # What a configuration's file of counts is for.
 COUNTED = {"library", "counts"}
 

@@ -44,6 +44,7 @@
 #define backend_upkeep    backend_upkeep
 #define backend_trim      backend_trim
 #define backend_footprint backend_footprint
+#define backend_purges_slabs
 
 struct hak_shard {
     /* read by every free */

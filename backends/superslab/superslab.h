@@ -40,6 +40,7 @@
 #define backend_upkeep    backend_upkeep
 #define backend_trim      backend_trim
 #define backend_footprint backend_footprint
+#define backend_purges_slabs
 
 /* Bound on kept chains: an eighth of the shard's budget, because kept chains pin their slabs; or all of it but for
  * what is on its way to others. */

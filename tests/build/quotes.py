@@ -3,7 +3,7 @@
 """Checks that the code in doc/adding-a-*.md is that of the examples. usage: quotes.py [--fix]; --fix takes it from there.
 
 A block of code stands below a mark that says what it is: <!-- FILE --> all of a file, <!-- FILE: NAME, ... --> its parts
-in which these are defined. A part is what stands between empty lines at the outermost level, a function with its
+in which these are defined or included. A part is what stands between empty lines at the outermost level, a function with its
 comment, say; "top" are the parts up to the last #include or #define at the file's beginning."""
 
 import re
@@ -45,9 +45,9 @@ def top_of(parts: "list[str]") -> int:
 
 
 def defines(part: str, name: str) -> bool:
-    """Whether a function, a struct or an object of this name is defined in a part."""
+    """Whether a function, a struct or an object of this name is defined in a part, or a file of this name included."""
     code = re.sub(r"/\*.*?\*/", "", part, flags=re.DOTALL)
-    return bool(re.search(rf"^(?:struct {name} \{{|#define {name}\b|(?!return|typedef)\w[^;{{}}()=#]*?\b{name}(?:\(|\[|;| =))", code, re.MULTILINE))
+    return bool(re.search(rf"^(?:struct {name} \{{|#define {name}\b|#include \"{name}\"|(?!return|typedef)\w[^;{{}}()=#]*?\b{name}(?:\(|\[|;| =))", code, re.MULTILINE))
 
 
 def quoted(file: str, names: "str | None", shown: "dict[str, set[int]]") -> str:

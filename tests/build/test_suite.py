@@ -145,20 +145,20 @@ class Runner(unittest.TestCase):
                 suite.wanted_rounds(repeat, seed)
 
     def test_side_by_side(self):
-        """Two wait for each other, a third measures and has the processors for itself."""
+        """Two wait for each other, a third has the processors for itself."""
         with tempfile.TemporaryDirectory() as folder:
             meet = f"cd {folder} && touch $0 && until [ -e $1 ]; do sleep 0.01; done; echo $0 met $1; echo 1 passed, 0 failed"
             alone = f"cd {folder} && rm one two && sleep 0.2 && ls | wc -l; echo 1 passed, 0 failed"
             tests = [
                 suite.Test("unit", "one", "b", ["/bin/sh", "-c", meet, "one", "two"], []),
                 suite.Test("contract", "two", "b", ["/bin/sh", "-c", meet, "two", "one"], []),
-                suite.Test("bench", "three", "b", ["/bin/sh", "-c", alone], []),
+                suite.Test("process", "three", "b", ["/bin/sh", "-c", alone], []),
             ]
             with contextlib.redirect_stdout(io.StringIO()) as out, mock.patch("atexit.register") as register:
                 self.assertEqual(suite.run_all(tests, self.signals, 2), 0)
                 register.call_args[0][0]()
         # What each says comes in one piece.
-        for name, said in (("unit/one", "one met two"), ("contract/two", "two met one"), ("bench/three", "0")):
+        for name, said in (("unit/one", "one met two"), ("contract/two", "two met one"), ("process/three", "0")):
             self.assertRegex(out.getvalue(), rf"\n== b: {name}\n{said}\n1 passed, 0 failed\n== b: {name}: ")
         self.assertTrue(out.getvalue().rstrip().endswith("Tested: 3 | Passing: 3 | Failing: 0 | Crashing: 0 | Skipped: 0"))
 

@@ -45,6 +45,13 @@ static size_t since_start(void)
             cr_skip_test("nothing is ever overdue in this back end");                              \
     } while (0)
 
+/* Where pages between live blocks, or between those in a cache, go back. */
+#define skip_where_slabs_keep_their_pages()                                                        \
+    do {                                                                                           \
+        if (!BACKEND_PURGES_SLABS)                                                                 \
+            cr_skip_test("slabs with live blocks keep their pages in this back end");              \
+    } while (0)
+
 #define skip_without_purge_thread()                                                                \
     do {                                                                                           \
         if (!enabled(CONFIG_PURGE_THREAD))                                                         \
@@ -143,6 +150,7 @@ Test(decay, whole_pages_between_live_blocks_go)
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
     skip_where_nothing_is_overdue();
+    skip_where_slabs_keep_their_pages();
     skip_without_small_pages();
     fill();
     free_but(200);
@@ -292,6 +300,7 @@ Test(decay, a_change_of_phase_leaves_little_behind)
     size_t count = 0;
 
     skip_where_nothing_is_overdue();
+    skip_where_slabs_keep_their_pages();
     skip_without_small_pages();
     if (!enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER))
         cr_skip_test("the bounds were measured with other size classes");
@@ -388,6 +397,7 @@ static bool has_purger(void)
 Test(decay, a_process_that_sleeps_gives_back_with_the_purge_thread_and_keeps_without)
 {
     skip_where_nothing_is_overdue();
+    skip_where_slabs_keep_their_pages();
     fill();
     shuffle();
     free_all();
@@ -407,6 +417,7 @@ Test(decay, free_pages_of_a_sleeper_go_with_the_purge_thread)
     size_t left = BLOCKS / 200 * (2 * 4096 + 1000) + BLOCKS / 1000 * 65536;
 
     skip_where_nothing_is_overdue();
+    skip_where_slabs_keep_their_pages();
     skip_without_small_pages();
     skip_without_purge_thread();
     pthread_t thread = start_thread(fill_and_sleep);

@@ -17,8 +17,9 @@ static const size_t PART_SIZE = PART_GRANULES * sizeof(struct slab);
 
 _Static_assert(PARTS == 64, "a bit each in a word");
 
-static uintptr_t base; /* where the leaf lies that describes this address; 0: not chosen yet */
-static size_t mapped;  /* bytes of leaves; relaxed atomic */
+static uintptr_t
+    page_map_base;    /* where the leaf lies that describes this address; 0: not chosen yet */
+static size_t mapped; /* bytes of leaves; relaxed atomic */
 
 static size_t page_map_head_size(void)
 {
@@ -27,7 +28,7 @@ static size_t page_map_head_size(void)
 
 static struct leaf *page_map_leaf_at(size_t index)
 {
-    return (struct leaf *)(base + (index - (base >> 32)) * STRIDE);
+    return (struct leaf *)(page_map_base + (index - (page_map_base >> 32)) * STRIDE);
 }
 
 static bool page_map_map(void *place, size_t size)
@@ -146,7 +147,7 @@ static bool page_map_cover_leaf(size_t index, size_t first, size_t last)
 
 static bool page_map_choose_base(size_t index)
 {
-    for (unsigned attempt = 0; (base = os_place(attempt)) != 0; attempt++)
+    for (unsigned attempt = 0; (page_map_base = os_place(attempt)) != 0; attempt++)
         if (page_map_map(page_map_leaf_at(index), page_map_head_size())) {
             page_map_enter(index);
             return true;
@@ -159,7 +160,7 @@ bool page_map_cover(size_t first, size_t last)
     size_t begin = first / LEAF_GRANULES;
     size_t end = last / LEAF_GRANULES + 1;
 
-    if (base == 0 && !page_map_choose_base(begin))
+    if (page_map_base == 0 && !page_map_choose_base(begin))
         return false;
     for (size_t i = begin; i < end; i++)
         if (!page_map_cover_leaf(i, first, last)) {
@@ -181,8 +182,9 @@ size_t page_map_bytes(void)
 
 uint32_t page_map_number(const struct slab *slab)
 {
-    ptrdiff_t distance = (ptrdiff_t)((uintptr_t)slab - base); /* leaves lie before `base` too */
-    size_t index = (base >> 32) + (size_t)(distance >> STRIDE_LOG2);
+    ptrdiff_t distance =
+        (ptrdiff_t)((uintptr_t)slab - page_map_base); /* leaves lie before `page_map_base` too */
+    size_t index = (page_map_base >> 32) + (size_t)(distance >> STRIDE_LOG2);
 
     return (uint32_t)(index * LEAF_GRANULES + (size_t)(slab - page_map_leaf_at(index)->slabs));
 }

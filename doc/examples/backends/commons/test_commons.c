@@ -13,35 +13,33 @@ static void start(void)
 
 TestSuite(commons, .init = start);
 
-Test(commons, the_map_leads_from_every_granule_to_its_extent)
+Test(commons, every_granule_of_a_slab_has_its_class)
 {
     hak_class cls = hak_class_at(HAK_CLASSES - 1);
-    char *small = (char *)backend_refill_chain(&shard, cls, 1).head;
-    char *large = backend_large_alloc(NULL, (size_t)1 << 20, 1).base;
-    const struct commons_extent *slab = commons_find(&shard, small);
+    char *block = (char *)backend_refill_chain(&shard, cls, 1).head;
+    size_t size = hak_slab_granules(hak_class_size(cls)) * HAK_SLAB_GRANULE;
 
-    for (size_t offset = 0; offset < slab->is.size; offset += 4096)
-        cr_assert_eq(commons_find(&shard, slab->is.base + offset), slab);
-    for (size_t offset = 0; offset < (size_t)1 << 20; offset += 4096)
-        cr_assert_eq(commons_find(&shard, large + offset)->is.base, large);
-    backend_free(&shard, large, "free()");
-    cr_assert_null(commons_find(&shard, large));
+    for (size_t offset = 0; offset < size; offset += 4096)
+        cr_assert_eq(backend_lookup(&shard, block + offset), cls);
+    cr_assert_geq(backend_lookup(&shard, block + size), HAK_CLASS_END);
     cr_assert(backend_valid(&shard));
 }
 
-Test(commons, a_slab_whose_blocks_are_all_back_is_unmapped)
+Test(commons, a_slab_whose_blocks_are_all_back_is_free_memory)
 {
     hak_class cls = hak_class_of(64);
-    size_t before = backend_metadata();
     struct hak_chain chain = backend_refill_chain(&shard, cls, 2);
     struct hak_block *first = chain.head, *second = first->next;
 
-    cr_assert_gt(backend_metadata(), before);
     backend_return_chain(&shard, cls, (struct hak_chain){first, 1});
-    cr_assert(backend_has(second));
+    cr_assert_eq(backend_lookup(&shard, second), cls);
     cr_assert_eq(backend_refill_chain(&shard, cls, 1).head, first, "what came back goes out first");
     backend_return_chain(&shard, cls, (struct hak_chain){first, 1});
+    cr_assert(!hak_extents_are_dirty());
     backend_return_chain(&shard, cls, (struct hak_chain){second, 1});
-    cr_assert(!backend_has(second));
+    cr_assert_geq(backend_lookup(&shard, second), HAK_CLASS_END);
+    cr_assert(hak_extents_are_dirty());
+    cr_assert(backend_trim(&shard));
+    cr_assert(!hak_extents_are_dirty());
     cr_assert(backend_valid(&shard));
 }
