@@ -147,8 +147,12 @@ bool backend_valid(const struct hak_shard *shard);
 struct hak_shard *hak_heap_claim(unsigned skip);
 void hak_heap_release(struct hak_shard *shard);
 
-/* Most heaps that one refill looks at for slabs of ended threads. */
+/* Likewise the first, of the HAK_CLAIMS_MOST heaps parked last, whose shard offers something of a class. NULL: none does.
+ * `offers` is asked of shards that others may claim and change meanwhile; what it says is a hint.
+ * sync:  takes HAK_RANK_HEAPS if any of them offers something */
 #define HAK_CLAIMS_MOST 4u
+struct hak_shard *hak_heap_claim_offer(bool (*offers)(const struct hak_shard *shard, hak_class cls),
+                                       hak_class cls);
 
 #include "gen/backend.h"
 

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/dirty_bound.h"
 #include "core/lock.h"
+#include "core/rack.h"
 
 /* Length lists: one length each up to EXACT, then four to a doubling, each from its lower bound up to the next list's. */
 enum { EXACT_LOG2 = 5, EXACT = 1 << EXACT_LOG2, LISTS = EXACT + 4 * (32 - EXACT_LOG2) };
@@ -28,6 +29,9 @@ enum { EACH_MOST = 64 };
 /* Extents of which the kernel takes nothing, before those behind them are given up, too. */
 enum { REFUSALS_MOST = 64 };
 
+/* How often racks are swept. */
+enum { SWEEP_MS = CONFIG_PURGE_DELAY_MS / 4 };
+
 /* Spares are kept while clean extents are at most so many times the floor of the dirty bound. */
 static const size_t SPARES_FACTOR = 4;
 
@@ -46,8 +50,15 @@ static struct {
     size_t moved;         /* mappings of moved extents; a relaxed atomic */
     bool has_spares;      /* likewise; clean units that wait to be used again */
     uint32_t spared_at;   /* hak_clock_ms; when the last one came */
+    uint32_t swept_at;    /* likewise; when what is due was last taken off the racks */
     struct hak_dirty_bound bound;
 } extents = {.lock = {.rank = HAK_RANK_EXTENTS}};
+
+static struct hak_racks racks;
+
+/* When hak_extents_purge_due last looked, and for how many milliseconds from then on nothing is due: the low half. A
+ * relaxed atomic, written with the lock held. */
+static uint64_t extents_looked;
 
 void hak_extents_lock(void)
 {
@@ -61,7 +72,8 @@ void hak_extents_unlock(void)
 
 bool hak_extents_are_dirty(void)
 {
-    return atomic_load_relaxed(&extents.dirty) > 0 || atomic_load_relaxed(&extents.has_spares);
+    return atomic_load_relaxed(&extents.dirty) > 0 || atomic_load_relaxed(&extents.has_spares) ||
+           hak_racks_have(&racks);
 }
 
 size_t hak_extents_bytes(void)
@@ -304,7 +316,10 @@ static uint32_t extents_insert(uint32_t first, size_t granules, struct extents_t
     extents_unmark(first, granules);
     if (extents_join(after, traits)) {
         granules += space_node(after)->granules;
-        traits = extents_joined(extents_unhang(after), traits);
+        struct extents_traits other = extents_unhang(after);
+        if (traits.younger == after)
+            traits.younger = other.younger;
+        traits = extents_joined(other, traits);
     }
     if (extents_join(before, traits)) {
         granules += space_node(before)->granules;
@@ -671,16 +686,94 @@ static size_t extents_purge_excess(size_t excess)
     return extents_purge_oldest(excess, spare);
 }
 
+/* Granules that wait beyond what may, and could be given back. */
+static size_t extents_excess(void)
+{
+    size_t most = hak_dirty_most(&extents.bound, extents_used());
+    size_t waiting = extents.dirty;
+
+    if (unlikely(waiting + hak_racks_bound(&racks) > most))
+        waiting += hak_racks_granules(&racks);
+    if (waiting <= most)
+        return 0;
+    return waiting - most < extents.dirty ? waiting - most : extents.dirty;
+}
+
 /* Gives back what is more than may wait. Returns how many granules. pre: the lock is held */
 static size_t extents_keep_to_bound(void)
 {
     size_t purged = 0;
     size_t step = 1;
-    size_t most;
+    size_t excess;
 
-    while (step > 0 && extents.dirty > (most = hak_dirty_most(&extents.bound, extents_used())))
-        purged += step = extents_purge_excess(extents.dirty - most);
+    while (step > 0 && (excess = extents_excess()) > 0)
+        purged += step = extents_purge_excess(excess);
     return purged;
+}
+
+/* ── racks ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* Makes what lay on a rack a free extent. pre: the lock is held */
+static void extents_unrack(struct hak_racked racked, size_t granules)
+{
+    struct extents_traits dirty = {.state = HAK_NODE_DIRTY, .freed_at = racked.since};
+
+    /* What is as old as the oldest goes before it. */
+    if (extents.oldest != HAK_NO_EXTENT &&
+        (int32_t)(space_node(extents.oldest)->freed_at - racked.since) >= 0)
+        dirty.younger = extents.oldest;
+    space_note_use(racked.extent, granules, false);
+    extents_insert(racked.extent, granules, dirty);
+    hak_dirty_track(&extents.bound, extents_used(), extents.dirty);
+}
+
+/* Makes all that lies on racks free. pre: the lock is held */
+static bool extents_clear_all_racks(void)
+{
+    return hak_racks_have(&racks) && hak_racks_sweep(&racks, 0, 0, extents_unrack);
+}
+
+/* Likewise one extent of this length, or all, which may join. Returns whether there was any. */
+static bool extents_clear_racks(size_t granules)
+{
+    if (!hak_racks_have(&racks))
+        return false;
+    struct hak_racked racked = {hak_racks_take(&racks, 0, granules), hak_clock_ms()};
+    if (racked.extent == HAK_NO_EXTENT)
+        return extents_clear_all_racks();
+    extents_unrack(racked, granules);
+    return true;
+}
+
+/* An extent of the own rack; of another's, where the lock would give none that is dirty. */
+static uint32_t extents_take_racked(unsigned rack, size_t granules)
+{
+    uint32_t extent = hak_rack_take(&racks, rack, granules);
+
+    if (extent == HAK_NO_EXTENT && atomic_load_relaxed(&extents.dirty) == 0)
+        extent = hak_racks_take(&racks, rack, granules);
+    return extent;
+}
+
+uint32_t hak_extents_take(unsigned rack, size_t granules, size_t align, bool *zeroed)
+{
+    uint32_t extent = align == 1 ? extents_take_racked(rack % HAK_RACKS, granules) : HAK_NO_EXTENT;
+
+    if (extent == HAK_NO_EXTENT)
+        return hak_extents_alloc(granules, align, 0, zeroed);
+    *zeroed = false;
+    return extent;
+}
+
+void hak_extents_put(unsigned rack, uint32_t first)
+{
+    const struct hak_extent_node *node = space_node(first);
+
+    /* A moved extent would merge with no neighbour. */
+    if (node->moved ||
+        !hak_rack_put(&racks, rack % HAK_RACKS, (struct hak_racked){first, hak_clock_ms()},
+                      node->granules, hak_dirty_floor()))
+        hak_extents_free(first, false);
 }
 
 static bool extents_is_due(uint32_t now)
@@ -689,17 +782,60 @@ static bool extents_is_due(uint32_t now)
            hak_clock_due(space_node(extents.oldest)->freed_at, now, CONFIG_PURGE_DELAY_MS);
 }
 
+/* Whether anything may be due since the last look. */
+static bool extents_look_is_due(uint32_t now)
+{
+    uint64_t looked = atomic_load_relaxed(&extents_looked);
+
+    return hak_clock_due((uint32_t)(looked >> 32), now, (uint32_t)looked);
+}
+
+/* Milliseconds from `now` on in which what is due at `due` is not. */
+static uint32_t extents_left(uint32_t due, uint32_t now, uint32_t most)
+{
+    int32_t left = (int32_t)(due - now);
+
+    return left <= 0 ? 0 : (uint32_t)left < most ? (uint32_t)left : most;
+}
+
+/* Notes when to look again. What is freed from now on is due no earlier than the oldest now, and what comes off a rack waits
+ * for no more than one such look longer. */
+static void extents_note_look(uint32_t now, bool more)
+{
+    uint32_t wait = more ? 0 : SWEEP_MS;
+
+    if (extents.oldest != HAK_NO_EXTENT)
+        wait =
+            extents_left(space_node(extents.oldest)->freed_at + CONFIG_PURGE_DELAY_MS, now, wait);
+    if (extents.has_spares)
+        wait = extents_left(extents.spared_at + CONFIG_PURGE_DELAY_MS, now, wait);
+    atomic_store_relaxed(&extents_looked, (uint64_t)now << 32 | wait);
+}
+
+/* What is due on racks becomes free, the oldest of all. */
+static void extents_sweep(uint32_t now)
+{
+    if (!hak_racks_have(&racks) || !hak_clock_due(extents.swept_at, now, SWEEP_MS))
+        return;
+    extents.swept_at = now;
+    hak_racks_sweep(&racks, now, CONFIG_PURGE_DELAY_MS, extents_unrack);
+}
+
 bool hak_extents_purge_due(uint32_t now)
 {
     size_t purged = 0;
     size_t step = 1;
 
+    if (!extents_look_is_due(now))
+        return false;
     hak_extents_lock();
+    extents_sweep(now);
     while (step > 0 && purged < TICK_GRANULES && extents_is_due(now))
         purged += step = extents_purge_oldest(TICK_GRANULES - purged, false);
     bool more = step > 0 && extents_is_due(now);
     if (!more && extents.has_spares && hak_clock_due(extents.spared_at, now, CONFIG_PURGE_DELAY_MS))
         extents_release_all();
+    extents_note_look(now, more);
     hak_extents_unlock();
     return more;
 }
@@ -709,6 +845,7 @@ bool hak_extents_purge_all(void)
     size_t purged = 0;
 
     hak_extents_lock();
+    extents_clear_all_racks();
     for (unsigned refused = 0; extents.oldest != HAK_NO_EXTENT && refused < REFUSALS_MOST;) {
         size_t step = extents_purge_oldest(SIZE_MAX, false);
         purged += step;
@@ -781,12 +918,14 @@ static bool extents_may_make_room(size_t granules)
     return granules <= free || os_can_map((granules - free) << HAK_GRANULE_SHIFT);
 }
 
-/* A free extent that is long enough, or a part of a run of them. Dirty extents come first, then runs that have one, as only
- * what is missing has to be touched anew, then clean ones. */
+/* A free extent that is long enough, or a part of a run of them. Dirty extents come first, also those on racks, then runs
+ * that have one, as only what is missing has to be touched anew, then clean ones. */
 static struct extents_part extents_find_free(size_t granules)
 {
     struct extents_part part = {.extent = extents_find(DIRTY, granules)};
 
+    if (part.extent == HAK_NO_EXTENT && extents_clear_racks(granules))
+        part.extent = extents_find(DIRTY, granules);
     if (part.extent == HAK_NO_EXTENT)
         part = extents_find_part(granules);
     if (part.extent == HAK_NO_EXTENT)

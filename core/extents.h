@@ -8,7 +8,7 @@
  * A used extent is a slab or a large block. A free one is dirty (its pages hold memory) or clean (they do not). Dirty
  * extents are used first. Those that have not been used for CONFIG_PURGE_DELAY_MS go back to the operating system, and so
  * do the oldest as soon as there are more of them than core/dirty_bound.h allows. What the kernel refuses to take stays
- * dirty.
+ * dirty. Short ones may wait on a rack (core/rack.h) as used ones, and count as dirty wherever that is asked.
  *
  *   length lists   one length each up to 32 granules, then four lists to a doubling
  *   age            dirty extents, oldest first; an extent that joins an older one takes that one's age, so that
@@ -18,7 +18,8 @@
  * invariant: neighbouring free extents differ in state, or are clean and differ in whether they read as zeros
  * invariant: dirty granules <= the bound, but for what the kernel refuses, whenever no thread is inside a function
  *
- * Any thread may call; each function takes the lock HAK_RANK_EXTENTS. The kernel is called without it: the granules in
+ * Any thread may call; each function takes the lock HAK_RANK_EXTENTS, but for hak_extents_take and _put, which mostly do
+ * not, and hak_extents_purge_due while nothing is due. The kernel is called without it: the granules in
  * question are a used extent that only the caller knows of. The owner of a used extent may read its length and `moved`
  * without the lock. */
 #ifndef HAK_EXTENTS_H
@@ -32,6 +33,12 @@ uint32_t hak_extents_alloc(size_t granules, size_t align, size_t batch, bool *ze
 
 /* Frees a used extent. `clean`: its pages have been purged and read as zeros. */
 void hak_extents_free(uint32_t first, bool clean);
+
+/* Likewise without the lock, where the rack has one of this length, or room for one. Callers that take and free at the same
+ * time should name racks of their own; the number is taken modulo HAK_RACKS.
+ * sync: takes HAK_RANK_EXTENTS if need be */
+uint32_t hak_extents_take(unsigned rack, size_t granules, size_t align, bool *zeroed);
+void hak_extents_put(unsigned rack, uint32_t first);
 
 /* Cuts a used extent down and frees the rest. */
 void hak_extents_trim(uint32_t first, size_t granules);
@@ -90,7 +97,7 @@ struct hak_extents_mappings hak_extents_mappings(void);
 /* ── for tests ───────────────────────────────────────────────────────────────────────────────── */
 
 struct hak_extents_figures {
-    size_t mapped, dirty, clean; /* granules */
+    size_t mapped, dirty, clean; /* granules; those on racks are in use */
 };
 struct hak_extents_figures hak_extents_figures(void);
 

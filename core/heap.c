@@ -64,7 +64,7 @@ static struct hak_heap *heap_new(void)
 static void heap_park(struct hak_heap *heap)
 {
     heap->parked = true;
-    heap->parked_next = parked_first;
+    atomic_store_relaxed(&heap->parked_next, parked_first);
     atomic_store_relaxed(&parked_first, heap);
 }
 
@@ -118,6 +118,15 @@ void hak_heap_tick(struct hak_heap *heap)
     hak_inside_tick(&heap->inside);
 }
 
+/* Enters a heap that is no longer parked. NULL: there is none. */
+static struct hak_shard *heap_claimed(struct hak_heap *heap)
+{
+    if (heap == NULL)
+        return NULL;
+    hak_heap_enter(heap);
+    return &heap->shard;
+}
+
 struct hak_shard *hak_heap_claim(unsigned skip)
 {
     struct hak_heap *heap = NULL;
@@ -131,10 +140,35 @@ struct hak_shard *hak_heap_claim(unsigned skip)
     if (*link)
         heap = heap_unpark(link);
     hak_unlock(&heaps_lock);
-    if (heap == NULL)
+    return heap_claimed(heap);
+}
+
+/* The link to the first of a few parked heaps that offers something; NULL: none does. Heaps are never unmapped, so that a
+ * thread without the lock finds heaps, too, if perhaps not the parked ones. */
+static struct hak_heap **
+heap_find_offer(bool (*offers)(const struct hak_shard *shard, hak_class cls), hak_class cls)
+{
+    struct hak_heap **link = &parked_first;
+    struct hak_heap *heap;
+
+    for (unsigned i = 0; i < HAK_CLAIMS_MOST && (heap = atomic_load_relaxed(link)) != NULL; i++) {
+        if (offers(&heap->shard, cls))
+            return link;
+        link = &heap->parked_next;
+    }
+    return NULL;
+}
+
+struct hak_shard *hak_heap_claim_offer(bool (*offers)(const struct hak_shard *shard, hak_class cls),
+                                       hak_class cls)
+{
+    if (likely(heap_find_offer(offers, cls) == NULL))
         return NULL;
-    hak_heap_enter(heap);
-    return &heap->shard;
+    hak_lock(&heaps_lock);
+    struct hak_heap **link = heap_find_offer(offers, cls);
+    struct hak_heap *heap = link ? heap_unpark(link) : NULL;
+    hak_unlock(&heaps_lock);
+    return heap_claimed(heap);
 }
 
 void hak_heap_release(struct hak_shard *shard)

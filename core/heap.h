@@ -36,8 +36,8 @@ struct hak_heap {
 
     /* under HAK_RANK_HEAPS */
     bool parked;
-    struct hak_heap *parked_next;
-    struct hak_heap *all_next; /* constant */
+    struct hak_heap *parked_next; /* a relaxed atomic, read as a hint without the lock */
+    struct hak_heap *all_next;    /* constant */
 };
 
 /* What a thread has before its first heap, and after its last; both are empty: every look-up fails in them and every

@@ -52,7 +52,7 @@ static inline void hak_kept_sort(struct hak_kept *kept, struct hak_shard *shard,
 
 static inline void hak_kept_sort_all(struct hak_kept *kept, struct hak_shard *shard)
 {
-    for (unsigned i = 0; i < HAK_CLASSES; i++)
+    for (unsigned i = 0; i < HAK_CLASSES && kept->bytes > 0; i++)
         hak_kept_sort(kept, shard, hak_class_at(i));
 }
 

@@ -114,8 +114,8 @@ class Tally:
 
 
 def wraps(text: str) -> "list[str]":
-    """The linker's flags for a test in which __wrap_kernel_CALL stands for that call of the library."""
-    return [f"-Wl,--wrap={call}" for call in sorted(set(re.findall(r"__wrap_(kernel_\w+)", text)))]
+    """The linker's flags for a test in which __wrap_NAME stands for a function of the library: kernel_CALL, hak_NAME."""
+    return [f"-Wl,--wrap={call}" for call in sorted(set(re.findall(r"__wrap_((?:kernel|hak)_\w+)", text)))]
 
 
 def is_run(program: str, new: "set[str]") -> bool:

@@ -7,6 +7,16 @@ void open_set_tags(const struct slab *slab, uint32_t tag)
         space_set_tag(space_number(slab) + i, tag);
 }
 
+/* Notes whether a class has open slabs. */
+static void open_offer(struct hak_shard *shard, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+    uint64_t *word = &shard->offers[index / 64];
+    uint64_t bit = (uint64_t)1 << index % 64;
+
+    atomic_store_relaxed(word, shard->lists->open[index] ? *word | bit : *word & ~bit);
+}
+
 void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
     struct slab **first = &shard->lists->open[hak_class_index(cls)];
@@ -17,6 +27,7 @@ void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab)
         (*first)->previous = slab;
     *first = slab;
     slab->listed = true;
+    open_offer(shard, cls);
 }
 
 void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
@@ -30,6 +41,7 @@ void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab)
         last->next = slab;
     *(last ? &(*first)->previous : first) = slab;
     slab->listed = true;
+    open_offer(shard, cls);
 }
 
 void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab)
@@ -41,6 +53,7 @@ void open_remove(struct hak_shard *shard, hak_class cls, struct slab *slab)
     *(slab->next ? &slab->next->previous : &(*first)->previous) = slab->previous;
     *(slab == *first ? first : &slab->previous->next) = slab->next;
     slab->listed = false;
+    open_offer(shard, cls);
 }
 
 void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool had)
@@ -58,8 +71,8 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     size_t granules = hak_slab_granules(block_size);
     bool zeroed;
     size_t align = block_size & -block_size;
-    uint32_t run =
-        hak_extents_alloc(granules, align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, 0, &zeroed);
+    uint32_t run = hak_extents_take(shard_rack(shard), granules,
+                                    align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
 
     if (run == HAK_NO_EXTENT)
         return NULL;
@@ -81,7 +94,10 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     if (slab->listed)
         open_remove(shard, cls, slab);
     open_set_tags(slab, TAG_NONE);
-    hak_extents_free(space_number(slab), clean);
+    if (clean)
+        hak_extents_free(space_number(slab), true);
+    else
+        hak_extents_put(shard_rack(shard), space_number(slab));
 }
 
 void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)

@@ -8,6 +8,9 @@
 /* Remote chains that a crowded shard pushes one by one before it gets room for batches. */
 enum { LONE_PUSHES_MOST = 64 };
 
+/* Slabs that one refill adopts. */
+enum { ADOPTED_MOST = 8 };
+
 static uint64_t remote_pack(const struct slab *slab, const void *head, size_t count, uint32_t flags)
 {
     uint64_t offset = (uint64_t)((const char *)head - slab_base(slab));
@@ -220,14 +223,25 @@ void remote_tend_sleepers(struct hak_shard *shard)
     }
 }
 
-/* Moves the open slabs of a class from a claimed shard to this one: `adopt` of slab.h. */
+/* Whether a parked shard may have a slab of a class to give: an open one, or one that opens or becomes empty when what other
+ * threads have freed of it is collected. */
+static bool remote_offers(const struct hak_shard *shard, hak_class cls)
+{
+    unsigned index = hak_class_index(cls);
+
+    return (atomic_load_relaxed(&shard->offers[index / 64]) >> index % 64 & 1) != 0 ||
+           atomic_load_relaxed(&shard->queue) != NULL;
+}
+
+/* Moves open slabs of a class from a claimed shard to this one, a few: `adopt` of slab.h. */
 static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed, hak_class cls)
 {
-    bool adopted = false;
+    unsigned adopted = 0;
     struct slab *next;
 
     backend_settle(claimed);
-    for (struct slab *slab = claimed->lists->open[hak_class_index(cls)]; slab; slab = next) {
+    for (struct slab *slab = claimed->lists->open[hak_class_index(cls)];
+         slab && adopted < ADOPTED_MOST; slab = next) {
         next = slab->next;
         uint64_t word = 0;
         if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))
@@ -241,9 +255,9 @@ static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed
             open_last(shard, cls, slab);
         if (!remote_collect_slab(shard, slab))
             remote_queue(shard, slab);
-        adopted = true;
+        adopted++;
     }
-    return adopted;
+    return adopted > 0;
 }
 
 bool remote_adopt(struct hak_shard *shard, hak_class cls)
@@ -251,7 +265,7 @@ bool remote_adopt(struct hak_shard *shard, hak_class cls)
     bool adopted = false;
 
     for (unsigned tried = 0; tried < HAK_CLAIMS_MOST && !adopted; tried++) {
-        struct hak_shard *claimed = hak_heap_claim(tried);
+        struct hak_shard *claimed = hak_heap_claim_offer(remote_offers, cls);
         if (claimed == NULL)
             break;
         adopted = remote_adopt_from(shard, claimed, cls);

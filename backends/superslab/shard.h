@@ -31,6 +31,12 @@ static inline bool shard_has(const struct hak_shard *shard, uint32_t tag)
     return (uint32_t)(tag - shard->tag) < HAK_CLASS_END;
 }
 
+/* Where a shard's empty slabs wait for their next use (core/rack.h). */
+static inline unsigned shard_rack(const struct hak_shard *shard)
+{
+    return shard->tag >> TAG_OWNER_SHIFT;
+}
+
 /* Gives a shard an owner id. false: out of memory. */
 bool shard_enter(struct hak_shard *shard);
 

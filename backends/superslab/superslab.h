@@ -13,8 +13,8 @@
  * those; the owner of one is the thread that holds its lock. Its blocks go back as those of any other shard do.
  *
  * A slab belongs to one shard, so its refills and local returns take no lock and no atomic (granule.h
- * has the protocol for the rest). Granules come from and go to the extents that all shards share
- * (core/extents.h). A shard's own slabs always lie where its view of the space reaches; a free of a block beyond it misses in
+ * has the protocol for the rest). Granules come from and go to a rack, by one atomic step, or the extents that all shards
+ * share (core/extents.h). A shard's own slabs always lie where its view of the space reaches; a free of a block beyond it misses in
  * backend_lookup, and the cold path updates the view.
  *
  * invariant: every slab on open[c] has class c, this shard's tag, and listed set
@@ -85,6 +85,9 @@ struct hak_shard {
     uint8_t refills[HAK_CLASSES]; /* of a crowded shard: refills from a common shard */
     unsigned lone_pushes;         /* remote chains pushed without a batch */
     unsigned common;              /* the common shard that the next tick visits */
+
+    /* Which classes have open slabs, a bit each. Relaxed atomics: a hint for who looks for a parked heap's slabs. */
+    uint64_t offers[(HAK_CLASSES + 63) / 64];
 
     /* shared with threads that free this shard's blocks */
     _Alignas(HAK_CACHE_LINE) struct slab *queue; /* atomic; a stack of slabs, taken whole */

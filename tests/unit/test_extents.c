@@ -5,9 +5,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/lock.h"
 #include "tests/fake/fake_space.h"
 
+static unsigned locks; /* that were taken */
+
+static void count_lock(struct hak_lock *lock)
+{
+    locks++;
+    hak_lock(lock);
+}
+
+#define hak_lock(lock) count_lock(lock)
 #include "core/extents.c"
+#undef hak_lock
 
 static uint32_t now = UINT32_MAX - 10; /* it wraps soon */
 
@@ -438,6 +449,197 @@ Test(extents, no_more_waits_than_the_bound_and_the_oldest_goes)
     for (size_t i = 0; i < 8; i++)
         cr_assert_eq(state_of(dirty[i]), i < 4 ? HAK_NODE_CLEAN : HAK_NODE_DIRTY);
     cr_assert_eq(space.purged, 16);
+}
+
+/* ── racks ───────────────────────────────────────────────────────────────────────────────────── */
+
+static uint32_t take(unsigned rack, size_t granules)
+{
+    uint32_t extent = hak_extents_take(rack, granules, 1, &zeroed);
+
+    cr_assert_neq(extent, HAK_NO_EXTENT);
+    cr_assert_eq(hak_extents_length(extent), granules);
+    return extent;
+}
+
+static void put(unsigned rack, uint32_t extent)
+{
+    hak_extents_put(rack, extent);
+}
+
+Test(extents, a_short_one_comes_and_goes_without_the_lock)
+{
+    uint32_t one = take(5, 1), two = take(5, 2);
+    unsigned before = locks;
+
+    for (int i = 0; i < 10; i++) {
+        put(5, one);
+        put(5, two);
+        cr_assert_eq(take(5, 2), two);
+        cr_assert(!zeroed, "a program has written to it");
+        cr_assert_eq(take(5, 1), one);
+        cr_assert(!zeroed);
+    }
+    put(5, one);
+    cr_assert_eq(take(6, 1), one, "another rack's, where nothing else is dirty");
+    cr_assert_eq(locks, before);
+    put(6, two);
+    put(6, one);
+    is_consistent();
+}
+
+Test(extents, what_finds_no_room_on_a_rack_is_free_at_once)
+{
+    uint32_t parts[HAK_RACK_ONES + 1];
+
+    for (size_t i = 0; i <= HAK_RACK_ONES; i++)
+        parts[i] = take(0, 1);
+    uint32_t longer = take(0, 3);
+    for (size_t i = 0; i <= HAK_RACK_ONES; i++)
+        put(0, parts[i]);
+    cr_assert_eq(hak_extents_figures().dirty, 1);
+    put(0, longer);
+    cr_assert_eq(hak_extents_figures().dirty, 4);
+    is_consistent();
+}
+
+/* Before clean memory is used, and before more is mapped. */
+Test(extents, what_lies_on_racks_is_used_before_fresh_memory)
+{
+    uint32_t parts[6];
+
+    for (size_t i = 0; i < 6; i++)
+        parts[i] = take(1, 1);
+    alloc(1);
+    for (size_t i = 0; i < 6; i++)
+        put(1 + (unsigned)i % 2, parts[i]);
+    size_t mapped = hak_extents_figures().mapped;
+    cr_assert_eq(alloc(6), parts[0], "they join");
+    cr_assert_eq(hak_extents_figures().mapped, mapped);
+    release(parts[0]);
+    cr_assert(hak_extents_purge_all());
+    hak_extents_free(alloc(10), true);
+    uint32_t one = take(1, 1), other = alloc(1);
+    put(2, one);
+    cr_assert_eq(alloc(1), one, "there is clean memory, too");
+    release(other);
+}
+
+/* That it is one of the same length leaves the rest where it is. */
+Test(extents, one_of_the_length_is_enough)
+{
+    uint32_t parts[4];
+
+    for (size_t i = 0; i < 4; i++)
+        parts[i] = take(1, 1);
+    for (size_t i = 0; i < 4; i++)
+        put(1, parts[i]);
+    alloc(1);
+    unsigned before = locks;
+    for (size_t i = 0; i < 3; i++)
+        take(1, 1);
+    cr_assert_eq(locks, before);
+}
+
+Test(extents, what_lies_on_a_rack_is_given_back_when_it_is_due)
+{
+    uint32_t one = take(3, 1), two = take(3, 2);
+
+    alloc(1);
+    space.keeps = true;
+    put(3, one);
+    now += DELAY / 2;
+    put(4, two);
+    cr_assert(hak_extents_are_dirty());
+    cr_assert(!hak_extents_purge_due(now));
+    cr_assert_eq(space.purged, 0);
+    now += DELAY / 2;
+    cr_assert(!hak_extents_purge_due(now));
+    cr_assert_eq(space.purged, 1);
+    cr_assert_eq(state_of(one), HAK_NODE_CLEAN);
+    is_consistent();
+    now += DELAY / 2 + DELAY / 4;
+    cr_assert(!hak_extents_purge_due(now));
+    cr_assert_eq(space.purged, 3);
+    is_consistent();
+    cr_assert(!hak_extents_are_dirty());
+}
+
+/* It is older than what is dirty, beside which it lies. */
+Test(extents, what_comes_off_a_rack_is_as_old_as_it_is)
+{
+    uint32_t parts[3] = {take(3, 1), take(3, 1), take(3, 1)}, other = alloc(1);
+
+    alloc(1);
+    space.keeps = true;
+    put(3, parts[1]);
+    now += 1;
+    release(parts[2]);
+    now += 1;
+    release(other);
+    now += DELAY - 2;
+    cr_assert(!hak_extents_purge_due(now));
+    cr_assert_eq(space.purged, 3, "with the two that it has joined");
+    is_consistent();
+    release(parts[0]);
+}
+
+Test(extents, a_trim_empties_the_racks)
+{
+    put(3, take(3, 1));
+    put(9, take(9, 2));
+    cr_assert(hak_extents_purge_all());
+    cr_assert(!hak_extents_are_dirty());
+    cr_assert_eq(space.used, 0);
+    is_consistent();
+}
+
+Test(extents, where_little_may_wait_nothing_does_on_racks)
+{
+    uint32_t one = take(3, 1);
+
+    hak_dirty_max = 0;
+    put(3, one);
+    cr_assert_eq(space.purged, 1, "it went at once");
+    cr_assert_eq(hak_extents_figures().dirty, 0);
+    hak_dirty_max = HAK_RACKS * HAK_SLAB_GRANULE;
+    put(3, take(3, 2));
+    cr_assert_eq(hak_extents_figures().dirty, 2, "there is room for less than one");
+}
+
+/* What lies on racks counts towards the bound, when more is freed. */
+Test(extents, no_more_waits_than_the_bound_with_what_lies_on_racks)
+{
+    uint32_t racked[HAK_RACK_ONES], dirty[4];
+
+    hak_dirty_max = HAK_RACKS_GRANULES * HAK_SLAB_GRANULE;
+    space.keeps = true;
+    for (size_t i = 0; i < HAK_RACK_ONES; i++)
+        racked[i] = take(0, 1);
+    for (size_t i = 0; i < 4; i++) {
+        dirty[i] = alloc(HAK_RACKS_GRANULES / 4);
+        alloc(1);
+    }
+    for (size_t i = 0; i < HAK_RACK_ONES; i++)
+        put(0, racked[i]);
+    for (size_t i = 0; i < 4; i++)
+        release(dirty[i]);
+    cr_assert_eq(hak_extents_figures().dirty, HAK_RACKS_GRANULES - HAK_RACK_ONES);
+}
+
+Test(extents, nothing_is_locked_while_nothing_can_be_due)
+{
+    uint32_t extent = alloc(8);
+
+    alloc(1);
+    release(extent);
+    hak_extents_purge_due(now);
+    unsigned before = locks;
+    for (uint32_t ms = 0; ms < DELAY / 4; ms++)
+        cr_assert(!hak_extents_purge_due(now + ms));
+    cr_assert_eq(locks, before);
+    hak_extents_purge_due(now + DELAY / 4);
+    cr_assert_gt(locks, before);
 }
 
 /* ── what the kernel takes, and what it refuses ──────────────────────────────────────────────── */
