@@ -49,7 +49,8 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
 
 /* Takes a chain of free blocks back.
- * pre:   all of class cls; own, or as a refill gave them, unless CONFIG_REMOTE_FREE_KEEP; a cold path
+ * pre:   all of class cls; own, or as a refill gave them, unless CONFIG_REMOTE_FREE_KEEP, or unless the back end has an
+ *        inline.h.in: then programs may have freed others' blocks to the cache; a cold path
  * post:  the caller no longer has them; a link that leaves its slab's block grid stops the process
  * owner: the shard's owner
  * sync:  takes HAK_RANK_SLABS where slabs are shared, HAK_RANK_EXTENTS when one becomes empty */

@@ -3,6 +3,7 @@
 
 #include "core/crowd.h"
 #include "core/os.h"
+#include "gen/inline_abi.h"
 
 /* Heaps are mapped this many bytes at a time. */
 static const size_t ARENA_BYTES = (size_t)64 << 10;
@@ -12,6 +13,8 @@ const struct hak_heap hak_heap_ended;
 const struct hak_heap_row hak_heap_row;
 
 _Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
+/* The same by the name that hakmem/inline.h knows, where there is such a header. */
+HAK_INLINE_ABI;
 
 static struct hak_lock heaps_lock = {.rank = HAK_RANK_HEAPS};
 static struct hak_heap *all;          /* atomic; those behind it do not change */

@@ -77,7 +77,7 @@ def symbols_text(text: str, enabled: "frozenset[str]") -> str:
     def is_there(line: str) -> bool:
         if line.startswith((" dlopen@", " dlmopen@")):
             return "DEEPBIND" in enabled
-        return "OVERRIDE_LIBC" in enabled or not line.startswith(" ") or line.startswith(" hak_")
+        return "OVERRIDE_LIBC" in enabled or not line.startswith(" ") or line.startswith((" hak_", " (optional"))
 
     return "".join(line for line in text.splitlines(keepends=True) if is_there(line))
 

@@ -116,8 +116,9 @@ def declare(env, root: Path, version: str, config, library, archive, needs: list
     installed = [env.InstallVersionedLib(libdir, library), env.Install(libdir, archive)]
     texts = {name: env.Substfile(f"$BUILD/install/{name}", f"#site_scons/templates/{name}.in") for name in TEMPLATES}
     installed += [env.Install(f"{libdir}/{TEMPLATES[name]}", made) for name, made in texts.items()]
-    for header in sorted((root / "core/include/hakmem").glob("*.h")):
-        installed.append(env.Install(f"{where.destdir}{where.includedir}/hakmem", str(header)))
+    headers = [str(header) for header in sorted((root / "core/include/hakmem").glob("*.h"))]
+    for header in (*headers, "$BUILD/gen/inline.h"):  # the last one is this composition's
+        installed.append(env.Install(f"{where.destdir}{where.includedir}/hakmem", header))
     for page in sorted((root / "doc/man").glob("*.[1-9]")):
         installed.append(env.Install(f"{share}/man/man{page.suffix[1:]}", str(page)))
     # Root may act for the owner of the tree: it is root from when all is built until all is installed.

@@ -47,6 +47,7 @@ GENERATED = {
     "gen/backend.h": "core/backend.h",
     "gen/frontend.h": "core/frontend.h",
     "gen/identity.h": "core/identity.c",
+    "gen/inline_abi.h": "core/heap.c",
     "gen/size_class.h": "core/size_class.h",
     "gen/space.h": "a back end",
     "gen/space.c": "a back end",

@@ -83,6 +83,8 @@ class Installing(Packaging):
         out = self.run_in("readelf -d out/hello out/hello-static | grep NEEDED")
         self.assertEqual(out.count("[libhakmem.so.0]"), 1)
 
+        (self.folder / "nodes.cc").write_text(example("With inlined hit paths", "cpp"))
+        self.assertRegex(self.run_in(example("With inlined hit paths")), r"^116 bytes of hakmem ")
         with self.subTest("LD_PRELOAD"):
             said = self.run_in(example("A program as it is: LD_PRELOAD"), HAKMEM_VERSION="1")
             self.assertIn("hakmem 0.1.0 ", said)
@@ -113,6 +115,7 @@ class Installing(Packaging):
             files_below(root / "opt"),
             [
                 "include/hakmem/hakmem.h",
+                "include/hakmem/inline.h",
                 "include/hakmem/of-another.h",
                 "include/hakmem/stats.h",
                 "lib/x86/cmake/hakmem/hakmem-config-version.cmake",
