@@ -3,7 +3,7 @@
 the arguments of bench/ab.py.
 
 A side is a configuration (configs/NAME_defconfig by its name, `local`, or the path of a file), with options
-changed on the fly (default+CONFIG_X=32+CONFIG_Y=n), or a finished library: a path, or a name such as system. A
+changed on the fly (default+CONFIG_X=32+CONFIG_Y=n) or compiled otherwise (default+LTO=1+PGO=1+MARCH=native), or a finished library: a path, or a name such as system. A
 configuration may be that of another revision (default@v0.1, default@HEAD~3+CONFIG_X=32): its sources, built by its
 own SConstruct in a clone below build/revisions/.
 """
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import configuration
+import toolchain
 from refusal import Refusal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
@@ -37,6 +38,8 @@ SELFTEST = ["bench/selftest.py", "--document", "doc/laboratory.md"]
 DEFCONFIGS = ["bench/defconfigs.py", "--document", "doc/defconfigs.md"]
 LATEST = "ab/latest.json"  # below the folder of builds
 LIBRARY = re.compile(r"\.so(\.\d+)*$")
+PARTS = re.compile(r"\+(?=CONFIG_|(?:LTO|PGO|MARCH)=)")
+FLAG = re.compile(r"(LTO|PGO)=1|(MARCH)=([\w.+-]+)")
 CHANGE = re.compile(r"(CONFIG_\w+)=(.+)", re.DOTALL)
 SWEEP = re.compile(r"(CONFIG_\w+)=([^,]+(?:,[^,]+)*)")
 MOST_NAME = 100  # characters of a folder's name
@@ -56,6 +59,13 @@ class Side:
     folder: str = ""  # of one that must be built
     config: "configuration.Configuration | None" = None
     revision: "Revision | None" = None  # of one that is built from other sources than these
+    compiled: "tuple[str, ...]" = ()  # LTO=1, PGO=1, MARCH=…
+
+    @property
+    def flags(self) -> "dict[str, object]":
+        """The variables of SConstruct that it is built with."""
+        words = dict(word.split("=", 1) for word in self.compiled)
+        return {name: value if name == "MARCH" else True for name, value in words.items()}
 
 
 @dataclass(frozen=True)
@@ -112,9 +122,14 @@ class Laboratory:
             peers = ", ".join([SYSTEM, *PEERS])
             raise WishError(f"{shown}: a peer is one of {peers}, or the path of a .so; a configuration goes to A= or B=")
 
-        base, *changes = re.split(r"\+(?=CONFIG_)", wish)
+        base, *parts = PARTS.split(wish)
+        changes = [part for part in parts if part.startswith("CONFIG_")]
+        compiled = tuple(part for part in parts if part not in changes)
+        for part in compiled:
+            if not FLAG.fullmatch(part):
+                raise WishError(f"{shown}: '{part}': write +LTO=1, +PGO=1 or +MARCH=PROCESSOR")
         if "@" in base and not os.path.isfile(base):
-            return self.side_of_revision(shown, wish, base, changes)
+            return self.side_of_revision(shown, wish, base, changes, compiled)
         file = self.configuration_file(shown, base)
         config = self.changed(shown, file, changes)
         if base in self.names or base == "local":
@@ -122,9 +137,9 @@ class Laboratory:
         else:
             folder = f"{Path(base).name}-{config.digest}{wish[len(base):]}"
         folder = folder_name(folder, config.digest)
-        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", config)
+        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", config, compiled=compiled)
 
-    def side_of_revision(self, shown: str, wish: str, base: str, changes: "list[str]") -> Side:
+    def side_of_revision(self, shown: str, wish: str, base: str, changes: "list[str]", compiled: "tuple[str, ...]") -> Side:
         name, _, asked = base.partition("@")
         commit = git(self.root, shown, f"{asked} is no revision of this tree", "rev-parse", "--verify", "--quiet",
                      "--end-of-options", f"{asked}^{{commit}}").strip()
@@ -138,7 +153,7 @@ class Laboratory:
         for change in changes:
             text = changed_text(options, text, shown, change)
         folder = folder_name(wish.replace("/", "_"), hashlib.sha256(text.encode()).hexdigest()[:12])
-        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", revision=Revision(commit, text))
+        return Side(f"{self.out}/{folder}/libhakmem.so", f"{self.out}/{folder}", revision=Revision(commit, text), compiled=compiled)
 
     def configuration_file(self, shown: str, base: str) -> str:
         if "+" in base:
@@ -215,6 +230,8 @@ def check_wishes(env) -> None:
     """Raises WishError for what bench/ab.py would refuse after the build."""
     if env["SANITIZE"]:
         raise WishError(f"SANITIZE={env['SANITIZE']}: what a sanitizer slows down is not worth measuring")
+    if words := toolchain.flavour(env):
+        raise WishError(f"{' '.join(words)}: say it of a side: A=default B=default+LTO=1")
     try:
         programs.asked(env["PROGRAM"], **{name.lower(): env[name] for name in OF_A_PROGRAM})
         own = programs.read(programs_file(env)) if programs_file(env) else []
@@ -268,7 +285,7 @@ def build_revision(root: Path, side: Side, settings: "dict[str, str]", jobs: int
         raise WishError(f"{shown}: revision {revision.commit[:12]} cannot be built; {tree} has it, and its build says:\n"
                         f"{done.stdout.rstrip()}")
     for name in ("libhakmem.so", "gen/autoconf.h"):
-        product, place = tree / "build" / "local" / name, root / side.folder / name
+        product, place = tree / "build" / "-".join(["local", *toolchain.flavour(side.flags)]) / name, root / side.folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(product, f"{place}.new")
         shutil.copymode(product, f"{place}.new")
@@ -280,6 +297,7 @@ def revision_action(root: Path, side: Side, jobs: int, out: str = "build"):
 
     def run(target, source, env):
         settings = {name: env[name] for name in PASSED_ON} | {"PLUGINS": str(env["PLUGIN_ROOT"] or "")}
+        settings |= dict(word.split("=", 1) for word in side.compiled)
         try:
             with ONE_REVISION_AT_A_TIME:
                 build_revision(root, side, settings, jobs, out)

@@ -9,6 +9,7 @@ from SCons.Script import Action, Alias, AlwaysBuild, Flatten
 import amalgamation
 import debian_package
 import install
+import toolchain
 from refusal import Refusal
 
 
@@ -18,6 +19,8 @@ def declare(env, name: str, root: Path, version: str, builds: list, out: str, ow
         raise Refusal(f"{name}: this is done without SANITIZE")
     if name != "amalgamation" and len(builds) != 1:
         raise Refusal(f"{name}: this is done with one configuration")
+    if name == "deb" and (words := toolchain.flavour(env)):
+        raise Refusal(f"{name}: a package has the library's own flags alone: without {', '.join(words)}")
     build = builds[0]
 
     def always(needs: list, run) -> None:

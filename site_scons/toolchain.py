@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -43,6 +44,50 @@ SANITIZERS = {
         "-asan",
     ),
 }
+
+
+# fmt: off
+LTO = {  # of gcc the archive's objects are also ordinary ones, for programs that are linked without LTO
+    "gcc": (["-flto", "-ffat-lto-objects"], ["-flto=auto", "-O2"]),
+    "clang": (["-flto"], ["-flto", "-fuse-ld=lld", "-O2"]),
+}
+# fmt: on
+
+
+def is_clang(cc: str) -> bool:
+    return "clang" in cc
+
+
+def beside(cc: str, name: str, tool: str) -> str:
+    """The tool that comes with a compiler: llvm-ar-14 with clang-14, where it is on PATH."""
+    word = shlex.split(cc)[0]
+    found = re.sub(rf"{name}(?=(-[0-9]+)?$)", tool, word)
+    return found if found != word and shutil.which(found) else tool
+
+
+def flavour(settings) -> "list[str]":
+    """What LTO, PGO and MARCH make of a build: the end of its folder's name, and a part of what the library says it is."""
+    words = [word for word in ("lto", "pgo") if settings.get(word.upper())]
+    return [*words, *([f"march={settings['MARCH']}"] if settings.get("MARCH") else [])]
+
+
+def check_flavour(env) -> None:
+    """Raises Refusal for what LTO, PGO and MARCH cannot be."""
+    words, march = flavour(env), env["MARCH"]
+    if words and env["SANITIZE"]:
+        raise Refusal(f"{', '.join(words)}: not with SANITIZE={env['SANITIZE']}, which is for finding mistakes")
+    if march and not re.fullmatch(r"[\w.+-]+", march):
+        raise Refusal(f"MARCH={march}: this is one word, as the compiler's -march= takes it")
+    if march:
+        command = [*shlex.split(env["CC"]), f"-march={march}", "-E", "-x", "c", "-"]
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+        if said.returncode:
+            known = re.findall(r"note: (valid .*)", said.stderr)
+            raise Refusal("\n".join([f"MARCH={march}: {env['CC']} does not know this processor", *known]))
+    needed = {"ld.lld": "LTO", "llvm-ar": "LTO", "llvm-profdata": "PGO"} if is_clang(env["CC"]) else {}
+    for tool, variable in needed.items():
+        if env[variable] and not shutil.which(beside(env["CC"], "clang", tool)):
+            raise Refusal(f"{variable}=1: {env['CC']} needs {tool} (Debian: apt-get install {'lld' if tool == 'ld.lld' else 'llvm'})")
 
 
 def require(variable: str, command: str, package: str) -> None:
@@ -91,12 +136,18 @@ def configure(env) -> None:
     # A sanitizer's runtime is in the program, not in the library.
     link = LINK if sanitizer else [*LINK, "-Wl,--no-undefined"]
 
-    env["OWN_FLAGS"] = not (cflags or cppflags or ldflags)
+    words = flavour(env)
+    compiled, linked = LTO["clang" if is_clang(env["CC"]) else "gcc"] if env["LTO"] else ([], [])
+    compiled = [*compiled, *([f"-march={env['MARCH']}"] if env["MARCH"] else [])]
+    if env["LTO"] and is_clang(env["CC"]) and env["AR"] == "ar":
+        env.Replace(AR=beside(env["CC"], "clang", "llvm-ar"))  # ar cannot read clang's objects
+
+    env["OWN_FLAGS"] = not (cflags or cppflags or ldflags or words)
     env.Replace(
         CFLAGS=[],
-        CCFLAGS=[*COMPILE, *sanitizer, *cflags],
+        CCFLAGS=[*COMPILE, *sanitizer, *compiled, *cflags],
         CPPFLAGS=cppflags,
-        LINKFLAGS=[*sanitizer, *ldflags],
+        LINKFLAGS=[*sanitizer, *linked, *ldflags],
         SHLINKFLAGS=["-shared", *link, "$LINKFLAGS"],
         ARFLAGS="rcsD",  # D: no times and owners, so that equal objects give equal archives
         RANLIBCOM="",  # s has done it
@@ -104,7 +155,7 @@ def configure(env) -> None:
     )
     # All that goes into the code; taken before what only says where the sources lie is added.
     flags = env.subst("$CCFLAGS $CPPFLAGS $SHLINKFLAGS")
-    env["FLAGS_DIGEST"] = hashlib.sha256(flags.encode()).hexdigest()[:12]
+    env["FLAGS_DIGEST"] = hashlib.sha256(flags.encode()).hexdigest()[:12] + "".join(f"+{word}" for word in words)
 
     # No path of this machine gets into the library. $( $) keeps the paths out of what SCons compares, so
     # that a tree that was moved is not built again.
