@@ -37,6 +37,7 @@ SHORT = {
     "buffers": "30 4 65536 4194304 1 --latency=20",
     "calloc": "2000 32 12 1 --latency=500",
     "chase": "3000 1000 0 1",
+    "episodes": "6 100000 4 9 10 1",
     "false_sharing": "2 500 10 8 1",
     "fragmentation": "3000 1 1",
     "handover": "20000 64 64 500 2 2 3",
