@@ -76,6 +76,11 @@ bool hak_extents_are_dirty(void)
            hak_racks_have(&racks);
 }
 
+size_t hak_extents_dirty(void)
+{
+    return atomic_load_relaxed(&extents.dirty);
+}
+
 size_t hak_extents_bytes(void)
 {
     return atomic_load_relaxed(&extents.mapped) << HAK_GRANULE_SHIFT;

@@ -61,6 +61,9 @@ bool hak_extents_purge_all(void);
 /* Whether anything will be due some time; a hint. */
 bool hak_extents_are_dirty(void);
 
+/* Granules that are free and dirty; a hint. */
+size_t hak_extents_dirty(void);
+
 /* Bytes that are mapped. */
 size_t hak_extents_bytes(void);
 

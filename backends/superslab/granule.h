@@ -17,7 +17,8 @@
  *            == cut <= capacity
  *            (`used` counts what is live, in caches, kept by the shard, and on the remote word)
  * invariant: listed == the slab is on its shard's list of slabs with something to give
- * invariant: a slab with used == 0 is given back: without tags, as a free extent or on a rack (core/rack.h)
+ * invariant: a slab with used == 0 is its class's empty one, of which the shard has one at most, or is given back: without tags,
+ *            as a free extent or on a rack (core/rack.h)
  *
  * The first cache line is the owner's alone: the thread that owns the shard whose id the tag holds.
  * The second is shared: `remote` and `queue_next` by the protocol below, `extent` as extents.h says.

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/superslab/shard.h"
 
+/* Classes that the hand passes for each new slab. */
+enum { HAND_STEPS = 8 };
+
 void open_set_tags(const struct slab *slab, uint32_t tag)
 {
     for (uint32_t i = 0; i < slab->extent.granules; i++)
@@ -65,12 +68,31 @@ void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     open_first(shard, cls, slab);
 }
 
+/* Deletes empty slabs that no class has needed since the hand passed them last. */
+static void open_pass_hand(struct hak_shard *shard)
+{
+    for (int i = 0; i < HAND_STEPS; i++) {
+        struct superslab_lists *lists = shard->lists;
+        unsigned index = lists->hand;
+        struct slab *slab = lists->empty[index];
+        lists->hand = (index + 1) % HAK_CLASSES;
+        if (slab && lists->empty_is_old[index])
+            open_delete(shard, hak_class_at(index), slab, false);
+        else
+            lists->empty_is_old[index] = true;
+    }
+}
+
 struct slab *open_new(struct hak_shard *shard, hak_class cls)
 {
     size_t block_size = hak_class_size(cls);
     size_t granules = hak_slab_granules(block_size);
     bool zeroed;
     size_t align = block_size & -block_size;
+
+    open_pass_hand(shard);
+    if (hak_extents_dirty() < granules)
+        open_delete_empty(shard, granules);
     uint32_t run = hak_extents_take(shard_rack(shard), granules,
                                     align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
 
@@ -93,11 +115,35 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
 {
     if (slab->listed)
         open_remove(shard, cls, slab);
+    if (shard->lists->empty[hak_class_index(cls)] == slab)
+        shard->lists->empty[hak_class_index(cls)] = NULL;
     open_set_tags(slab, TAG_NONE);
     if (clean)
         hak_extents_free(space_number(slab), true);
     else
         hak_extents_put(shard_rack(shard), space_number(slab));
+}
+
+bool open_keep_empty(struct hak_shard *shard, hak_class cls, struct slab *slab)
+{
+    struct slab **empty = &shard->lists->empty[hak_class_index(cls)];
+
+    if (*empty || slab->cut > EMPTY_BLOCKS || (size_t)slab->cut * slab->block_size > EMPTY_BYTES)
+        return false;
+    *empty = slab;
+    shard->lists->empty_is_old[hak_class_index(cls)] = false;
+    return true;
+}
+
+void open_delete_empty(struct hak_shard *shard, size_t granules)
+{
+    for (unsigned i = 0; granules > 0 && i < HAK_CLASSES; i++) {
+        struct slab *slab = shard->lists->empty[i];
+        if (slab == NULL)
+            continue;
+        granules -= slab->extent.granules < granules ? slab->extent.granules : granules;
+        open_delete(shard, hak_class_at(i), slab, false);
+    }
 }
 
 void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
@@ -109,6 +155,14 @@ void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
     open_remove(shard, cls, slab);
     if (!exhausted)
         open_last(shard, cls, slab);
+}
+
+static void open_use_empty(struct hak_shard *shard, hak_class cls, const struct slab *slab)
+{
+    struct slab **empty = &shard->lists->empty[hak_class_index(cls)];
+
+    if (*empty == slab)
+        *empty = NULL;
 }
 
 /* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
@@ -137,6 +191,8 @@ struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max)
         }
         if (last)
             last->next = taken.head;
+        if (unlikely(slab->used == 0))
+            open_use_empty(shard, cls, slab);
         slab->used += (uint32_t)chain.count;
         open_touch(shard, slab);
         open_relist(shard, cls, slab);

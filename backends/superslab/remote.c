@@ -243,6 +243,10 @@ static bool remote_adopt_from(struct hak_shard *shard, struct hak_shard *claimed
     for (struct slab *slab = claimed->lists->open[hak_class_index(cls)];
          slab && adopted < ADOPTED_MOST; slab = next) {
         next = slab->next;
+        if (slab == claimed->lists->empty[hak_class_index(cls)]) {
+            open_delete(claimed, cls, slab, false);
+            continue;
+        }
         uint64_t word = 0;
         if (!atomic_cas_strong_acq_rel(&slab->remote, &word, REMOTE_QUEUED))
             continue;

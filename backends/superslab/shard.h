@@ -59,6 +59,12 @@ struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max);
  * pre: no other thread can reach the slab, QUEUED is clear */
 void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool clean);
 
+/* Lets a slab without used blocks wait for the class to need it again. false: it must be deleted. */
+bool open_keep_empty(struct hak_shard *shard, hak_class cls, struct slab *slab);
+
+/* Deletes the slabs that wait, until so many granules have become free. */
+void open_delete_empty(struct hak_shard *shard, size_t granules);
+
 /* Puts a slab on its class's list, and takes it off. */
 void open_first(struct hak_shard *shard, hak_class cls, struct slab *slab);
 void open_last(struct hak_shard *shard, hak_class cls, struct slab *slab);

@@ -42,12 +42,20 @@ struct hak_grid backend_grid(const void *block, hak_class cls)
 
 /* The last used blocks of a slab come back, or more than were used. */
 static hak_cold void small_give_last(struct hak_shard *shard, hak_class cls, struct slab *slab,
-                                     const void *block)
+                                     struct hak_chain chain, struct hak_block *last)
 {
+    bool had = slab_has_linked(slab);
+
     /* No other thread holds a block, so none can have freed one. */
     if (unlikely(slab->used != 0 || atomic_load_relaxed(&slab->remote) != 0))
-        hak_fatal_pointer("free()", block, "freed twice");
-    open_delete(shard, cls, slab, false);
+        hak_fatal_pointer("free()", chain.head, "freed twice");
+    if (!open_keep_empty(shard, cls, slab)) {
+        open_delete(shard, cls, slab, false);
+        return;
+    }
+    open_touch(shard, slab);
+    slab_add(slab, cls, chain, last);
+    open_filled(shard, cls, slab, had);
 }
 
 /* The first blocks come back to a slab that has none in lists, but for those that are blank or uncut. */
@@ -64,7 +72,7 @@ static inline void small_give(struct hak_shard *shard, hak_class cls, struct sla
 {
     slab->used -= (uint32_t)chain.count;
     if (unlikely((int32_t)slab->used <= 0)) {
-        small_give_last(shard, cls, slab, chain.head);
+        small_give_last(shard, cls, slab, chain, last);
         return;
     }
     slab->touched_at = stamp;

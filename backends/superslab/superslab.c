@@ -19,6 +19,7 @@ void backend_settle(struct hak_shard *shard)
     hak_kept_sort_all(&shard->lists->kept, shard);
     remote_send_all(shard);
     remote_collect(shard);
+    open_delete_empty(shard, SIZE_MAX);
 }
 
 void backend_lock(void)

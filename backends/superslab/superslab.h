@@ -17,7 +17,12 @@
  * share (core/extents.h). A shard's own slabs always lie where its view of the space reaches; a free of a block beyond it misses in
  * backend_lookup, and the cold path updates the view.
  *
+ * A slab that becomes empty while few of its blocks were ever used waits for its class, so that a class with a block now and
+ * then does not touch memory at a new place each time. It goes when a hand, which each new slab of the shard moves on by some
+ * classes, has passed it twice; before the shard takes memory that is not dirty; in a round of upkeep; and with the thread.
+ *
  * invariant: every slab on open[c] has class c, this shard's tag, and listed set
+ * invariant: empty[c] is NULL, or on open[c] with used == 0
  * invariant: that of core/kept.h, with the bound KEPT_BYTES_MAX
  * invariant: bytes in outgoing[i] < OUTGOING_BYTES or one block
  *
@@ -51,6 +56,11 @@
 #define OUTGOING_SLOTS     16
 #define OUTGOING_BYTES_MAX (OUTGOING_BYTES * OUTGOING_SLOTS)
 
+/* Most blocks that were ever used of a slab that waits, empty, for its class to need it again, and most bytes of them: cutting
+ * many blocks anew costs less than taking them out of lists. 64 KiB by default. */
+#define EMPTY_BLOCKS 256
+#define EMPTY_BYTES  (CONFIG_PURGE_DELAY_MS > 0 ? (size_t)CONFIG_CACHE_BYTES / 16 : 0)
+
 struct superslab_outgoing {
     struct slab *slab; /* NULL: empty */
     struct hak_block *tail;
@@ -60,8 +70,11 @@ struct superslab_outgoing {
 /* The lists of a shard that owns slabs or sends batches. Until a crowded shard (core/crowd.h) does, its lists are the empty,
  * read-only ones that all such shards share. */
 struct superslab_lists {
-    struct slab *open[HAK_CLASSES]; /* of each class; the first is the one in use */
-    struct hak_kept kept;           /* under CONFIG_REMOTE_FREE_KEEP of any shard's slabs */
+    struct slab *open[HAK_CLASSES];  /* of each class; the first is the one in use */
+    struct slab *empty[HAK_CLASSES]; /* one of them, all of whose blocks are free; or NULL */
+    bool empty_is_old[HAK_CLASSES];  /* the hand has passed it since it became empty */
+    unsigned hand;                   /* index of the class whose empty slab is looked at next */
+    struct hak_kept kept;            /* under CONFIG_REMOTE_FREE_KEEP of any shard's slabs */
     struct superslab_outgoing outgoing[OUTGOING_SLOTS];
 };
 

@@ -208,6 +208,34 @@ Test(memory, a_change_of_phase_leaves_little_behind)
     cr_assert_leq(since(start), 25 * MIB);
 }
 
+/* ── few blocks of many sizes ────────────────────────────────────────────────────────────────── */
+
+enum { FEW = 64, REPLACEMENTS = 100000, DOUBLINGS = 11 };
+
+/* Of a size a slab has one or two live blocks, or none. Time stands still, so that nothing is purged. */
+Test(memory, few_blocks_of_many_sizes_take_few_pages)
+{
+    static unsigned char *few[FEW];
+    uint64_t random = 88172645463325252u;
+
+    if (!enabled(CONFIG_CLASS_STEPS_4) || !enabled(CONFIG_CLASS_FINER) ||
+        CONFIG_SMALL_MAX_LOG2 != 15 || enabled(CONFIG_HUGE_PAGES_ALWAYS))
+        cr_skip_test("the bound was measured with other size classes, and small pages");
+    if (CONFIG_CACHE_BYTES < 1 << 20 || CONFIG_PURGE_DELAY_MS == 0)
+        cr_skip_test("empty slabs do not wait, or smaller ones do");
+    size_t start = resident_bytes();
+    for (int i = 0; i < REPLACEMENTS; i++) {
+        unsigned char **block = &few[random_below(&random, FEW)];
+        size_t base = (size_t)16 << random_below(&random, DOUBLINGS);
+        size_t size = base + random_below(&random, (uint32_t)base);
+        hak_free(*block);
+        memset(*block = hak_malloc(size), 1, size);
+    }
+    cr_assert_leq(since(start), 7 * MIB / 2);
+    for (int i = 0; i < FEW; i++)
+        hak_free(few[i]);
+}
+
 /* ── a thread that sleeps ────────────────────────────────────────────────────────────────────── */
 
 enum { HANDED_OVER = (1 << 30) / 64 };

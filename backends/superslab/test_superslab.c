@@ -14,6 +14,7 @@
 #include "core/crowd.h"
 #include "core/fork.h"
 #include "core/heap.h"
+#include "core/kept.h"
 #include "tests/contract/support.h"
 
 _Static_assert(BACKEND_RESIZES &&BACKEND_MOVES &&BACKEND_TICKS &&BACKEND_TRIMS,
@@ -575,6 +576,117 @@ Test(superslab, each_common_shard_has_lists_of_its_own)
     cr_assert_gt(used, 1);
 }
 
+/* ── empty slabs ─────────────────────────────────────────────────────────────────────────────── */
+
+/* Uses one block of a class and gives it back to its slab, which is the class's only one. */
+static struct slab *make_empty(hak_class cls)
+{
+    void *block = one(cls);
+    struct slab *slab = slab_at(block);
+
+    ((struct hak_block *)block)->next = NULL;
+    kept_sort(shard, cls, (struct hak_chain){block, 1});
+    return slab;
+}
+
+static struct slab **empty_of(hak_class cls)
+{
+    return &shard->lists->empty[hak_class_index(cls)];
+}
+
+static void skip_without_empty_slabs(void)
+{
+    if (CONFIG_PURGE_DELAY_MS == 0)
+        cr_skip_test("no empty slab waits");
+}
+
+Test(superslab, an_empty_slab_waits_for_its_class)
+{
+    hak_class cls = hak_class_of(192);
+
+    skip_without_empty_slabs();
+    struct slab *slab = make_empty(cls);
+    cr_assert_eq(*empty_of(cls), slab);
+    cr_assert_eq(slab_tag(slab), shard->tag + cls);
+    cr_assert(backend_valid(shard));
+    void *again = one(cls);
+    cr_assert_eq(slab_at(again), slab);
+    cr_assert_null(*empty_of(cls));
+    cr_assert(backend_valid(shard));
+}
+
+Test(superslab, of_a_class_one_empty_slab_waits)
+{
+    hak_class cls = hak_class_of(1024);
+    void *blocks[100];
+    size_t empty = 0;
+
+    skip_without_empty_slabs();
+    for (size_t i = 0; i < 100; i++)
+        blocks[i] = one(cls);
+    for (size_t i = 0; i < 100; i++) {
+        ((struct hak_block *)blocks[i])->next = NULL;
+        kept_sort(shard, cls, (struct hak_chain){blocks[i], 1});
+    }
+    for (struct slab *slab = shard->lists->open[hak_class_index(cls)]; slab; slab = slab->next)
+        empty += slab->used == 0;
+    cr_assert_leq(empty, 1);
+    cr_assert(backend_valid(shard));
+}
+
+Test(superslab, a_slab_of_which_many_blocks_were_used_does_not_wait)
+{
+    hak_class cls = hak_class_of(16);
+    void *blocks[EMPTY_BLOCKS + 1];
+
+    for (size_t i = 0; i <= EMPTY_BLOCKS; i++)
+        blocks[i] = one(cls);
+    for (size_t i = 0; i <= EMPTY_BLOCKS; i++) {
+        ((struct hak_block *)blocks[i])->next = NULL;
+        kept_sort(shard, cls, (struct hak_chain){blocks[i], 1});
+    }
+    cr_assert_null(*empty_of(cls));
+}
+
+Test(superslab, an_empty_slab_that_its_class_does_not_need_goes)
+{
+    hak_class cls = hak_class_of(192);
+
+    skip_without_empty_slabs();
+    make_empty(cls);
+    /* Large blocks leave dirty memory, so that none is taken from the empty slab for the lack of it. */
+    hak_free(memset(hak_malloc(16 << 20), 1, 16 << 20));
+    cr_assert_not_null(*empty_of(cls));
+    for (unsigned i = 0; i < HAK_CLASSES / 4; i++)
+        cr_assert_not_null(open_new(shard, hak_class_of(16)));
+    cr_assert_null(*empty_of(cls));
+}
+
+Test(superslab, an_empty_slab_goes_before_fresh_memory_is_used)
+{
+    hak_class cls = hak_class_of(192);
+
+    skip_without_empty_slabs();
+    hak_malloc_trim(0);
+    cr_assert_eq(hak_extents_dirty(), 0);
+    struct slab *slab = make_empty(cls);
+    cr_assert_eq(open_new(shard, hak_class_of(16)), slab);
+    cr_assert_null(*empty_of(cls));
+}
+
+Test(superslab, an_empty_slab_goes_at_the_end_of_a_thread_and_with_a_trim)
+{
+    hak_class cls = hak_class_of(192);
+
+    make_empty(cls);
+    backend_settle(shard);
+    cr_assert_null(*empty_of(cls));
+    make_empty(cls);
+    hak_malloc_trim(0);
+    cr_assert_null(*empty_of(cls));
+    cr_assert_null(shard->lists->open[hak_class_index(cls)]);
+}
+
 /* ── what is valid ───────────────────────────────────────────────────────────────────────────── */
 
 /* Each clause of the invariants is looked at: what breaks it is noticed. */
@@ -613,5 +725,8 @@ Test(superslab, a_broken_shard_is_not_valid)
     space_set_tag(space_granule(chain.head), TAG_NONE);
     cr_assert(!backend_valid(shard), "a slab without a tag");
     space_set_tag(space_granule(chain.head), tag);
+    shard->lists->empty[hak_class_index(cls)] = slab;
+    cr_assert(!backend_valid(shard), "an empty slab with used blocks");
+    shard->lists->empty[hak_class_index(cls)] = NULL;
     cr_assert(backend_valid(shard));
 }

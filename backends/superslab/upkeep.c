@@ -49,6 +49,10 @@ static bool upkeep_step(struct hak_shard *shard, uint32_t now, uint32_t least, u
             shard->round_slab = slab->next;
             if (!hak_slab_settles(slab, now, least))
                 continue;
+            if (slab->used == 0) {
+                open_delete(shard, cls, slab, false);
+                continue;
+            }
             *purged += slab_purge_pages(slab);
             if (!slab_has_linked(slab)) {
                 open_remove(shard, cls, slab);

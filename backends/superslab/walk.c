@@ -99,6 +99,9 @@ bool backend_valid(const struct hak_shard *shard)
         }
         if (first && first->previous != previous)
             return false;
+        const struct slab *empty = shard->lists->empty[i];
+        if (empty && (empty->used != 0 || !walk_slab_valid(shard, empty, hak_class_at(i))))
+            return false;
     }
     for (int i = 0; i < OUTGOING_SLOTS; i++) {
         const struct superslab_outgoing *batch = &shard->lists->outgoing[i];
