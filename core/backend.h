@@ -176,6 +176,27 @@ static inline struct hak_grid backend_grid(const void *block, hak_class cls)
 }
 #endif
 
+/* As backend_refill_chain, but of blocks only that were used before: no memory is touched for the first time. Default: the
+ * back end cannot tell, and has none.
+ * pre:   likewise
+ * post:  count 0: there are none at hand
+ * owner: the shard's owner
+ * sync:  none */
+#ifdef backend_refill_used
+struct hak_chain backend_refill_used(struct hak_shard *shard, hak_class cls, size_t max);
+enum { BACKEND_REFILLS_USED = true };
+#else
+enum { BACKEND_REFILLS_USED = false };
+static inline struct hak_chain backend_refill_used(struct hak_shard *shard, hak_class cls,
+                                                   size_t max)
+{
+    (void)shard;
+    (void)cls;
+    (void)max;
+    return (struct hak_chain){NULL, 0};
+}
+#endif
+
 /* Writes a chain's blocks to out[0 .. count-1], for a cache that is an array. An array is used from its end, so the head goes
  * there. Each link is checked before it is followed. */
 static inline void hak_chain_spread(struct hak_chain chain, hak_class cls, void **out)

@@ -122,20 +122,92 @@ static inline bool bin_may_grow(const struct hak_bin *bin)
     return bin->limit < bin->most;
 }
 
+/* Blocks of fewer bytes are not worth a look at other classes: a page has many. */
+enum { BORROW_LEAST = 1024 };
+
+/* A class touches fresh memory after it has borrowed one block for each so many bytes of a block: by then the calls have
+ * cost about as much time as its pages. */
+enum { BORROW_STEP = 64 };
+
+/* A block of a class that is at most a quarter larger, and serves every alignment that this one does: one that lies
+ * free while this class has none that was used before. NULL: there is none, or the class has borrowed enough. */
+static void *bin_borrow(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+{
+    size_t size = hak_class_size(cls);
+    size_t most = size / BORROW_STEP < UINT8_MAX ? size / BORROW_STEP : UINT8_MAX;
+    uint8_t *borrowed = &bins->borrowed[hak_class_index(cls)];
+    void *block = NULL;
+
+    for (unsigned i = hak_class_index(cls) + 1;
+         *borrowed < most && block == NULL && hak_class_sizes[i] > 0 &&
+         hak_class_sizes[i] <= size + size / 4;
+         i++) {
+        if (hak_class_sizes[i] % (size & -size) != 0)
+            continue;
+        block = hak_bin_take(&bins->bin[i]);
+        if (block == NULL && bins->spare[i]) {
+            bin_put_list(&bins->bin[i], bin_take_spare(&bins->spare[i]));
+            block = hak_bin_take(&bins->bin[i]);
+        }
+        if (block == NULL)
+            block = hak_refill_used(shard, hak_class_at(i), 1).head;
+    }
+    *borrowed = block ? (uint8_t)(*borrowed + 1) : 0;
+    return block;
+}
+
+/* Takes one of the blocks that have come for a class. A class that may hold nothing gets one block. */
+static inline void *bin_take_of(struct hak_bin *bin, struct hak_chain chain)
+{
+    if (chain.count == 0 || bin->limit == 0)
+        return chain.head;
+    bin_put_list(bin, chain);
+    return hak_bin_take(bin);
+}
+
+static inline uint32_t bin_wants(const struct hak_bin *bin)
+{
+    return bin->limit > 0 ? bin->limit : 1;
+}
+
+static inline __attribute__((always_inline)) void *
+bin_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+{
+    struct hak_bin *bin = hak_bin_of(bins, cls);
+
+    if (bin_may_grow(bin))
+        bin_grow(bins, shard, cls);
+    return bin_take_of(bin, hak_refill_chain(shard, cls, bin_wants(bin)));
+}
+
+/* Likewise, for a class that borrows before it touches fresh memory. */
+static hak_cold void *bin_refill_or_borrow(struct hak_bins *bins, struct hak_shard *shard,
+                                           hak_class cls)
+{
+    struct hak_bin *bin = hak_bin_of(bins, cls);
+    struct hak_chain chain = hak_refill_used(shard, cls, bin_wants(bin));
+
+    if (chain.count > 0) {
+        if (bin_may_grow(bin))
+            bin_grow(bins, shard, cls);
+        return bin_take_of(bin, chain);
+    }
+    void *borrowed = bin_borrow(bins, shard, cls);
+    return borrowed ? borrowed : bin_refill(bins, shard, cls);
+}
+
 void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
-    struct hak_chain chain = bin_take_spare(&bins->spare[hak_class_index(cls)]);
+    struct hak_chain spare = bin_take_spare(&bins->spare[hak_class_index(cls)]);
 
-    if (chain.count == 0) {
-        if (bin_may_grow(bin))
-            bin_grow(bins, shard, cls);
-        chain = hak_refill_chain(shard, cls, bin->limit > 0 ? bin->limit : 1);
-        if (chain.count == 0 || bin->limit == 0) /* a class that may hold nothing */
-            return chain.head;
+    if (spare.count > 0) {
+        bin_put_list(bin, spare);
+        return hak_bin_take(bin);
     }
-    bin_put_list(bin, chain);
-    return hak_bin_take(bin);
+    if (BACKEND_REFILLS_USED && unlikely(hak_class_size(cls) >= BORROW_LEAST))
+        return bin_refill_or_borrow(bins, shard, cls);
+    return bin_refill(bins, shard, cls);
 }
 
 void hak_bins_flush(struct hak_bins *bins, struct hak_shard *shard, hak_class cls, void *block)

@@ -16,6 +16,9 @@
  * when a class misses or overflows, within the bytes that the bins may hold; when those are used up
  * a class grows at the cost of another, but to no more than half of them. Without, limits are fixed.
  *
+ * Where the back end says which blocks were used before, a class of 1 KiB or more that has none of them takes a free block of
+ * a slightly larger class instead of fresh memory: it *borrows*. The block stays one of the larger class.
+ *
  * invariant: length(list) + room == limit <= most <= the class's configured capacity / 2
  * invariant: length(spare) <= limit
  * invariant: granted == sum over classes of 2 * limit * size <= budget
@@ -42,6 +45,8 @@ _Static_assert(sizeof(struct hak_bin) == HAK_CLASS_SCALE, "a scaled class is a b
 struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
     hak_packed_chain spare[HAK_CLASSES];
+    uint8_t borrowed
+        [HAK_CLASSES]; /* blocks of larger classes, since this one last touched fresh memory */
     struct hak_idle idle;
     unsigned victim; /* index of the class that shrinks next */
     size_t granted;  /* bytes that all bins together may hold */

@@ -46,7 +46,8 @@ static inline bool frontend_free(struct hak_cache *cache, hak_class cls, void *b
 
 /* Gets a batch from the back end and takes one block of it.
  * pre:   frontend_alloc has just missed; a cold path
- * post:  NULL: out of memory, the cache is intact
+ * post:  a block of the class, or of one at most a quarter larger that serves every alignment that this one does;
+ *        NULL: out of memory, the cache is intact
  * sync:  as backend_refill_chain or _array */
 void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_class cls);
 

@@ -20,7 +20,8 @@
 void kept_sort(struct hak_shard *shard, hak_class cls, struct hak_chain chain);
 
 /* The newest chain of a class, or its first `max` blocks. Empty: nothing is kept. */
-static inline struct hak_chain hak_kept_pop(struct hak_kept *kept, hak_class cls, size_t max)
+static inline __attribute__((always_inline)) struct hak_chain
+hak_kept_pop(struct hak_kept *kept, hak_class cls, size_t max)
 {
     struct hak_chain_stack *chains = &kept->chains[hak_class_index(cls)];
     struct hak_chain chain = hak_chain_pop(chains);

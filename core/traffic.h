@@ -83,6 +83,15 @@ static inline struct hak_chain hak_refill_chain(struct hak_shard *shard, hak_cla
     return chain;
 }
 
+static inline struct hak_chain hak_refill_used(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain chain = backend_refill_used(shard, cls, max);
+
+    if (chain.count > 0)
+        hak_traffic_in(hak_traffic_of(shard, cls), cls, chain.count);
+    return chain;
+}
+
 static inline void hak_return_chain(struct hak_shard *shard, hak_class cls, struct hak_chain chain)
 {
     hak_traffic_out(hak_traffic_of(shard, cls), cls, chain.count);

@@ -43,6 +43,7 @@ any_function *const hak_contract[] = {
     (any_function *)backend_metadata,
     (any_function *)backend_valid,
     (any_function *)backend_grid,
+    (any_function *)backend_refill_used,
     (any_function *)backend_resize,
     (any_function *)backend_move,
     (any_function *)backend_settle,

@@ -12,6 +12,20 @@ _Static_assert(OUTGOING_BYTES_MAX <= CONFIG_CACHE_BYTES / 4, "kept chains have a
 /* Blocks of a chain that are compared to tell whether it is scattered. */
 enum { LOOKS_AT = 4 };
 
+struct hak_chain backend_refill_used(struct hak_shard *shard, hak_class cls, size_t max)
+{
+    struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, max);
+
+    if (chain.count > 0 || !shard_owns(shard))
+        return chain;
+    remote_collect(shard);
+    struct slab *slab =
+        shard->lists->open[hak_class_index(cls)]; /* slabs with such blocks come first */
+    if (slab && slab_has_linked(slab))
+        chain = open_take(shard, cls, max);
+    return chain;
+}
+
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max)
 {
     struct hak_chain chain = hak_kept_pop(&shard->lists->kept, cls, max);

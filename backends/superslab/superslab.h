@@ -36,15 +36,16 @@
 #include "backends/superslab/granule.h"
 #include "core/budget.h"
 
-#define backend_grid      backend_grid
-#define backend_resize    backend_resize
-#define backend_move      backend_move
-#define backend_settle    backend_settle
-#define backend_walk_kept backend_walk_kept
-#define backend_tick      backend_tick
-#define backend_upkeep    backend_upkeep
-#define backend_trim      backend_trim
-#define backend_footprint backend_footprint
+#define backend_grid        backend_grid
+#define backend_resize      backend_resize
+#define backend_move        backend_move
+#define backend_settle      backend_settle
+#define backend_walk_kept   backend_walk_kept
+#define backend_tick        backend_tick
+#define backend_upkeep      backend_upkeep
+#define backend_trim        backend_trim
+#define backend_footprint   backend_footprint
+#define backend_refill_used backend_refill_used
 #define backend_purges_slabs
 
 /* Bound on kept chains: an eighth of the shard's budget, because kept chains pin their slabs; or all of it but for

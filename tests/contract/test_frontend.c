@@ -32,8 +32,14 @@ static void *alloc(hak_class cls)
     return block;
 }
 
-static void release(hak_class cls, void *block)
+/* free asks the back end for the class, which may be larger than the one that was asked for. */
+static void release(hak_class wanted, void *block)
 {
+    hak_class cls = backend_lookup(shard, block);
+
+    cr_assert_lt(cls, HAK_CLASS_END);
+    cr_assert_geq(hak_class_size(cls), hak_class_size(wanted));
+    cr_assert_leq(hak_class_size(cls), hak_class_size(wanted) + hak_class_size(wanted) / 4);
     if (!frontend_free(cache, cls, block))
         frontend_flush(cache, shard, cls, block);
 }

@@ -170,3 +170,88 @@ Test(bins, upkeep_empties_idle_classes_and_no_others)
     cr_assert_eq(hak_bins_held(&bins, idle), 0);
     cr_assert_eq(hak_bins_held(&bins, used), held);
 }
+
+/* ── borrowed blocks ─────────────────────────────────────────────────────────────────────────── */
+
+static size_t alignment_of(size_t size)
+{
+    return size & -size;
+}
+
+/* The first two classes of which one may borrow from the other. false: the configuration has none. */
+static bool find_lender(hak_class *borrower, hak_class *lender)
+{
+    for (unsigned i = hak_class_index(hak_class_of(1024)); i + 1 < HAK_CLASSES; i++)
+        for (unsigned k = i + 1; k < HAK_CLASSES; k++) {
+            size_t size = hak_class_sizes[i];
+            if (hak_class_sizes[k] <= size + size / 4 &&
+                hak_class_sizes[k] % alignment_of(size) == 0) {
+                *borrower = hak_class_at(i);
+                *lender = hak_class_at(k);
+                return true;
+            }
+        }
+    return false;
+}
+
+static void skip_without_lenders(hak_class *borrower, hak_class *lender)
+{
+    if (!BACKEND_REFILLS_USED || !find_lender(borrower, lender))
+        cr_skip_test("no class borrows");
+}
+
+static hak_class class_of_block(void *block)
+{
+    return hak_class_of(hak_malloc_usable_size(block));
+}
+
+Test(bins, a_class_borrows_before_it_touches_fresh_memory)
+{
+    hak_class borrower;
+    hak_class lender;
+
+    skip_without_lenders(&borrower, &lender);
+    void *block = take(lender);
+    put(lender, block);
+    cr_assert_eq(take(borrower), block);
+    cr_assert(hak_bins_valid(&bins));
+    put(lender, block);
+    hak_bins_empty(&bins, shard);
+    cr_assert_eq(class_of_block(take(borrower)), lender, "out of the lender's slabs as well");
+    void *own = take(borrower);
+    cr_assert_eq(class_of_block(own), borrower, "no more than lie free");
+    put(borrower, own);
+    cr_assert_eq(take(borrower), own);
+}
+
+Test(bins, a_class_that_borrows_all_the_time_gets_blocks_of_its_own)
+{
+    hak_class borrower;
+    hak_class lender;
+    unsigned borrowed = 0;
+    void *block;
+
+    skip_without_lenders(&borrower, &lender);
+    put(lender, take(lender));
+    while (class_of_block(block = take(borrower)) == lender && borrowed < 1000) {
+        put(lender, block);
+        borrowed++;
+    }
+    cr_assert_eq(class_of_block(block), borrower);
+    cr_assert_eq(borrowed, hak_class_size(borrower) / 64);
+}
+
+Test(bins, a_borrowed_block_serves_each_alignment_and_the_size)
+{
+    for (unsigned i = 0; i < HAK_CLASSES; i++) {
+        size_t size = hak_class_sizes[i];
+        for (unsigned k = i + 1; k < HAK_CLASSES; k++) {
+            void *larger = take(hak_class_at(k)); /* which may have borrowed it */
+            put(class_of_block(larger), larger);
+        }
+        void *block = take(hak_class_at(i));
+        cr_assert_eq((uintptr_t)block % alignment_of(size), 0, "of %zu bytes", size);
+        cr_assert_geq(hak_malloc_usable_size(block), size);
+        cr_assert_leq(hak_malloc_usable_size(block), size + size / 4);
+    }
+}
