@@ -170,8 +170,7 @@ static inline uint32_t bin_wants(const struct hak_bin *bin)
     return bin->limit > 0 ? bin->limit : 1;
 }
 
-static inline __attribute__((always_inline)) void *
-bin_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
+static inline void *bin_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class cls)
 {
     struct hak_bin *bin = hak_bin_of(bins, cls);
 
