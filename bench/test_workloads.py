@@ -245,7 +245,7 @@ class Rows(unittest.TestCase):
 
     def test_rows_can_be_chosen_by_group(self):
         chosen = workloads.select(["@memory", "pair 64 B"])
-        self.assertEqual([row.name for row in chosen], ["pair 64 B", "buffers", "fragmentation", "server"])
+        self.assertEqual([row.name for row in chosen], ["pair 64 B", "buffers", "fragmentation", "episodes", "server"])
         self.assertEqual(len(workloads.select(["@all"])), len(workloads.WORKLOADS))
         self.assertRaises(LookupError, workloads.select, ["@nonsense"])
 
