@@ -179,9 +179,12 @@ static inline bool hak_racks_sweep(struct hak_racks *racks, uint32_t now, uint32
 /* At most so many granules lie on those racks that may have something. */
 static inline size_t hak_racks_bound(const struct hak_racks *racks)
 {
-    unsigned filled = (unsigned)__builtin_popcount(atomic_load_relaxed(&racks->filled));
+    size_t bound = 0;
 
-    return filled * (HAK_RACKS_GRANULES / HAK_RACKS);
+    /* Without an instruction for it, gcc counts bits by a call of libgcc, which the library does not link. */
+    for (uint32_t filled = atomic_load_relaxed(&racks->filled); filled; filled &= filled - 1)
+        bound += HAK_RACKS_GRANULES / HAK_RACKS;
+    return bound;
 }
 
 /* Granules on all racks, about. */
