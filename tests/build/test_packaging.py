@@ -320,14 +320,18 @@ class Amalgamation(Packaging):
         programs = sorted(name for name in sources if name.startswith("test_"))
         helpers = [str(path) for name, path in sources.items() if name not in programs and name != "stress"]
 
-        def run(config: str, program: str) -> str:
+        def options(config: str) -> str:
             root = self.tree.root
-            options = f"-O2 -pthread -I{root} -I{root}/build/{config} -I{root}/core/include"
-            files = " ".join([str(sources[program]), *helpers, f"{config}.o"])
-            return self.run_in(f"cc {options} {files} -lcriterion -o {config}-{program} && ./{config}-{program} 2>&1")
+            return f"-O2 -pthread -I{root} -I{root}/build/{config} -I{root}/core/include"
+
+        def run(config: str, program: str) -> str:
+            files = f"{sources[program]} {config}-all.o"
+            return self.run_in(
+                f"cc {options(config)} {files} -lcriterion -o {config}-{program} && ./{config}-{program} 2>&1"
+            )
 
         for config in ("default", "other"):
-            self.run_in(f"cc -O2 -DHAKMEM_PREFIX_ONLY -c {config}.c")
+            self.run_in(f"cc {options(config)} -DHAKMEM_PREFIX_ONLY -r -o {config}-all.o {config}.c {' '.join(helpers)}")
         # Some of them wait more than they compute.
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             said = {("default", p): pool.submit(run, "default", p) for p in programs}

@@ -258,6 +258,17 @@ class Pairs(TreeTest):
         output = self.tree.scons("-n", "test", "ONLY=library", "CONFIG=default")
         self.assertEqual(self.built(output), {"default"})
 
+    def test_real_programs_run_once_for_each_plugin(self):
+        """The matrix runs them for every pair."""
+        default = f"{CONFIG.frontend}-{CONFIG.backend}"
+        built = self.built(self.tree.scons("-n", "test", "ONLY=process"))
+        plugins = [set((default if pair == "default" else pair).split("-")) for pair in built]
+        self.assertEqual(set.union(*plugins), {*self.policies, *self.back_ends})
+        for pair in plugins:
+            self.assertFalse(pair <= set.union(*(other for other in plugins if other is not pair)), pair)
+        built = self.built(self.tree.scons("-n", "test", "ONLY=process", "MATRIX=yes"))
+        self.assertLessEqual(self.all - {default} | {"default"}, built)
+
     def test_the_matrix_of_compilers_and_sanitizers(self):
         output = self.tree.scons("-n", "test", "MATRIX=yes", "ONLY=contract,sanitized,smoke,library,portable")
         folders = set(re.findall(r"^(?:CC|LINK|AR) +build/([\w-]+)/", output, re.MULTILINE))
