@@ -181,7 +181,7 @@ static inline struct hak_grid backend_grid(const void *block, hak_class cls)
  * pre:   likewise
  * post:  count 0: there are none at hand
  * owner: the shard's owner
- * sync:  none */
+ * sync:  takes HAK_RANK_EXTENTS, if a slab becomes empty on the way */
 #ifdef backend_refill_used
 struct hak_chain backend_refill_used(struct hak_shard *shard, hak_class cls, size_t max);
 enum { BACKEND_REFILLS_USED = true };
@@ -196,6 +196,10 @@ static inline struct hak_chain backend_refill_used(struct hak_shard *shard, hak_
     return (struct hak_chain){NULL, 0};
 }
 #endif
+
+/* Where the back end can tell, a front end may serve a request of a class from this size on by a block of a larger class, rather
+ * than touch memory: so a block's size does not tell its class. */
+enum { HAK_BORROW_LEAST = 1024 };
 
 /* Writes a chain's blocks to out[0 .. count-1], for a cache that is an array. An array is used from its end, so the head goes
  * there. Each link is checked before it is followed. */

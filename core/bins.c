@@ -122,9 +122,6 @@ static inline bool bin_may_grow(const struct hak_bin *bin)
     return bin->limit < bin->most;
 }
 
-/* Blocks of fewer bytes are not worth a look at other classes: a page has many. */
-enum { BORROW_LEAST = 1024 };
-
 /* A class touches fresh memory after it has borrowed one block for each so many bytes of a block: by then the calls have
  * cost about as much time as its pages. */
 enum { BORROW_STEP = 64 };
@@ -204,7 +201,7 @@ void *hak_bins_refill(struct hak_bins *bins, struct hak_shard *shard, hak_class 
         bin_put_list(bin, spare);
         return hak_bin_take(bin);
     }
-    if (BACKEND_REFILLS_USED && unlikely(hak_class_size(cls) >= BORROW_LEAST))
+    if (BACKEND_REFILLS_USED && unlikely(hak_class_size(cls) >= HAK_BORROW_LEAST))
         return bin_refill_or_borrow(bins, shard, cls);
     return bin_refill(bins, shard, cls);
 }

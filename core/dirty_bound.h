@@ -38,7 +38,7 @@ struct hak_dirty_bound {
 
 static inline size_t hak_dirty_floor(void)
 {
-    return hak_dirty_max / HAK_SLAB_GRANULE;
+    return atomic_load_relaxed(&hak_dirty_max) / HAK_SLAB_GRANULE;
 }
 
 /* How much may wait while `used` is in use. */

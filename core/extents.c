@@ -29,6 +29,9 @@ enum { EACH_MOST = 64 };
 /* Extents of which the kernel takes nothing, before those behind them are given up, too. */
 enum { REFUSALS_MOST = 64 };
 
+/* Extents looked at for the place by age of one that lay on a rack. */
+enum { OLDER_MOST = 64 };
+
 /* How often racks are swept. */
 enum { SWEEP_MS = CONFIG_PURGE_DELAY_MS / 4 };
 
@@ -718,15 +721,25 @@ static size_t extents_keep_to_bound(void)
 
 /* ── racks ───────────────────────────────────────────────────────────────────────────────────── */
 
+/* The first dirty extent by age that was freed then or later; HAK_NO_EXTENT: none was. Where too many are older, one of those, which
+ * then is no less due. */
+static uint32_t extents_as_old(uint32_t since)
+{
+    uint32_t extent = extents.oldest;
+
+    for (unsigned i = 0; i < OLDER_MOST && extent != HAK_NO_EXTENT &&
+                         (int32_t)(space_node(extent)->freed_at - since) < 0;
+         i++)
+        extent = space_node(extent)->younger;
+    return extent;
+}
+
 /* Makes what lay on a rack a free extent. pre: the lock is held */
 static void extents_unrack(struct hak_racked racked, size_t granules)
 {
     struct extents_traits dirty = {.state = HAK_NODE_DIRTY, .freed_at = racked.since};
 
-    /* What is as old as the oldest goes before it. */
-    if (extents.oldest != HAK_NO_EXTENT &&
-        (int32_t)(space_node(extents.oldest)->freed_at - racked.since) >= 0)
-        dirty.younger = extents.oldest;
+    dirty.younger = extents_as_old(racked.since);
     space_note_use(racked.extent, granules, false);
     extents_insert(racked.extent, granules, dirty);
     hak_dirty_track(&extents.bound, extents_used(), extents.dirty);
@@ -768,6 +781,11 @@ uint32_t hak_extents_take(unsigned rack, size_t granules, size_t align, bool *ze
         return hak_extents_alloc(granules, align, 0, zeroed);
     *zeroed = false;
     return extent;
+}
+
+bool hak_extents_have_racked(unsigned rack, size_t granules)
+{
+    return hak_rack_has(&racks, rack % HAK_RACKS, granules);
 }
 
 void hak_extents_put(unsigned rack, uint32_t first)

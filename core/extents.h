@@ -16,7 +16,8 @@
  *
  * invariant: the first and the last granule of an extent know its length; granules inside are marked as such
  * invariant: neighbouring free extents differ in state, or are clean and differ in whether they read as zeros
- * invariant: dirty granules <= the bound, but for what the kernel refuses, whenever no thread is inside a function
+ * invariant: dirty granules <= the bound, but for what the kernel refuses, whenever no thread is inside a function; with those on
+ *            racks, which are at most the bound's floor, as soon as one is freed under the lock
  *
  * Any thread may call; each function takes the lock HAK_RANK_EXTENTS, but for hak_extents_take and _put, which mostly do
  * not, and hak_extents_purge_due while nothing is due. The kernel is called without it: the granules in
@@ -40,6 +41,9 @@ void hak_extents_free(uint32_t first, bool clean);
 uint32_t hak_extents_take(unsigned rack, size_t granules, size_t align, bool *zeroed);
 void hak_extents_put(unsigned rack, uint32_t first);
 
+/* Whether a rack has an extent of this length; a hint, exact where no other thread takes from it. */
+bool hak_extents_have_racked(unsigned rack, size_t granules);
+
 /* Cuts a used extent down and frees the rest. */
 void hak_extents_trim(uint32_t first, size_t granules);
 
@@ -61,7 +65,7 @@ bool hak_extents_purge_all(void);
 /* Whether anything will be due some time; a hint. */
 bool hak_extents_are_dirty(void);
 
-/* Granules that are free and dirty; a hint. */
+/* Granules that are free and dirty, without those on racks; a hint. */
 size_t hak_extents_dirty(void);
 
 /* Bytes that are mapped. */

@@ -425,12 +425,13 @@ void hak_dirty_max_set(size_t bytes)
     heap = hak_heap_mine;
     if (stops)
         hak_lock_all();
+    /* Racks are filled without a lock, so the bound comes first: what is put there from now on keeps to it. */
+    atomic_store_relaxed(&hak_dirty_max, bytes);
     if (lowered && !hak_heap_is_empty(heap)) {
         hak_heap_enter(heap);
         malloc_give_back(heap);
         hak_thread_leave(heap);
     }
-    atomic_store_relaxed(&hak_dirty_max, bytes);
     if (stops)
         hak_unlock_all();
 }

@@ -7,7 +7,7 @@
  * Slabs of blocks of some KiB hold few blocks, and so come and go all the time. A shard puts those that become empty on its
  * rack, and takes them from there, by one compare-and-swap each, on cache lines that no other shard has. Any thread may
  * take from any rack: one that finds nothing else takes from the others' before it uses memory that is clean, what is due
- * is purged from there, and a trim empties them all. So memory waits no longer, and the process has no more of it.
+ * is purged from there, and a trim empties them all. So memory waits no longer.
  *
  * A rack is used as a stack: what was put there last is taken first, as its lines are in the processor's caches.
  *
@@ -16,7 +16,8 @@
  * consistent, so that either the one sees the extent, or the other the cleared bit.
  *
  * invariant: an extent in a slot is a used one that nobody else knows of, of as many granules as the slot is for
- * invariant: a rack with an extent has its bit set, whenever no thread is inside a function
+ * invariant: a rack with an extent has its bit set, whenever no thread is inside a function; but in a child of fork, what another
+ *            thread was just putting there waits for that rack's next put or take
  *
  * Zero-filled, all racks are empty. */
 #ifndef HAK_RACK_H
@@ -119,6 +120,15 @@ static inline bool hak_rack_put(struct hak_racks *racks, unsigned at, struct hak
 static inline bool hak_rack_clear(uint64_t *slot, uint64_t seen)
 {
     return seen != 0 && atomic_cas_strong_acq_rel(slot, &seen, 0);
+}
+
+/* Whether a rack has an extent of this length; a hint. */
+static inline bool hak_rack_has(const struct hak_racks *racks, unsigned at, size_t granules)
+{
+    for (unsigned i = hak_rack_from(granules); i < hak_rack_to(granules); i++)
+        if (atomic_load_relaxed(&racks->rack[at].slot[i]) != 0)
+            return true;
+    return false;
 }
 
 /* Takes the extent of this length that was put on a rack last. 0: there is none. */

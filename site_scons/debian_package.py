@@ -71,15 +71,16 @@ def source_time(root: Path) -> int:
     return int(said) if asked.returncode == 0 and said else int((root / "CHANGELOG.md").stat().st_mtime)
 
 
-def symbols_text(text: str, enabled: "frozenset[str]") -> str:
-    """The symbols file: without libc's and C++'s names where the library does not have them."""
+def symbols_text(text: str, enabled: "frozenset[str]", version: str) -> str:
+    """The symbols file: without libc's and C++'s names where the library does not have them. A program that has inlined hits
+    depends on this very version."""
 
     def is_there(line: str) -> bool:
         if line.startswith((" dlopen@", " dlmopen@")):
             return "DEEPBIND" in enabled
         return "OVERRIDE_LIBC" in enabled or not line.startswith(" ") or line.startswith((" hak_", " (optional"))
 
-    return "".join(line for line in text.splitlines(keepends=True) if is_there(line))
+    return "".join(line for line in text.replace("@VERSION@", version).splitlines(keepends=True) if is_there(line))
 
 
 def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
@@ -112,7 +113,7 @@ def prepare(root: Path, version: str, name: str, config, tree: Path) -> None:
         text = text.replace(place, words)
     control.write_text(text)
     symbols = tree / "debian/libhakmem0.symbols"
-    symbols.write_text(symbols_text(symbols.read_text(), config.enabled))
+    symbols.write_text(symbols_text(symbols.read_text(), config.enabled, version))
     # All manual pages are the -dev package's: two versions of a library's own package can be installed.
     pages = sorted({page.suffix[1:] for page in (root / "doc/man").glob("*.[1-9]")})
     with open(tree / "debian/libhakmem-dev.install", "a") as file:

@@ -91,7 +91,7 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     size_t align = block_size & -block_size;
 
     open_pass_hand(shard);
-    if (hak_extents_dirty() < granules)
+    if (!hak_extents_have_racked(shard_rack(shard), granules) && hak_extents_dirty() < granules)
         open_delete_empty(shard, granules);
     uint32_t run = hak_extents_take(shard_rack(shard), granules,
                                     align > GRANULE_SIZE ? align >> GRANULE_SHIFT : 1, &zeroed);
@@ -117,6 +117,9 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
         open_remove(shard, cls, slab);
     if (shard->lists->empty[hak_class_index(cls)] == slab)
         shard->lists->empty[hak_class_index(cls)] = NULL;
+    /* A slab that waited had no block that another thread could free. */
+    if (unlikely(!clean && atomic_load_relaxed(&slab->remote) != 0))
+        hak_fatal_pointer("free()", slab_base(slab), HAK_FREED_TWICE);
     open_set_tags(slab, TAG_NONE);
     if (clean)
         hak_extents_free(space_number(slab), true);
@@ -127,8 +130,11 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
 bool open_keep_empty(struct hak_shard *shard, hak_class cls, struct slab *slab)
 {
     struct slab **empty = &shard->lists->empty[hak_class_index(cls)];
+    const struct slab *first = shard->lists->open[hak_class_index(cls)];
 
-    if (*empty || slab->cut > EMPTY_BLOCKS || (size_t)slab->cut * slab->block_size > EMPTY_BYTES)
+    if (first && (first != slab || slab->next))
+        return false;
+    if (slab->cut > EMPTY_BLOCKS || (size_t)slab->cut * slab->block_size > EMPTY_BYTES)
         return false;
     *empty = slab;
     shard->lists->empty_is_old[hak_class_index(cls)] = false;

@@ -19,7 +19,8 @@
  *
  * A slab that becomes empty while few of its blocks were ever used waits for its class, so that a class with a block now and
  * then does not touch memory at a new place each time. It goes when a hand, which each new slab of the shard moves on by some
- * classes, has passed it twice; before the shard takes memory that is not dirty; in a round of upkeep; and with the thread.
+ * classes, has passed it twice; before the shard takes memory that is not dirty, as far as it can tell; in a round of upkeep; and
+ * with the thread.
  *
  * invariant: every slab on open[c] has class c, this shard's tag, and listed set
  * invariant: empty[c] is NULL, or on open[c] with used == 0

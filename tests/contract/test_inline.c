@@ -240,6 +240,21 @@ Test(inlined, a_block_of_another_thread_goes_where_free_sends_it)
     }
 }
 
+/* hak_malloc may give a block of a larger class, which a free by the size must not take for one of its own. */
+Test(inlined, a_block_of_a_larger_class_than_its_size_goes_where_it_belongs)
+{
+    void *blocks[200];
+
+    for (int i = 0; i < 200; i++) {
+        hak_free(hak_malloc(3000));
+        blocks[i] = hak_inline_malloc(2500);
+    }
+    for (int i = 0; i < 200; i++)
+        hak_inline_free_exact(blocks[i], 2500);
+    hak_malloc_trim(0);
+    require_valid_heap();
+}
+
 Test(inlined, null_is_no_block)
 {
     hak_inline_free(NULL);

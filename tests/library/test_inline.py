@@ -70,6 +70,7 @@ CXX = COMMON + """
 struct base : hakmem::inline_new { virtual ~base() {} virtual int value() const { return 1; } char room[20]; };
 struct derived : base { int value() const override { return 2; } char more[500]; };
 struct alignas(64) wide { char bytes[64]; };
+struct alignas(128) alignas_new : hakmem::inline_new { char bytes[128]; };
 
 template <typename T> using allocator = hakmem::inline_allocator<T>;
 
@@ -96,6 +97,22 @@ int main()
     delete[] array;
     base *none = nullptr;
     delete none;
+#if defined(__cpp_aligned_new)
+    for (int i = 0; i < 100; i++) {
+        auto *one = new (std::nothrow) alignas_new, *many = new (std::nothrow) alignas_new[3];
+        if (reinterpret_cast<std::size_t>(one) % 128 || reinterpret_cast<std::size_t>(many) % 128)
+            return 3;
+        delete one;
+        delete[] many;
+    }
+#endif
+    alignas(base) char place[3 * sizeof(base)];
+    (new (place) base)->~base();
+    base *several = new (std::nothrow) base[3];
+    delete[] several;
+    struct plain : hakmem::inline_new { int value; };
+    if (static_cast<void *>(new (place) plain[2]) != place)
+        return 4;
     bool thrown = false;
     try {
         allocator<int>().allocate(SIZE_MAX / 2);

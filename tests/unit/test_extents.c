@@ -584,6 +584,27 @@ Test(extents, what_comes_off_a_rack_is_as_old_as_it_is)
     release(parts[0]);
 }
 
+/* Several come off one rack, and what was freed after them does not hide any. */
+Test(extents, all_that_is_due_on_a_rack_is_given_back)
+{
+    uint32_t parts[5] = {take(3, 1), take(3, 1), take(3, 1), take(3, 1), take(3, 1)};
+
+    alloc(1);
+    uint32_t late = alloc(1);
+    alloc(1);
+    space.keeps = true;
+    for (int i = 0; i < 5; i += 2) {
+        put(3, parts[i]);
+        now += 1;
+    }
+    now += DELAY - 10;
+    release(late);
+    now += 10;
+    cr_assert(!hak_extents_purge_due(now));
+    cr_assert_eq(space.purged, 3);
+    is_consistent();
+}
+
 Test(extents, a_trim_empties_the_racks)
 {
     put(3, take(3, 1));
