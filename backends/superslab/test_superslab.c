@@ -615,7 +615,7 @@ Test(superslab, an_empty_slab_waits_for_its_class)
     cr_assert(backend_valid(shard));
 }
 
-Test(superslab, of_a_class_one_empty_slab_waits)
+Test(superslab, of_a_class_the_last_slab_waits)
 {
     hak_class cls = hak_class_of(1024);
     void *blocks[100];
@@ -627,6 +627,7 @@ Test(superslab, of_a_class_one_empty_slab_waits)
     for (size_t i = 0; i < 100; i++) {
         ((struct hak_block *)blocks[i])->next = NULL;
         kept_sort(shard, cls, (struct hak_chain){blocks[i], 1});
+        cr_assert(*empty_of(cls) == NULL || i == 99);
     }
     for (struct slab *slab = shard->lists->open[hak_class_index(cls)]; slab; slab = slab->next)
         empty += slab->used == 0;
