@@ -26,7 +26,10 @@ import SCons.Script.Main
 cache = os.environ.get("{CACHE}", "")
 if cache and os.access(cache, os.R_OK):
     SCons.Script.Main.OptionsParser.values.cache_show = True
-    SCons.Script.Main.OptionsParser.values.cache_readonly = not os.access(cache, os.W_OK)
+    # Root builds another's tree as that other, who may read only.
+    SCons.Script.Main.OptionsParser.values.cache_readonly = (
+        not os.access(cache, os.W_OK) or os.geteuid() == 0 and os.stat(".").st_uid != 0
+    )
     SCons.Environment.Base._CacheDir_path = cache
     retrieve = SCons.CacheDir.CacheDir.retrieve
     SCons.CacheDir.CacheDir.retrieve = lambda self, node: node.name.endswith(".o") and retrieve(self, node)
