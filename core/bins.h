@@ -45,8 +45,7 @@ _Static_assert(sizeof(struct hak_bin) == HAK_CLASS_SCALE, "a scaled class is a b
 struct hak_bins {
     struct hak_bin bin[HAK_CLASSES];
     hak_packed_chain spare[HAK_CLASSES];
-    uint8_t borrowed
-        [HAK_CLASSES]; /* blocks of larger classes, since this one last touched fresh memory */
+    uint8_t borrowed[HAK_CLASSES]; /* blocks, since the class last touched fresh memory */
     struct hak_idle idle;
     unsigned victim; /* index of the class that shrinks next */
     size_t granted;  /* bytes that all bins together may hold */

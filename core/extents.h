@@ -8,7 +8,7 @@
  * A used extent is a slab or a large block. A free one is dirty (its pages hold memory) or clean (they do not). Dirty
  * extents are used first. Those that have not been used for CONFIG_PURGE_DELAY_MS go back to the operating system, and so
  * do the oldest as soon as there are more of them than core/dirty_bound.h allows. What the kernel refuses to take stays
- * dirty. Short ones may wait on a rack (core/rack.h) as used ones, and count as dirty wherever that is asked.
+ * dirty. Short ones may wait on a rack (core/rack.h): used extents here, dirty ones in statistics.
  *
  *   length lists   one length each up to 32 granules, then four lists to a doubling
  *   age            dirty extents, oldest first; an extent that joins an older one takes that one's age, so that

@@ -68,6 +68,15 @@ void open_filled(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     open_first(shard, cls, slab);
 }
 
+/* The slab does not wait for its class any more, if it did. */
+static void open_forget_empty(struct hak_shard *shard, hak_class cls, const struct slab *slab)
+{
+    struct slab **empty = &shard->lists->empty[hak_class_index(cls)];
+
+    if (*empty == slab)
+        *empty = NULL;
+}
+
 /* Deletes empty slabs that no class has needed since the hand passed them last. */
 static void open_pass_hand(struct hak_shard *shard)
 {
@@ -115,8 +124,7 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
 {
     if (slab->listed)
         open_remove(shard, cls, slab);
-    if (shard->lists->empty[hak_class_index(cls)] == slab)
-        shard->lists->empty[hak_class_index(cls)] = NULL;
+    open_forget_empty(shard, cls, slab);
     /* A slab that waited had no block that another thread could free. */
     if (unlikely(!clean && atomic_load_relaxed(&slab->remote) != 0))
         hak_fatal_pointer("free()", slab_base(slab), HAK_FREED_TWICE);
@@ -163,14 +171,6 @@ void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
         open_last(shard, cls, slab);
 }
 
-static void open_use_empty(struct hak_shard *shard, hak_class cls, const struct slab *slab)
-{
-    struct slab **empty = &shard->lists->empty[hak_class_index(cls)];
-
-    if (*empty == slab)
-        *empty = NULL;
-}
-
 /* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,
  * or fresh blocks. */
 struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max)
@@ -198,7 +198,7 @@ struct hak_chain open_take(struct hak_shard *shard, hak_class cls, size_t max)
         if (last)
             last->next = taken.head;
         if (unlikely(slab->used == 0))
-            open_use_empty(shard, cls, slab);
+            open_forget_empty(shard, cls, slab);
         slab->used += (uint32_t)chain.count;
         open_touch(shard, slab);
         open_relist(shard, cls, slab);

@@ -101,7 +101,7 @@ struct hak_shard {
     unsigned lone_pushes;         /* remote chains pushed without a batch */
     unsigned common;              /* the common shard that the next tick visits */
 
-    /* Which classes have open slabs, a bit each. Relaxed atomics: a hint for who looks for a parked heap's slabs. */
+    /* Which classes have open slabs, a bit each. Relaxed atomics: a hint for threads that look for slabs of parked heaps. */
     uint64_t offers[(HAK_CLASSES + 63) / 64];
 
     /* shared with threads that free this shard's blocks */
