@@ -62,7 +62,7 @@ static hak_cold void small_give_last(struct hak_shard *shard, hak_class cls, str
 
     /* No other thread holds a block, so none can have freed one. */
     if (unlikely(slab->used != 0 || atomic_load_relaxed(&slab->remote) != 0))
-        hak_fatal_pointer("free()", chain.head, "freed twice");
+        hak_fatal_pointer("free()", chain.head, HAK_FREED_TWICE);
     if (!open_keep_empty(shard, cls, slab)) {
         open_delete(shard, cls, slab, false);
         return;

@@ -379,6 +379,28 @@ Test(superslab, a_block_freed_by_another_and_by_the_owner_is_noticed)
     cr_assert_dies(return_all_after_another, &full, "free()", full.blocks[0], HAK_FREED_TWICE);
 }
 
+/* The slab is empty then, and would wait for its class. */
+static void return_both_after_another(void *argument)
+{
+    void **blocks = argument;
+
+    run_in_thread(free_one, blocks[0]);
+    shard->queue = NULL; /* as if the owner had not come to it yet */
+    for (size_t i = 2; i-- > 0;) {
+        ((struct hak_block *)blocks[i])->next = NULL;
+        kept_sort(shard, hak_class_of(HAK_SMALL_MAX), (struct hak_chain){blocks[i], 1});
+    }
+}
+
+Test(superslab, a_block_freed_by_another_is_noticed_before_its_slab_waits)
+{
+    hak_class cls = hak_class_of(HAK_SMALL_MAX);
+    void *blocks[2] = {one(cls), one(cls)};
+
+    cr_assert(slab_at(blocks[0]) == slab_at(blocks[1]) && slab_at(blocks[0])->used == 2);
+    cr_assert_dies(return_both_after_another, blocks, "free()", blocks[0], HAK_FREED_TWICE);
+}
+
 /* The owner gives more blocks of a slab back than are out: a chain that a link back to its head makes longer. */
 static void return_three_of_two(void *head)
 {
