@@ -11,13 +11,15 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import copies, counters, export, libraries, machine, page, present, programs, record, runs, verdict, wishes, workloads  # noqa: E402
+from lab import copies, counters, engine, export, libraries, machine, page, present, programs, record, runs  # noqa: E402
+from lab import spread, verdict, wishes, workloads  # noqa: E402
 from lab.comparison import NARROW, Comparison  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
 
@@ -89,6 +91,9 @@ def arguments():
     parser.add_argument("--export-markdown", metavar="FILE", help="write the tables there, too")
     parser.add_argument("--limit", type=form(wishes.seconds), metavar="SECONDS",
                         help=f"a run that takes longer hangs ({runs.RUN_SECONDS}; {runs.OWN_SECONDS} of --program)")
+    parser.add_argument("--engine", metavar="ENGINE", default="",
+                        help=f"who runs it: {', '.join(engine.ENGINES)}; the first one, unless said otherwise, is this machine")
+    parser.add_argument("--hosts", metavar="HOST,HOST", default="", help="of --engine=parallel: machines, as ssh names them")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (%(default)s)")
     parser.add_argument("--lock", type=int, metavar="FD",
                         help="unlock this file when all that is measured has been copied: `scons ab` keeps other "
@@ -157,8 +162,8 @@ def budget_of(options, rows):
     return min(MOST_BUDGET, max(BUDGET, ROW_BUDGET * rows))
 
 
-def prepare(options, private):
-    """All that can be found wrong before the first run."""
+def prepare(options, private, far):
+    """All that can be found wrong before the first run. `far` is the engine, if there is one."""
     chosen = chosen_workloads(options)
     runner = runs.Runner(options.programs, options.limit, private)
     missing = runner.missing(chosen)
@@ -174,8 +179,11 @@ def prepare(options, private):
     budget = budget_of(options, len(chosen) * len(others))
     # How long a program of the user's takes is not known before it has run.
     stretch = MOST_BUDGET if not options.budget and any(workload.own for workload in chosen) else 0.0
-    return Comparison(a, others, chosen, runner, budget, options.seed, present.Progress(),
-                      options.width, stretch)
+    usual = a, others, chosen, runner, budget, options.seed, present.Progress(), options.width, stretch
+    try:
+        return spread.Spread(*usual, far, private, options.output) if far else Comparison(*usual)
+    except OSError as error:
+        fail(f"{error.filename or options.output} cannot be written: {error.strerror}")
 
 
 def shown_path(path):
@@ -202,19 +210,25 @@ def count(comparison, source):
 def measure(options):
     started = datetime.datetime.now().astimezone()
     try:
+        far = engine.make(options.engine, options.hosts)
+        if far and options.counters:
+            fail("COUNTERS=yes: one machine's counters are counted without ENGINE=")
         private = copies.Copies()
-    except libraries.LibraryError as error:
+    except (libraries.LibraryError, engine.EngineError) as error:
         fail(error)
     with private:
-        comparison = prepare(options, private)
+        comparison = prepare(options, private, far)
         if options.lock is not None:
             fcntl.flock(options.lock, fcntl.LOCK_UN)
             os.close(options.lock)
         # Ctrl-C in the middle of an import would leave half a module behind.
         estimate([1.0] * 10, [1.0, 2.0] * 5)
         described = machine.describe()
-        source, counted = counters.available_source(options.counters)
-        comparison.run((lambda made: count(made, source)) if source else None)
+        source, counted = (None, "not counted on several machines") if far else counters.available_source(options.counters)
+        try:
+            comparison.run((lambda made: count(made, source)) if source else None)
+        except engine.EngineError as error:
+            fail(error)
         spoiled, replaced = ([shown_path(path) for path in paths] for paths in (private.spoiled, private.replaced))
         data = record.as_data(comparison, described, started, counted, options.sweep, spoiled, replaced)
     return data, lambda: record.write(data, started, options.output)

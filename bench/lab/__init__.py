@@ -7,10 +7,13 @@ programs    programs of the user's as workloads
 libraries   which malloc is under test, what it says it is, whether it really serves a program
 copies      private copies of libraries and workloads: what is measured does not change meanwhile
 runs        one run of one workload under one library: time, memory, or how it failed
+machine     the machine that the figures were measured on
 comparison  which runs, in which order, within which budget
 counters    what the processor does for one operation, from perf or simulated
-machine     the machine that the figures were measured on
 record      a comparison as data, kept as a JSON file; the modules below know nothing else
+evaluation  one command that measures one workload wherever it is run: a bundle in, a line of JSON out
+engine      who runs evaluations on other machines: GNU parallel, Slurm
+spread      a comparison that an engine makes
 text        figures and names as they are written
 verdict     what a record says of A, row by row and in all
 matrix      all workloads by all libraries

@@ -26,6 +26,7 @@ from typing import Any, Callable, Iterable, Sequence
 
 from .estimate import ENOUGH_PAIRS, Estimate, estimate
 from .libraries import Library, LibraryError, check_served
+from .machine import Machine
 from .runs import MOST_PADDING, Run, RunFailed, Runner
 from .workloads import Workload
 
@@ -63,12 +64,13 @@ class Row:
     skipped: str | None = None  # what the machine lacks for it
     narrow: bool = False  # no more pairs are needed
     loads: list[float] = field(default_factory=list)  # of the machine, after each pair
+    machines: list[str] = field(default_factory=list)  # that the pairs were made on; empty where there is one only
 
     def times(self) -> tuple[list[float], list[float]]:
         return [a.seconds for a, _ in self.pairs], [b.seconds for _, b in self.pairs]
 
     def estimate(self, **more: Any) -> Estimate | None:
-        return estimate(*self.times(), **more)
+        return estimate(*self.times(), machines=self.machines, **more)
 
     def load(self) -> float | None:
         """The machine's, the row's own runs included; None if there are none."""
@@ -80,7 +82,12 @@ class Row:
         self.rounds.append(round_)
         self.loads.append(os.getloadavg()[0])
         count = len(self.pairs)
-        if count >= ENOUGH_PAIRS and count % max(PAIRS_BETWEEN_LOOKS, count // 10) == 0:
+        if count % max(PAIRS_BETWEEN_LOOKS, count // 10) == 0:
+            self.look(width)
+
+    def look(self, width: float) -> None:
+        """Sees whether the interval is narrow enough."""
+        if len(self.pairs) >= ENOUGH_PAIRS:
             found = self.estimate(resamples=LOOK_RESAMPLES)
             self.narrow = found is not None and found.width is not None and found.width <= width
 
@@ -130,6 +137,16 @@ class Comparison:
     def rows(self) -> list[Row]:
         """All rows, those of each of the others together."""
         return [row for b in range(len(self.others)) for row in (t.rows[b] for t in self.trials)]
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """Those of several that pairs were made on, by name."""
+        return {}
+
+    @property
+    def lost(self) -> list[str]:
+        """What several machines did not give, and why."""
+        return []
 
     @property
     def failed(self) -> bool:
@@ -183,6 +200,18 @@ class Comparison:
                 ran = True
             if not ran:
                 return
+
+    def make(self, rounds: int) -> None:
+        """Measures that many rounds of each workload, however long they take."""
+        try:
+            for trial in self.trials:
+                self._warm_up(trial)
+                for _ in range(rounds):
+                    if rows := trial.live():
+                        self._round(trial, rows)
+                        trial.rounds += 1
+        finally:
+            self.runner.stop()
 
     def wants_pair(self, row: Row, expected: float, spent: float) -> bool:
         """Whether the row gets one more pair. The budget binds, save that a row's first ten pairs

@@ -156,9 +156,14 @@ class Copies:
                 self.watch(path)
         return opened
 
+    @property
+    def originals(self) -> dict[str, str]:
+        """{copy: what it was copied from}"""
+        return {copy: original for copy, (original, _) in self._copied.items()}
+
     def known(self, text: str) -> str:
         """The text with the names that the user knows: a copy will be gone when it is read."""
-        for copy, (original, _) in self._copied.items():
+        for copy, original in self.originals.items():
             text = text.replace(copy, original)
         return text
 

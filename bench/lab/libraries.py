@@ -209,6 +209,17 @@ def _label(path: str) -> str:
     return folder if name == "libhakmem" and folder else name.removeprefix("lib")
 
 
+def check_preloads(path: str, measured: str) -> str:
+    """What a program says that gets the library, which includes what the library says it is. Raises LibraryError if
+    it cannot be preloaded."""
+    said = _probe(["/bin/true"], {"LD_PRELOAD": measured, "HAKMEM_VERSION": "1"})
+    refused = re.search(r"from LD_PRELOAD cannot be preloaded \(([^)]*)\)", said)
+    if refused:
+        raise LibraryError(f"{path} cannot be preloaded: {refused[1]}. It must be a shared library "
+                           "for this machine, with all that it needs; `ldd` and `file` tell more")
+    return said
+
+
 def open_library(argument: str, copy: str | None = None) -> Library:
     """The library of that path, or the one of that name; programs get the copy of it, if there is one. Raises
     LibraryError if a program cannot be run with it."""
@@ -216,11 +227,7 @@ def open_library(argument: str, copy: str | None = None) -> Library:
     if path is None:
         return _system()
     measured = _preloadable(copy or path)
-    said = _probe(["/bin/true"], {"LD_PRELOAD": measured, "HAKMEM_VERSION": "1"})
-    refused = re.search(r"from LD_PRELOAD cannot be preloaded \(([^)]*)\)", said)
-    if refused:
-        raise LibraryError(f"{path} cannot be preloaded: {refused[1]}. It must be a shared library "
-                           "for this machine, with all that it needs; `ldd` and `file` tell more")
+    said = check_preloads(path, measured)
     named = re.search(r"^hakmem .*", said, re.MULTILINE)
     identity = named[0] if named else (_package_version(path)
                                        or f"{os.path.basename(path)}, version unknown")

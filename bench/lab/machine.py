@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import socket
 from dataclasses import dataclass
 
 NOT_AVAILABLE = "not available"
@@ -22,6 +23,7 @@ class Machine:
     layout: str = NOT_AVAILABLE
     priority: str = NOT_AVAILABLE
     load: float | None = None  # at the start; of a row, in the middle of its runs
+    name: str = ""  # of one of several
 
 
 def _first_line(path: str) -> str:
@@ -61,6 +63,11 @@ def _priority() -> str:
         return "highest (nice -20)"
     lowest = 20 - resource.getrlimit(resource.RLIMIT_NICE)[0]
     return "highest (nice -20)" if lowest <= -20 else "as usual: only root may raise it"
+
+
+def own_name() -> str:
+    """As Slurm or the user of GNU parallel calls this machine."""
+    return os.environ.get("SLURMD_NODENAME") or os.environ.get("PARALLEL_SSHHOST", "").removeprefix(":") or socket.gethostname()
 
 
 def describe() -> Machine:

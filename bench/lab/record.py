@@ -14,6 +14,7 @@ import types
 import typing
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Callable, Sequence, TypeVar
@@ -111,6 +112,7 @@ class Pair:
     B: Run | None
     order: str = ""
     round: int = -1
+    machine: str = ""  # its name, of one of several
 
     def side(self, letter: str) -> Run | None:
         return self.A if letter == "A" else self.B
@@ -191,6 +193,8 @@ class Record:
     spoiled: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     apart: Apart | None = None
+    machines: list[Machine] = field(default_factory=list)  # of several, those that pairs were made on
+    lost: list[str] = field(default_factory=list)  # what they did not give, and why
 
 
 # ── From runs to rows ───────────────────────────────────────────────────────────────────────────────
@@ -241,6 +245,7 @@ def _measures(runs_a: Sequence[Run], runs_b: Sequence[Run], metric: Metric | Non
 def _row(trial: Trial, row: ComparisonRow, comparison: Comparison, machine: Machine) -> Row:
     a, b = comparison.a, row.b
     runs_a, runs_b = [run for run, _ in row.pairs], [run for _, run in row.pairs]
+    machines = row.machines or [""] * len(row.pairs)
     counters = {letter: trial.counters[library.label]
                 for letter, library in (("A", a), ("B", b)) if library.label in trial.counters}
     known = comparison.runner.known
@@ -256,14 +261,14 @@ def _row(trial: Trial, row: ComparisonRow, comparison: Comparison, machine: Mach
         pinned=trial.pinned,
         pairs=len(row.pairs),
         narrow=row.narrow,
-        measures=_measures(runs_a, runs_b, row.workload.metric),
+        measures=_measures(runs_a, runs_b, row.workload.metric, partial(estimate, machines=row.machines)),
         counters=counters or None,
         rss={"A": _curve(runs_a), "B": _curve(runs_b)},
         failure=row.failure,
         to_repeat=row.command,
         skipped=row.skipped,
-        runs=[Pair(replace(run_a, rss=[]), replace(run_b, rss=[]), order, round_)
-              for round_, order, (run_a, run_b) in zip(row.rounds, row.orders, row.pairs)],
+        runs=[Pair(replace(run_a, rss=[]), replace(run_b, rss=[]), order, round_, name)
+              for round_, order, name, (run_a, run_b) in zip(row.rounds, row.orders, machines, row.pairs)],
         metric=row.workload.metric,
     )
 
@@ -299,7 +304,19 @@ def as_data(comparison: Comparison, machine: Machine, started: datetime, counted
         sweep=sweep,
         spoiled=list(spoiled),
         replaced=list(replaced),
+        machines=list(comparison.machines.values()),
+        lost=comparison.lost,
     )
+
+
+def by_machine(row: Row) -> dict[str, Estimate]:
+    """The estimate of each machine's pairs alone; empty where there was one machine."""
+    pairs: dict[str, list[tuple[Run, Run]]] = {}
+    for pair in row.runs:
+        if pair.A and pair.B:
+            pairs.setdefault(pair.machine, []).append((pair.A, pair.B))
+    found = {name: estimate([a.seconds for a, _ in of], [b.seconds for _, b in of], RESAMPLES) for name, of in pairs.items()}
+    return {name: one for name, one in found.items() if one} if len(pairs) > 1 else {}
 
 
 # ── The file ────────────────────────────────────────────────────────────────────────────────────────
