@@ -26,7 +26,7 @@ import toolchain
 from refusal import Refusal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
-from lab import programs, wishes  # noqa: E402
+from lab import engine, programs, wishes  # noqa: E402
 from lab.libraries import PEERS, SYSTEM  # noqa: E402
 
 sys.path.pop(0)
@@ -248,6 +248,17 @@ def check_wishes(env) -> None:
                 check(env[variable])
         except ValueError as error:
             raise WishError(f"{variable}={env[variable]}: {error}") from None
+    check_engine(env)
+
+
+def check_engine(env) -> None:
+    """Raises WishError where ENGINE= cannot measure, which is seen by asking each machine."""
+    if env["COUNTERS"] and env["ENGINE"] not in ("", engine.LOCAL):
+        raise WishError(f"COUNTERS=yes: one machine's counters are counted without ENGINE={env['ENGINE']}")
+    try:
+        engine.check(env["ENGINE"], env["HOSTS"])
+    except engine.EngineError as error:
+        raise WishError(str(error)) from None
 
 
 def recordings(env) -> "list[str]":
@@ -321,7 +332,8 @@ def action(env, sides: "list[Side]", out: str, lock):
     words = ["/usr/bin/python3", RUNNER, *(side.argument for side in sides)]
     for name in workload_names(env):
         words += ["--only", name]
-    options = {"BUDGET": "--budget", "WIDTH": "--width", "LIMIT": "--limit", "PROGRAMS": "--workloads", "PROGRAM": "--program"}
+    options = {"BUDGET": "--budget", "WIDTH": "--width", "LIMIT": "--limit", "PROGRAMS": "--workloads", "PROGRAM": "--program",
+               "ENGINE": "--engine", "HOSTS": "--hosts"}
     options |= {name: f"--{name.lower()}" for name in OF_A_PROGRAM}
     # With a sign of equality, a value may begin with a dash.
     words += [f"{option}={env[variable]}" for variable, option in options.items() if env[variable]]

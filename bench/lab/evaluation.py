@@ -142,8 +142,10 @@ def evaluate(bundle: str, folder: str, evaluation: Evaluation) -> Answer:
     start = time.monotonic()
     asked, unpacked = unpack(bundle, folder)
     for library in asked.libraries:
-        if library.copy:
-            check_preloads(library.path or library.label, library.copy)
+        try:
+            check_preloads(library.path or library.label, library.copy or "")
+        except LibraryError as error:
+            raise LibraryError(unpacked.known(str(error))) from None
     a, *others = asked.libraries
     described = replace(describe(), name=own_name())
     made = Comparison(a, others, [asked.workloads[evaluation.workload]],

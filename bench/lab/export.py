@@ -10,7 +10,7 @@ from typing import Any, Iterable, Sequence
 from .present import cell_text
 from .matrix import geometric_means, matrix
 from .record import MEASURES, TIME, Record
-from .text import interval, letters, ratio, shown_time, three_digits
+from .text import interval, letters, of_machines, ratio, shown_time, three_digits
 from .verdict import NO_DIFFERENCE, headline, verdict, warnings
 
 SUMMARY = ("workload", "library", "measure", "unit", "pairs", "median_of_A", "median", "ratio_to_A", "low", "high",
@@ -62,10 +62,10 @@ def runs_csv(data: Record) -> str:
                 run, key = pair.side(side), (row.workload, row.side(side).label, pair.round)
                 if run and key not in seen:
                     seen.add(key)
-                    lines.append([*key, *(_blank(getattr(run, name)) for name in RUN),
+                    lines.append([*key, pair.machine, *(_blank(getattr(run, name)) for name in RUN),
                                   *(_blank(run.latency_ns.get(name)) for name in ("p50", "p99", "p999", "max"))])
     lines.sort(key=lambda line: (line[0], line[2]))
-    return _csv(("workload", "library", "round", *RUN, "p50_ns", "p99_ns", "p999_ns", "max_ns"), lines)
+    return _csv(("workload", "library", "round", "machine", *RUN, "p50_ns", "p99_ns", "p999_ns", "max_ns"), lines)
 
 
 def _escaped(text: Any) -> str:
@@ -107,9 +107,12 @@ def markdown(data: Record) -> str:
                               f"{names[other.label]}/A", "95 % interval", f"{data.A.label} is"], lines_of_other), ""]
     text += [f"- {names[library.label]}, {library.label}: `{library.identity}`"
              for library in (data.A, *data.others)]
-    machine = data.machine
-    text += ["", f"{data.started}, {data.seconds:.0f} s, {machine.kernel}, {machine.cpu}, "
-             f"{machine.cpus} CPUs, load {machine.load} at the start."]
+    told = [[row.workload, row.B.label, *line] for row in data.rows if not row.failure for line in of_machines(row)]
+    if told:
+        text += ["", *_table(["workload", "library", "machine", "pairs", "ratio", "95 % interval"], told)]
+    for machine in data.machines or [data.machine]:
+        text += ["", f"{machine.name + ': ' if machine.name else ''}{data.started}, {data.seconds:.0f} s, {machine.kernel}, "
+                 f"{machine.cpu}, {machine.cpus} CPUs, load {machine.load} at the start."]
     return "\n".join(text) + "\n"
 
 

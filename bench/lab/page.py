@@ -19,7 +19,7 @@ from .figures import LIBRARIES, Plotter, slots
 from .libraries import Library
 from .matrix import FAILED, FEW, Cell, geometric_means, matrix, workload_names
 from .record import MEASURES, TIME, Record, Row, decode
-from .text import NONE, SHOWN, interval, letters, ratio, shown_time, three_digits
+from .text import NONE, SHOWN, interval, letters, of_machines, ratio, shown_time, three_digits
 from .verdict import enough, failures, headline, verdict, warnings
 
 TEMPLATE = "report.html.j2"
@@ -85,6 +85,7 @@ class Details:
     lines: list[MeasureLine]
     counted: list[MeasureLine]
     per: str | None  # what a count is of
+    machines: list[tuple[str, int, str, str]]  # of several: name, pairs, ratio, interval
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ def _details(row: Row) -> Details:
     settings = [f"{name}={shlex.quote(value)}" for name, value in row.environment.items()]
     per = next((counted.per for counted in (row.counters or {}).values()), None)
     return Details(row.workload, slug(row.workload), row.about, " ".join([*settings, shlex.join(row.command)]), row.pinned,
-                   row.machine.load, _further(row), _counted(row), per)
+                   row.machine.load, _further(row), _counted(row), per, of_machines(row))
 
 
 def _section(data: Record, other: Library, plotter: Plotter, letter: str) -> Section:
@@ -335,7 +336,8 @@ def html(data: Record) -> str:
         sections=[_section(data, other, plotter, names[other.label]) for other in data.others],
         higher=any(row.time.higher for row in data.rows if row.time),
         rows_told=sum(map(enough, data.rows)), downloads=_downloads(data),
-        machine=[(title, getattr(data.machine, name)) for name, title in MACHINE])
+        machines=[(one.name, [(title, getattr(one, name)) for name, title in MACHINE])
+                  for one in data.machines or [data.machine]])
 
 
 def write(data: Record, path: str | Path) -> None:

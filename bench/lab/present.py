@@ -14,9 +14,10 @@ from typing import Sequence, TextIO
 
 from .estimate import ENOUGH_PAIRS
 from .libraries import Library
+from .machine import Machine
 from .matrix import FAILED, FEW, Cell, geometric_means, matrix
 from .record import TIME, Measured, Record, Row
-from .text import NONE, SHOWN, count, interval, letters, ratio, shown_time, three_digits
+from .text import NONE, SHOWN, count, interval, letters, of_machines, ratio, shown_time, three_digits
 from .verdict import NO_DIFFERENCE, failures, headline, verdict, warnings
 
 WIDTH = 80
@@ -114,6 +115,20 @@ def _further(rows: Sequence[Row], measures: Columns, names: dict[str, str], colo
     return lines
 
 
+def _of_machines(rows: Sequence[Row], names: dict[str, str], colour: bool) -> list[str]:
+    """What each of several machines has measured; nothing where there is one only."""
+    lines = [f"{row.workload:<18.18} {machine:<24.24} {pairs:>3} {ratio_:>7} {interval_:^15}".rstrip()
+             for row in rows if not row.failure for machine, pairs, ratio_, interval_ in of_machines(row)]
+    first, second = names[rows[0].A.label], names[rows[0].B.label]
+    header = f"{'workload':<18} {'machine':<24} {'n':>3} {f'{second}/{first}':>7} {'95 % interval':^15}"
+    return ["", _paint(header.rstrip(), BOLD, colour), *lines] if lines else []
+
+
+def machine_line(machine: Machine) -> str:
+    return (f"{machine.name + ': ' if machine.name else ''}{machine.kernel}; {machine.cpu}, {machine.cpus} CPUs; governor "
+            f"{machine.governor}; huge pages {machine.huge_pages}; layout {machine.layout}; load {machine.load} at the start")
+
+
 # Name, title, and the width of each of the two columns.
 Columns = Sequence[tuple[str, str, int]]
 MEMORY = (("peak_rss", "peak MiB", 6), ("rss_seconds", "MiB x s", 6), ("faults", "page faults", 6),
@@ -198,6 +213,7 @@ def table(data: Record, colour: bool = False) -> list[str]:
             title = f"{data.A.label} (A) vs {other.label} ({names[other.label]})"
             lines += [_paint(part, BOLD, colour) for part in _wrapped(title)]
         lines += _times(here, names, colour)
+        lines += _of_machines(here, names, colour)
         lines += _further(here, MEMORY, names, colour)
         lines += _further(here, LATENCY, names, colour)
         lines += _counters(here, names, colour)
@@ -207,9 +223,10 @@ def table(data: Record, colour: bool = False) -> list[str]:
         lines += [f"    to repeat: {row.to_repeat}"]
     if data.interrupted:
         lines += ["Interrupted: these are the pairs that were complete by then."]
-    if machine.load is not None and machine.load > machine.cpus / 2:
-        lines += _wrapped("The machine was busy with something else when this began: expect wide "
-                          "intervals.")
+    for one in data.machines or [machine]:
+        if one.load is not None and one.load > one.cpus / 2:
+            lines += _wrapped(f"{one.name or 'The machine'} was busy with something else when this began: expect wide "
+                              "intervals.")
     for line in headline(data):
         lines += [_paint(part, BOLD, colour) for part in _wrapped(line)]
     paired = "of independent runs" if data.apart else "of runs in pairs"
@@ -222,11 +239,10 @@ def table(data: Record, colour: bool = False) -> list[str]:
         "rows that may be chance.")
     lines += _wrapped(f"Counters (cycles, instructions, branches, cache misses): "
                       f"{data.counters}.")
-    lines += _wrapped(
-        f"{machine.kernel}; {machine.cpu}, {machine.cpus} CPUs; governor "
-        f"{machine.governor}; huge pages {machine.huge_pages}; layout {machine.layout}; "
-        f"load {machine.load} at the start; {data.seconds:.0f} s.")
-    return lines
+    for one in data.machines:
+        lines += _wrapped(f"{machine_line(one)}.")
+    return lines + _wrapped(f"Several machines, {data.seconds:.0f} s in all; the interval is of the ratio on these, as many "
+                            "pairs of each as n says." if data.machines else f"{machine_line(machine)}; {data.seconds:.0f} s.")
 
 
 class Progress:

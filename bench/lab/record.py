@@ -310,13 +310,13 @@ def as_data(comparison: Comparison, machine: Machine, started: datetime, counted
 
 
 def by_machine(row: Row) -> dict[str, Estimate]:
-    """The estimate of each machine's pairs alone; empty where there was one machine."""
+    """The estimate of each machine's pairs alone; empty where machines have no names, as there is one only."""
     pairs: dict[str, list[tuple[Run, Run]]] = {}
     for pair in row.runs:
-        if pair.A and pair.B:
+        if pair.machine and pair.A and pair.B:
             pairs.setdefault(pair.machine, []).append((pair.A, pair.B))
     found = {name: estimate([a.seconds for a, _ in of], [b.seconds for _, b in of], RESAMPLES) for name, of in pairs.items()}
-    return {name: one for name, one in found.items() if one} if len(pairs) > 1 else {}
+    return {name: one for name, one in found.items() if one}
 
 
 # ── The file ────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Callable
 
 from .estimate import Estimate
-from .record import MEASURES, Measure, Measured, Record, Row
+from .record import MEASURES, Measure, Measured, Record, Row, by_machine
 
 NONE = "n/a"  # what a run or a machine does not give; never 0
 
@@ -77,6 +77,11 @@ def compared(measured: Measured | None, side: str) -> str:
     if measured.title:
         return f"{three_digits(value)} {measured.unit}".strip()
     return duration(value * (1 if measured.unit == "ns" else 1e9))
+
+
+def of_machines(row: Row) -> list[tuple[str, int, str, str]]:
+    """(machine, pairs, ratio, interval) of each of several machines."""
+    return [(name, found.pairs, ratio(found.ratio), interval(found)) for name, found in by_machine(row).items()]
 
 
 def shown_time(row: Row, side: str) -> str:

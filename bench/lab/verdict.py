@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Iterable
@@ -164,6 +165,8 @@ def warnings(data: Record) -> list[str]:
     if data.replaced:
         lines.append(f"Note: replaced during the measurement: {', '.join(data.replaced)}. What was measured is a copy "
                      "made at the start.")
+    for why, times in Counter(data.lost).items():
+        lines.append(f"Note: not measured, {why}{f' ({times} times)' if times > 1 else ''}.")
     return lines + (_warnings_apart(data.apart) if data.apart else [])
 
 

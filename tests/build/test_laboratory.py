@@ -148,6 +148,23 @@ class Targets(TreeTest):
         self.assertIn("--only mine", self.tree.scons("-n", "ab", "WORKLOADS=mine"))
         self.assertIn("no workload begins with 'theirs'", self.tree.scons("-n", "ab", "WORKLOADS=theirs", status=2))
 
+    def test_an_engine_reaches_the_runner(self):
+        output = self.tree.scons("-n", "ab", "ENGINE=local", "SWEEP=CONFIG_REFILL_BATCH=8,16")
+        self.assertIn("--engine=local --sweep CONFIG_REFILL_BATCH", output)
+
+    def test_an_engine_that_is_none_is_refused_before_anything_is_built(self):
+        for target, words, expected in (
+            ("ab", ["ENGINE=nosuch"], "ENGINE=nosuch: an engine is one of local, parallel, slurm"),
+            ("ab", ["ENGINE=parallel"], "ENGINE=parallel: on which machines? HOSTS=one,user@two names them, as ssh does"),
+            ("ab", ["HOSTS=one"], "HOSTS=one: it is ENGINE=parallel that takes hosts"),
+            ("ab", ["ENGINE=slurm", "COUNTERS=yes"], "COUNTERS=yes: one machine's counters are counted without ENGINE=slurm"),
+            ("tune", ["PROGRAM=true", "ENGINE=nosuch"], "ENGINE=nosuch: an engine is one of local, parallel, slurm"),
+        ):
+            with self.subTest(target, words=words):
+                output = self.tree.scons("-n", target, *words, status=2)
+                self.assertIn(f"scons: nothing was built\n{expected}\n", output)
+                self.assertNotIn("CC ", output)
+
     def test_a_sweep_names_its_option(self):
         output = self.tree.scons("-n", "ab", "SWEEP=CONFIG_REFILL_BATCH=8,16")
         self.assertIn("default+CONFIG_REFILL_BATCH=16/libhakmem.so --sweep CONFIG_REFILL_BATCH", output)
