@@ -470,7 +470,7 @@ def invented(rows, *labels, sweep=None):
     made = SimpleNamespace(
         a=a, others=others, trials=trials, budget=60.0, width=0.02, seed=1, interrupted=True,
         seconds=59.9, rows=[trial.rows[b] for b in range(len(others)) for trial in trials],
-        runner=runs.Runner("/the/programs"), enough_budget=lambda: 95.0)
+        runner=runs.Runner("/the/programs"), enough_budget=lambda: 95.0, machines={}, lost=[])
     return stored(record.as_data(made, machine.describe(), datetime.now(), sweep=sweep))
 
 

@@ -210,7 +210,7 @@ class Computing(engine.Engine):
             a, b = ([seconds * math.exp(chance.gauss(0, 0.02)) for _ in range(one.rounds)] for seconds in self.times[name])
             pairs = [record.Pair(made_run(a[i]), made_run(b[i]), "AB", i) for i in range(one.rounds)]
             part = evaluation.Part(pairs, [0.1] * one.rounds, None, None, None)
-            yield evaluation.Answer(one.number, one.workload, evaluation.Machine(name=name), 1.0, True, [part])
+            yield evaluation.Answer(one.number, one.workload, evaluation.Machine(name=name), 1.0, True, False, [part])
             yield None
 
     def _start(self, bundle, folder, asked): ...

@@ -21,10 +21,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "site_scons"))
 
-from lab import libraries, programs, runs, workloads  # noqa: E402
+from lab import engine, libraries, programs, runs, workloads  # noqa: E402
 from recording import classes, library, recording, script  # noqa: E402
 from recording.library import TraceError  # noqa: E402
 from tuning import report  # noqa: E402
+from tuning.far import Far  # noqa: E402
 from tuning.journal import Journal, OtherSearch  # noqa: E402
 from tuning.race import Failed, Goal  # noqa: E402
 from tuning.search import Search  # noqa: E402
@@ -81,7 +82,8 @@ class Machine:
     def __init__(self, options, composer, workload):
         self.options, self.composer, self.workload = options, composer, workload
         self.folder = options.output
-        self.runner = runs.Runner(options.programs, options.run_limit)
+        self.programs = folder_of_programs(options)
+        self.runner = runs.Runner(self.programs, options.run_limit)
         self.opened = {}
         self.cpus = sorted(os.sched_getaffinity(0))
         self.chance = random.Random()
@@ -125,6 +127,10 @@ class Machine:
             raise Failed(str(error)[:300]) from None
         if self.pinned is None:
             self.pinned = run.threads == 1 and not (self.workload.own and self.workload.own.client)
+        return self.figures(run)
+
+    def figures(self, run):
+        """What a race takes of a run."""
         figures = {"time": run.wall_seconds if self.workload.measure == workloads.METRIC else run.seconds,
                    "rss": float(run.peak_rss_kib)}
         if self.options.goal == "p999":
@@ -134,12 +140,22 @@ class Machine:
         return figures
 
 
+def folder_of_programs(options):
+    """The programs that run, and the scripts of recordings beside them."""
+    folder = options.output / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("launch", "replay"):
+        place = folder / name
+        place.unlink(missing_ok=True)
+        place.symlink_to(options.programs.resolve() / name)
+    return folder
+
+
 def replayed(options, name, one):
     """A recording as a workload."""
-    file = options.output / f"{name}.replay"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = folder_of_programs(options) / f"{name}.replay"
     file.write_bytes(script.words_of(one).astype("<u8").tobytes())
-    command = ("{programs}/replay", str(file), *(["--latency"] if options.goal == "p999" else []))
+    command = ("{programs}/replay", f"{{programs}}/{file.name}", *(["--latency"] if options.goal == "p999" else []))
     return workloads.Workload(f"replay {name}", command, (*command, "--only=1000"), "a recording")
 
 
@@ -178,6 +194,10 @@ def hand_made(composer):
 
 
 def tune(options):
+    try:
+        elsewhere = engine.make(options.engine, options.hosts)
+    except engine.EngineError as error:
+        raise CannotTune(str(error)) from None
     goal = Goal(options.goal, limits_of(options.limit))
     if options.goal == "metric" and not options.metric:
         raise CannotTune("GOAL=metric: METRIC= says which figure of the program's output that is")
@@ -200,11 +220,18 @@ def tune(options):
     machine, fresh = Machine(options, composer, workload), Machine(options, composer, other)
     if missing := machine.runner.missing([workload]):
         raise CannotTune(f"{missing[0]} is not there; `scons tune` builds it")
-    if workload.own:
+    if workload.own and not elsewhere:
         machine.runner.set_up(workload)
+
+    def built(digest):
+        search.make(digest)
+        return machine.place(digest)
+
+    def far_of(one):
+        return elsewhere and Far(elsewhere, one.workload, one.programs, options.run_limit, options.output, built, one.figures)
     say = lambda line: print(line, flush=True)
     search = Search(composer, hand_made(composer), journal, goal, budget, machine.build, machine.run, options.seed, say=say,
-                    run_fresh=fresh.run)
+                    run_fresh=fresh.run, far=far_of(machine), far_fresh=far_of(fresh))
     began = time.monotonic()
     try:
         known = search.search()
@@ -244,6 +271,8 @@ def main():
     parser.add_argument("--name", default="tuned")
     parser.add_argument("--replace", action="store_true", help="writes over the configuration of that name")
     parser.add_argument("--plugins", default="")
+    parser.add_argument("--engine", default="", help="as of bench/ab.py: who runs what is built here")
+    parser.add_argument("--hosts", default="", help="as of bench/ab.py")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--programs", type=Path, default=ROOT / "build" / "bench")

@@ -269,6 +269,7 @@ def recordings(env) -> "list[str]":
 
 
 ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
+OF_ENGINES = re.compile(r"(SSH|PARALLEL|SLURM|SBATCH)_")  # variables that these programs go by
 PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build, so that nothing else differs
 
 
@@ -378,5 +379,11 @@ def tune_action(env, out: str, jobs: int):
     """The call that searches for a composition."""
     words = ["/usr/bin/python3", "bench/tune.py", *([f"--jobs={jobs}"] if jobs > 1 else []), f"--programs={out}/bench", f"--output={out}/tune"]
     given = ("PROGRAM", "TRACE", "AGAINST", "CLASSES", "GOAL", "LIMIT", "BUDGET", "NAME", "SEED", "PLUGINS", "SETUP", "PREPARE", "INPUT", "METRIC",
-             "CLIENT", "PORT")
-    return words_for_scons([*words, *(f"--{name.lower()}={env[name]}" for name in given if env[name])])
+             "CLIENT", "PORT", "ENGINE", "HOSTS")
+    words += [f"--{name.lower()}={env[name]}" for name in given if env[name]]
+
+    def run(target, source, env) -> int:
+        of_engine = {name: value for name, value in os.environ.items() if OF_ENGINES.match(name)}
+        return subprocess.run(words, env={**env["ENV"], **of_engine}, stdin=subprocess.DEVNULL).returncode
+
+    return run, lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)

@@ -11,10 +11,10 @@ machine     the machine that the figures were measured on
 comparison  which runs, in which order, within which budget
 counters    what the processor does for one operation, from perf or simulated
 record      a comparison as data, kept as a JSON file; the modules below know nothing else
+text        figures and names as they are written
 evaluation  one command that measures one workload wherever it is run: a bundle in, a line of JSON out
 engine      who runs evaluations on other machines: GNU parallel, Slurm
 spread      a comparison that an engine makes
-text        figures and names as they are written
 verdict     what a record says of A, row by row and in all
 matrix      all workloads by all libraries
 present     the tables in the terminal, and the progress line

@@ -98,6 +98,7 @@ class Trial:
     workload: Workload
     rows: list[Row]
     pinned: bool = False
+    failed: bool = False  # under A, which ends all rows
     seconds: float = 0.0  # that one round takes, as of the warm-up
     rounds: int = 0  # that were made
     spent: float = 0.0  # seconds, on all of them
@@ -129,6 +130,8 @@ class Comparison:
                        for workload in chosen]
         self.cpus = sorted(os.sched_getaffinity(0))
         self.generator = random.Random(seed)
+        self.machines: dict[str, Machine] = {}  # of several, those that pairs were made on, by name
+        self.lost: list[str] = []  # what they did not give, and why
         self.interrupted = False
         self.seconds = 0.0
         self.warm_up_seconds = 0.0
@@ -137,16 +140,6 @@ class Comparison:
     def rows(self) -> list[Row]:
         """All rows, those of each of the others together."""
         return [row for b in range(len(self.others)) for row in (t.rows[b] for t in self.trials)]
-
-    @property
-    def machines(self) -> dict[str, Machine]:
-        """Those of several that pairs were made on, by name."""
-        return {}
-
-    @property
-    def lost(self) -> list[str]:
-        """What several machines did not give, and why."""
-        return []
 
     @property
     def failed(self) -> bool:
@@ -258,6 +251,7 @@ class Comparison:
             except RunFailed as error:
                 self._fail(trial.live() if not index else [trial.rows[index - 1]], error)
                 if not index:
+                    trial.failed = True
                     return {}
         return runs
 

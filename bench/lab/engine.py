@@ -23,7 +23,7 @@ import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Generator, Iterator, Sequence
 
 from .evaluation import Answer, Evaluation
 from .record import decode
@@ -55,7 +55,7 @@ class Engine(ABC):
     def __init__(self) -> None:
         self.lost: list[str] = []  # why evaluations have no answer
 
-    def answers(self, bundle: Path, asked: Sequence[Evaluation]) -> Iterator[Answer | None]:
+    def answers(self, bundle: Path, asked: Sequence[Evaluation]) -> Generator[Answer | None, None, None]:
         folder = bundle.parent / secrets.token_hex(4)
         folder.mkdir()
         missing = {evaluation.number: evaluation for evaluation in asked}

@@ -79,6 +79,7 @@ class Answer:
     machine: Machine
     seconds: float
     pinned: bool
+    failed: bool  # under A
     parts: list[Part]  # as the bundle's libraries, without A
 
 
@@ -152,7 +153,7 @@ def evaluate(bundle: str, folder: str, evaluation: Evaluation) -> Answer:
                       Runner(unpacked.programs, asked.limit, unpacked), math.inf, evaluation.seed, Quiet(), 0.0)
     made.make(evaluation.rounds)
     trial = made.trials[0]
-    return Answer(evaluation.number, evaluation.workload, described, round(time.monotonic() - start, 3), trial.pinned,
+    return Answer(evaluation.number, evaluation.workload, described, round(time.monotonic() - start, 3), trial.pinned, trial.failed,
                   [_part(row) for row in trial.rows])
 
 

@@ -16,6 +16,7 @@ import math
 import os
 import tempfile
 import time
+from contextlib import closing
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Iterable, Sequence
@@ -26,8 +27,8 @@ from .engine import MOST_ASKED, Engine
 from .estimate import FEWEST_OF_MACHINE
 from .evaluation import Answer, Evaluation, Part, write_bundle
 from .libraries import Library
-from .machine import Machine
 from .runs import Runner
+from .text import count
 from .workloads import Workload
 
 ROUNDS = FEWEST_OF_MACHINE  # of an evaluation, so that the estimate has a use for each
@@ -44,37 +45,27 @@ class Spread(Comparison):
         self.bundle = Path(self._folder.name) / "bundle.pyz"
         self.asked = 0  # evaluations so far
         self.began: float | None = None  # when the first answer's work did
-        self._machines: dict[str, Machine] = {}
         self._lacking: dict[int, dict[str, str]] = {}  # workload -> machine -> what it lacks
         write_bundle(self.bundle, copies, [a, *self.others], [trial.workload for trial in self.trials], runner.limit)
-
-    @property
-    def machines(self) -> dict[str, Machine]:
-        return self._machines
-
-    @property
-    def lost(self) -> list[str]:
-        lacking = [f"{machine} {what}" for of in self._lacking.values() for machine, what in of.items()]
-        return [*self.engine.lost, *dict.fromkeys(lacking)]
 
     def spent(self) -> float:
         return time.monotonic() - self.began if self.began is not None else 0.0
 
     def _run(self, start: float) -> None:
         while wave := self._wave():
-            before = len(self._machines), sum(len(row.pairs) for row in self.rows)
-            answers = self.engine.answers(self.bundle, wave)
+            before = len(self.machines), sum(len(row.pairs) for row in self.rows)
             draining = False
-            for answer in answers:
-                if answer:
-                    self._take(answer)
-                self.progress.say(f"{len(self._machines) or 'no'} machines, {sum(len(row.pairs) for row in self.rows)} pairs",
-                                  self._end() - self.spent())
-                if not draining and self.spent() >= self._end():
-                    self.engine.drain()
-                    draining = True
+            with closing(self.engine.answers(self.bundle, wave)) as answers:
+                for answer in answers:
+                    if answer:
+                        self._take(answer)
+                    self.progress.say(f"{count(len(self.machines), 'machine')}, {sum(len(row.pairs) for row in self.rows)} pairs",
+                                      self._end() - self.spent())
+                    if not draining and self.spent() >= self._end():
+                        self.engine.drain()
+                        draining = True
             self._look()
-            if before == (len(self._machines), sum(len(row.pairs) for row in self.rows)):
+            if before == (len(self.machines), sum(len(row.pairs) for row in self.rows)):
                 return  # no machine is left
 
     def _wave(self) -> list[Evaluation]:
@@ -90,10 +81,10 @@ class Spread(Comparison):
             return []
         # The workloads take turns, so that all share a bad hour of the machines.
         turns = [index for turn in range(max(map(len, wanted))) for index in (of[turn] for of in wanted if turn < len(of))]
-        count = min(MOST_ASKED, max(len(turns), self.engine.width))
+        length = min(MOST_ASKED, max(len(turns), self.engine.width))
         made = [Evaluation(self.asked + place, index, self.generator.randrange(1 << 31), ROUNDS)
-                for place, index in enumerate(islice(cycle(turns), count))]
-        self.asked += count
+                for place, index in enumerate(islice(cycle(turns), length))]
+        self.asked += length
         return made
 
     def _end(self) -> float:
@@ -108,9 +99,9 @@ class Spread(Comparison):
         trial = self.trials[answer.workload]
         rounds = max((len(part.pairs) for part in answer.parts), default=0)
         if rounds:
-            self._machines.setdefault(name, answer.machine)
+            self.machines.setdefault(name, answer.machine)
             trial.rounds += rounds
-            trial.spent += answer.seconds / max(1, len(self._machines))
+            trial.spent += answer.seconds / max(1, len(self.machines))
             trial.seconds = answer.seconds / (rounds + 1)
             trial.pinned = answer.pinned
         for row, part in zip(trial.rows, answer.parts):
@@ -138,3 +129,5 @@ class Spread(Comparison):
                 if not row.pairs and index in self._lacking:
                     machine, what = next(iter(self._lacking[index].items()))
                     row.skipped = f"{what} (on {machine})"
+        lacking = [f"{machine}: {what}" for of in self._lacking.values() for machine, what in of.items()]
+        self.lost = [*self.engine.lost, *dict.fromkeys(lacking)]

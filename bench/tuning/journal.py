@@ -17,6 +17,7 @@ class Journal:
         self.points: "dict[str, dict]" = {}  # digest → {"point", "name"}
         self.runs: "dict[str, dict[int, dict]]" = {}  # digest → block → figures
         self.failed: "dict[str, str]" = {}  # digest → why
+        self.machines: "dict[int, str]" = {}  # block → the one of several that made it
         self.fresh: "set[int]" = set()  # blocks that no choice may rest on
         self.blocks = 0  # that were begun
         self.seconds = 0.0  # that were spent before now
@@ -40,6 +41,8 @@ class Journal:
             self.points.setdefault(entry["digest"], {"point": entry["point"], "name": entry["name"]})
         elif kind == "run":
             self.runs.setdefault(entry["digest"], {})[entry["block"]] = entry["figures"]
+            if "machine" in entry:
+                self.machines[entry["block"]] = entry["machine"]
             self.blocks = max(self.blocks, entry["block"] + 1)
         elif kind == "fresh":
             self.fresh.add(entry["block"])

@@ -6,7 +6,7 @@ import math
 import random
 import statistics
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from lab.estimate import FEWEST_PAIRS, Estimate, estimate
 
@@ -46,9 +46,10 @@ class Standing:
 class Race:
     def __init__(self, journal: Journal, goal: Goal, base: str, run: "Callable[[str], dict[str, float]]", seed: int = 1,
                  over: "Callable[[], bool]" = lambda: False, say: "Callable[[str], None]" = lambda line: None,
-                 name: "Callable[[str], str]" = str) -> None:
+                 name: "Callable[[str], str]" = str, far: Any = None) -> None:
+        """`far`, a far.Far, makes the blocks on other machines, in place of `run`."""
         self.journal, self.goal, self.base, self.run, self.over, self.say = journal, goal, base, run, over, say
-        self.name = name  # of a digest, for what is said
+        self.name, self.far = name, far  # the name of a digest is for what is said
         self.chance = random.Random(seed * 1000003 + journal.blocks)
 
     def common(self, first: str, second: str, blocks: "Sequence[int] | None" = None) -> "list[int]":
@@ -61,7 +62,7 @@ class Race:
         shared = self.common(first, second, blocks)
         figure = (lambda figures: figures[part]) if part else self.goal.figure
         values = [[figure(self.journal.runs[digest][block]) for block in shared] for digest in (second, first)]
-        return estimate(*values, resamples=1999)
+        return estimate(*values, resamples=1999, machines=[self.journal.machines.get(block, "") for block in shared])
 
     def standing(self, digest: str) -> "Standing | None":
         """None for one that failed, or was never run beside the base."""
@@ -75,6 +76,31 @@ class Race:
         values = logs(self.goal.figure)
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
         return Standing(statistics.fmean(values), exceeds, len(shared), error)
+
+    def blocks(self, digests: "Sequence[str]", fresh: bool = False) -> int:
+        """One block here, or as many as other machines make at once; returns how many were made."""
+        first = self.journal.blocks
+        if self.far:
+            self.far_blocks([digest for digest in dict.fromkeys(digests) if digest != self.base and digest not in self.journal.failed], fresh)
+        else:
+            self.block(digests, fresh)
+        return self.journal.blocks - first
+
+    def far_blocks(self, digests: "Sequence[str]", fresh: bool) -> None:
+        first = self.journal.blocks
+        for found in self.far.blocks(self.base, digests, self.chance.randrange(1 << 30)):
+            block = first + found.block
+            if found.figures is None:
+                self.leave(found.digest, found.why)
+                continue
+            if fresh and block not in self.journal.fresh:
+                self.journal.add("fresh", block=block)
+            self.journal.add("run", digest=found.digest, block=block, figures=found.figures, machine=found.machine)
+
+    def leave(self, digest: str, why: str) -> None:
+        if digest not in self.journal.failed:
+            self.journal.add("failed", digest=digest, why=why)
+            self.say(f"{self.name(digest)} leaves: {why}")
 
     def block(self, digests: "Sequence[str]", fresh: bool = False) -> None:
         """One run of each, and of the base; a fresh one counts for nothing but what is asked of it by its number."""
@@ -91,8 +117,7 @@ class Race:
             except Failed as error:
                 if digest == self.base:
                     raise
-                self.journal.add("failed", digest=digest, why=str(error))
-                self.say(f"{self.name(digest)} leaves: {error}")
+                self.leave(digest, str(error))
 
     def best(self, digests: "Sequence[str]") -> "str | None":
         standings = {digest: self.standing(digest) for digest in digests}
@@ -102,10 +127,12 @@ class Race:
     def hold(self, digests: "Sequence[str]", blocks: int = MOST_BLOCKS, least: int = 0) -> "list[str]":
         """Races the candidates, in `least` blocks even when the time is over; returns those that are left, the best first."""
         left = [digest for digest in dict.fromkeys(digests) if digest not in self.journal.failed]
-        for held in range(blocks):
-            if held >= least and self.over() or not left:
+        held = 0
+        while held < blocks and left and not (held >= least and self.over()):
+            made = self.blocks(left)
+            if not made:
                 break
-            self.block(left)
+            held += made
             left = [digest for digest in left if digest not in self.journal.failed]
             best = self.best(left)
             for digest in [] if best is None else list(left):

@@ -58,19 +58,23 @@ class Search:
     def __init__(self, composer: Composer, hand_made: "dict[str, dict]", journal: Journal, goal: Goal, budget: float,
                  build: "Callable[[dict], str]", run: "Callable[[str], dict[str, float]]", seed: int = 1,
                  now: "Callable[[], float]" = time.monotonic, say: "Callable[[str], None]" = lambda line: None,
-                 run_fresh: "Callable[[str], dict[str, float]] | None" = None) -> None:
+                 run_fresh: "Callable[[str], dict[str, float]] | None" = None, far: Any = None, far_fresh: Any = None) -> None:
         self.composer, self.hand_made, self.journal, self.goal = composer, hand_made, journal, goal
         self.budget, self.build, self.seed, self.now, self.say = budget, build, seed, now, say
         self.began = now() - journal.seconds
         self.names: "dict[str, str]" = {}  # digest → name
         self.built: "set[str]" = set()
         self._run, self._run_fresh = run, run_fresh or run
+        self.far, self.far_fresh = far, far_fresh or far
 
-    def run(self, digest: str, run: "Callable[[str], dict[str, float]] | None" = None) -> "dict[str, float]":
-        """What an earlier search has built may be gone."""
+    def make(self, digest: str) -> None:
+        """Builds what an earlier search has built, as it may be gone."""
         if digest not in self.built:
             self.build(self.journal.points[digest]["point"])
             self.built.add(digest)
+
+    def run(self, digest: str, run: "Callable[[str], dict[str, float]] | None" = None) -> "dict[str, float]":
+        self.make(digest)
         return (run or self._run)(digest)
 
     def spent(self) -> float:
@@ -118,7 +122,7 @@ class Search:
         base = next((digest for digest, name in self.names.items() if name == "default"), None)
         if base is None:
             raise Failed("the default configuration cannot be built or run: nothing can be compared")
-        self.race = Race(self.journal, self.goal, base, self.run, self.seed, self.searched, self.say, self.name)
+        self.race = Race(self.journal, self.goal, base, self.run, self.seed, self.searched, self.say, self.name, self.far)
         study = self.study()
         if not study.get_trials(deepcopy=False):
             for point in self.hand_made.values():
@@ -163,10 +167,12 @@ class Search:
         winner = next((digest for digest in ranking if digest not in hand_made), None)
         field_ = [*known, *([winner] if winner else [])]
         first = self.journal.blocks
-        race = Race(self.journal, self.goal, base, lambda digest: self.run(digest, self._run_fresh), self.seed + 1, say=self.say, name=self.name)
+        race = Race(self.journal, self.goal, base, lambda digest: self.run(digest, self._run_fresh), self.seed + 1, say=self.say, name=self.name,
+                    far=self.far_fresh)
         while self.journal.blocks - first < FRESH_BLOCKS and (
                 self.spent() < self.budget or self.journal.blocks - first < ENOUGH_PAIRS):
-            race.block(field_, fresh=True)
+            if not race.blocks(field_, fresh=True):
+                break
         fresh = list(range(first, self.journal.blocks))
         figure = lambda digest: (found.ratio if (found := race.ratio(digest, base, fresh)) else math.inf) if digest != base else 1.0
         best = min((digest for digest in known if digest not in self.journal.failed), key=figure, default=base)
