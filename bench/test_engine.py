@@ -27,6 +27,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from lab import copies, engine, evaluation, libraries, record, runs, spread, workloads  # noqa: E402
 from lab.estimate import estimate  # noqa: E402
+from tuning.far import Far  # noqa: E402
+from tuning.race import Failed  # noqa: E402
 import testing  # noqa: E402
 
 BENCH = Path(__file__).resolve().parent
@@ -448,6 +450,24 @@ class Measuring(Folder):
             self.assertIn("node-one", text)
             self.assertIn("node-two", text)
 
+    def races(self, far_engine):
+        """The blocks that `scons tune` asks for."""
+        file = {"forward": FOLDER / "forward.so", "slow": FOLDER / "slow.so", "crash": FOLDER / "crash.so", "none": FOLDER / "none.so"}
+        far = Far(far_engine, workload(SHORT), FOLDER / "programs", 20, self.folder, file.__getitem__, lambda run: {"time": run.seconds})
+        with mock.patch.dict(os.environ, self.environment):
+            found = list(far.blocks("forward", ["slow", "crash", "none"], 1))
+            with self.assertRaisesRegex(Failed, r"crash: killed by SIG\w+.* \(on node-\w+\)"):
+                list(far.blocks("crash", ["slow"], 1))
+        figures = {(one.digest, one.block): one for one in found if one.figures}
+        self.assertEqual(set(figures), {(digest, block) for digest in ("forward", "slow") for block in range(8)})
+        for block in range(8):
+            self.assertEqual(figures["forward", block].machine, figures["slow", block].machine)
+        self.assertEqual({one.machine for one in figures.values()}, {"node-one", "node-two"})
+        why = {one.digest: one.why for one in found if not one.figures}
+        self.assertEqual(set(why), {"crash", "none"})
+        self.assertIn("killed by SIG", why["crash"])
+        self.assertEqual(list(self.folder.iterdir()), [])
+
     def one_dies(self, node, status, *words):
         """Lets `node`, a daemon, die while it measures; returns the record."""
         process = self.start("system", "--only", "nap", "--width", "50", "--budget", "120", *words)
@@ -525,7 +545,11 @@ class OverSsh(Measuring):
         made = self.measure("system", "--only", "nap", "--width", "50", "--budget", "60", "--engine=parallel", "--hosts=:,node-one")
         self.assertEqual(self.is_whole(made.rows[0]), {socket.gethostname(), "node-one"})
 
-    def test_5_a_host_that_dies_costs_its_pairs_and_nothing_else(self):
+    def test_5_a_race_has_each_block_on_one_host(self):
+        self.races(engine.Parallel("node-one,node-two"))
+        self.nothing_is_left()
+
+    def test_6_a_host_that_dies_costs_its_pairs_and_nothing_else(self):
         self.kill_node = self.nodes["node-two"].die
         made = self.one_dies(lambda: self.nodes["node-two"].process.pid, 0, *self.words)
         self.assertEqual(made.rows[0].pairs, 12)
@@ -605,7 +629,13 @@ class WithSlurm(Measuring):
         self.nothing_is_queued()
         wait_for(self, lambda: not napping(), 20)
 
-    def test_3_a_node_that_dies_costs_its_pairs_and_nothing_else(self):
+    def test_3_a_race_has_each_block_on_one_node(self):
+        with mock.patch.dict(os.environ, self.environment):
+            far = engine.Slurm()
+        self.assertEqual(far.width, 2)
+        self.races(far)
+
+    def test_4_a_node_that_dies_costs_its_pairs_and_nothing_else(self):
         """Slurm's steps are children of no daemon: those of the node name it in their command."""
         def steps():
             return [pid for pid, (_, command) in processes().items() if command.startswith("slurmstepd") and self.on_node(pid)]

@@ -18,8 +18,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.append(str(ROOT / "site_scons"))  # last: it has a module named as one that optuna imports
 
-from lab.estimate import ENOUGH_PAIRS  # noqa: E402
+from lab.estimate import ENOUGH_PAIRS, estimate  # noqa: E402
 from tuning import report, space  # noqa: E402
+from tuning.far import Found  # noqa: E402
 from tuning.journal import Journal, OtherSearch  # noqa: E402
 from tuning.race import Failed, Goal, Race  # noqa: E402
 from tuning.search import FAILED_COST, Search, as_asked  # noqa: E402
@@ -159,6 +160,50 @@ class Races(Folder):
         left, _ = self.hold({"base": 1.0, "greedy": 0.5, "fit": 0.97}, goal=Goal("time", (("rss", 1.05),)))
         self.assertEqual(left[0], "fit")
         self.assertGreater(self.race.standing("greedy").exceeds, 0.5)
+
+    def hold_far(self, costs, machines, broken="", fresh=False):
+        """The same on several machines, each with its own ratio, which make four blocks each at once."""
+        chance = random.Random(1)
+
+        class Elsewhere:
+            def blocks(self, base, digests, seed):
+                if not machines:
+                    raise Failed("no machine answers: a: exit status 255")
+                for block in range(4 * len(machines)):
+                    name = list(machines)[block // 4]
+                    for digest in [base, *digests]:
+                        if digest == broken:
+                            yield Found(digest, why="killed by SIGSEGV (on a)")
+                        else:
+                            time = costs[digest] ** machines[name] * math.exp(chance.gauss(0, 0.01))
+                            yield Found(digest, block, name, {"time": time, "rss": 1.0})
+        self.race = Race(self.journal(), Goal("time"), "base", None, far=Elsewhere())
+        if fresh:
+            return self.race.blocks(list(costs), fresh=True)
+        return self.race.hold([name for name in costs if name != "base"])
+
+    def test_several_machines_are_blocks_of_the_estimate(self):
+        left = self.hold_far({"base": 1.0, "worse": 1.3, "best": 0.8}, {"a": 1.0, "b": 3.0}, broken="broken")
+        self.assertEqual(left, ["best"])
+        self.assertEqual(set(self.race.journal.machines.values()), {"a", "b"})
+        found = self.race.ratio("best", "base")
+        self.assertLess(found.width, 0.05)
+        self.assertGreater(estimate(*[[self.race.journal.runs[name][block]["time"] for block in range(8)]
+                                      for name in ("base", "best")]).width, 0.2)
+        again = self.journal()
+        self.assertEqual((again.machines, again.runs), (self.race.journal.machines, self.race.journal.runs))
+
+    def test_a_crash_elsewhere_is_a_result_and_no_machine_is_an_end(self):
+        left = self.hold_far({"base": 1.0, "broken": 1.0, "best": 0.8, "close": 0.801}, {"a": 1.0}, broken="broken")
+        self.assertEqual(set(left), {"best", "close"})
+        self.assertEqual(self.race.journal.failed, {"broken": "killed by SIGSEGV (on a)"})
+        with self.assertRaisesRegex(Failed, "no machine answers: a: exit status 255"):
+            self.hold_far({"base": 1.0, "best": 0.8}, {})
+
+    def test_fresh_blocks_from_elsewhere_are_known_as_such(self):
+        self.assertEqual(self.hold_far({"base": 1.0, "best": 0.8}, {"a": 1.0, "b": 1.0}, fresh=True), 8)
+        self.assertEqual(self.race.journal.fresh, set(range(8)))
+        self.assertIsNone(self.race.standing("best"))
 
     def test_goals(self):
         self.assertEqual(Goal("time*rss").figure({"time": 2.0, "rss": 3.0}), 6.0)
@@ -306,6 +351,7 @@ class Command(unittest.TestCase):
             (["--program", "true", "--goal", "p999"], "GOAL=p999: a replay times its calls, so give TRACE="),
             (["--program", "true; false"], "one program at a time"),
             (["--trace", "/nothing.trace"], "/nothing.trace: No such file"),
+            (["--program", "true", "--engine", "nosuch"], "ENGINE=nosuch: an engine is one of local, parallel, slurm"),
         ):
             with tempfile.TemporaryDirectory() as folder:
                 done = subprocess.run([sys.executable, HERE / "tune.py", "--output", folder, *words], capture_output=True, text=True)
