@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import unittest
+from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
@@ -195,7 +196,8 @@ class Bundles(Folder):
 
 
 class Computing(engine.Engine):
-    """Machines that only compute: `times` has what A and B take on each, in turns, or None for one that is dead."""
+    """Machines that only compute: `times` has what A and B take on each, in turns, or None for one that is dead, or the
+    Part of one that answers this."""
 
     def __init__(self, times, per_second=10.0):
         super().__init__()
@@ -208,6 +210,9 @@ class Computing(engine.Engine):
             name = list(self.times)[place % self.width]
             if self.times[name] is None:
                 self.lost.append(f"{name}: exit status 255")
+                continue
+            if isinstance(self.times[name], evaluation.Part):
+                yield evaluation.Answer(one.number, one.workload, evaluation.Machine(name=name), 1.0, True, False, [self.times[name]])
                 continue
             a, b = ([seconds * math.exp(chance.gauss(0, 0.02)) for _ in range(one.rounds)] for seconds in self.times[name])
             pairs = [record.Pair(made_run(a[i]), made_run(b[i]), "AB", i) for i in range(one.rounds)]
@@ -258,6 +263,39 @@ class Spreads(Folder):
         row = made.rows[0]
         self.assertEqual((set(row.machines), row.failure, row.narrow), ({"a"}, None, True))
         self.assertIn("dead: exit status 255", made.lost)
+
+    def test_what_one_machine_lacks_others_have(self):
+        lacks = evaluation.Part([], [], None, None, "needs redis: apt-get install redis")
+        far = Computing({"bare": lacks, "a": (1.0, 2.0)})
+        made = self.make(far, width=0.5)
+        self.assertEqual((set(made.rows[0].machines), made.rows[0].skipped), ({"a"}, None))
+        self.assertEqual(made.lost, ["bare: needs redis: apt-get install redis"])
+        row = self.make(Computing({"bare": lacks})).rows[0]
+        self.assertEqual((row.pairs, row.skipped), ([], "needs redis: apt-get install redis (on bare)"))
+
+    def test_a_failure_names_its_machine_and_ends_the_row(self):
+        far = Computing({"a": (1.0, 2.0), "b": evaluation.Part([], [], "forward: killed by SIGSEGV", "run it", None)})
+        row = self.make(far).rows[0]
+        self.assertEqual((len(far.waves), row.failure, row.command), (1, "forward: killed by SIGSEGV (on b)", "run it"))
+
+    def test_an_engine_that_fails_in_the_middle_leaves_what_there_is(self):
+        class Failing(Computing):
+            def answers(self, bundle, asked):
+                if self.waves:
+                    raise engine.EngineError("ENGINE=slurm: no controller")
+                return super().answers(bundle, asked)
+        made = self.make(Failing({"a": (1.0, 2.0)}))
+        self.assertEqual((len(made.rows[0].pairs), made.lost), (12, ["ENGINE=slurm: no controller"]))
+
+    def test_two_records_of_other_machines_say_so(self):
+        paths = []
+        for machines in ("ab", "ac"):
+            made = self.make(Computing({name: (1.0, 2.0) for name in machines}), width=1.0)
+            data = record.as_data(made, evaluation.describe(), datetime.now())
+            self.assertEqual((data.machine.name, data.rows[0].machine.name), ("a", "a"))
+            (self.folder / machines).mkdir()
+            paths.append(record.write(data, datetime.now(), self.folder / machines))
+        self.assertEqual(record.compare(paths[0], paths[1]).apart.machine, ["how many there were, and which"])
 
     def test_without_any_machine_it_ends(self):
         far = Computing({"dead": None})

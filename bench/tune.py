@@ -285,7 +285,7 @@ def main():
         sys.exit("tune.py: python3-optuna is not installed (Debian: apt-get install python3-optuna)")
     try:
         return tune(options)
-    except (CannotTune, TraceError, OtherSearch, Failed, Refusal, runs.RunFailed) as error:
+    except (CannotTune, TraceError, OtherSearch, engine.EngineError, Failed, Refusal, runs.RunFailed) as error:
         print(f"tune.py: {error}", file=sys.stderr)
         return 2
 

@@ -128,7 +128,7 @@ class Row:
     compared: str  # workloads.OWN_TIME, WALL_TIME or METRIC
     A: Side
     B: Side
-    machine: Machine
+    machine: Machine  # of several, the first; `runs` has that of each pair
     pinned: bool
     pairs: int
     narrow: bool
@@ -285,7 +285,8 @@ def as_data(comparison: Comparison, machine: Machine, started: datetime, counted
             sweep: str | None = None, spoiled: Sequence[str] = (), replaced: Sequence[str] = ()) -> Record:
     """`sweep` is the option whose values the others differ in; `spoiled` and `replaced` are those of Copies."""
     trials = {id(row): trial for trial in comparison.trials for row in trial.rows}
-    rows = [_row(trials[id(row)], row, comparison, machine) for row in comparison.rows]
+    made_on = {id(row): comparison.machines[row.machines[0]] if row.machines else machine for row in comparison.rows}
+    rows = [_row(trials[id(row)], row, comparison, made_on[id(row)]) for row in comparison.rows]
     correct(rows)
     return Record(
         format=FORMAT,
@@ -295,7 +296,7 @@ def as_data(comparison: Comparison, machine: Machine, started: datetime, counted
         width=comparison.width,
         seed=comparison.seed,
         interrupted=comparison.interrupted,
-        machine=machine,
+        machine=next(iter(comparison.machines.values()), machine),
         counters=counted,
         A=replace(comparison.a, copy=None),
         others=[replace(library, copy=None) for library in comparison.others],
@@ -486,6 +487,8 @@ def compare(first_path: str, second_path: str) -> Record:
             row.A, row.B = replace(row.A, label=a.label), replace(row.B, label=b.label)
     machines = asdict(first.machine), asdict(second.machine)
     differing = [name for name in machines[0] if name != "load" and machines[0][name] != machines[1][name]]
+    if {one.name for one in first.machines} != {one.name for one in second.machines}:
+        differing.append("how many there were, and which")
     return replace(
         second,
         format=FORMAT,
@@ -495,6 +498,8 @@ def compare(first_path: str, second_path: str) -> Record:
         sweep=None,
         spoiled=[*first.spoiled, *second.spoiled],
         replaced=[],
+        machines=[],
+        lost=[],
         apart=Apart([first.started, second.started], differing, control),
         A=a,
         others=[b],

@@ -23,7 +23,7 @@ from typing import Any, Iterable, Sequence
 
 from .comparison import ENOUGH_PAIRS, MOST_PAIRS, PAIRS_BETWEEN_LOOKS, Comparison, Row, grace
 from .copies import Copies
-from .engine import MOST_ASKED, Engine
+from .engine import MOST_ASKED, Engine, EngineError
 from .estimate import FEWEST_OF_MACHINE
 from .evaluation import Answer, Evaluation, Part, write_bundle
 from .libraries import Library
@@ -52,6 +52,14 @@ class Spread(Comparison):
         return time.monotonic() - self.began if self.began is not None else 0.0
 
     def _run(self, start: float) -> None:
+        try:
+            self._waves()
+        except EngineError as error:  # in the middle, it is no reason to lose what there is
+            if not self.machines:
+                raise
+            self.lost.append(str(error))
+
+    def _waves(self) -> None:
         while wave := self._wave():
             before = len(self.machines), sum(len(row.pairs) for row in self.rows)
             draining = False
