@@ -15,7 +15,7 @@ misses it in 6 to 15 of 100.
 Pairs of several machines are in blocks, a machine each. The ratio is the mean over the pairs; what one machine's
 ratio differs from another's is taken off before any error is computed, and resamples are drawn within each machine.
 So the interval is of the ratio on these machines, as many pairs of each as there were. With 4 to 20 pairs a machine it
-misses the truth in 0 to 6 of 100 simulated cases; with fewer it is useless, so that a machine needs four.
+misses the truth in 1 to 6 of 100 simulated cases; with fewer it is useless, so that a machine needs four.
 
 The p value of a row comes from the same resamples as its interval, so that it is below 0.05 just
 where the interval does not hold 1. A report has many rows; holm() says which of them may be
