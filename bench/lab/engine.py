@@ -32,7 +32,7 @@ LOCAL, PARALLEL, SLURM = "local", "parallel", "slurm"
 ENGINES = (LOCAL, PARALLEL, SLURM)
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 2.0  # between two questions to Slurm
-REACH_SECONDS = 60  # for all hosts together
+REACH_SECONDS = 60  # of a host, for what is no measurement
 MOST_ASKED = 1000  # at once: Slurm's MaxArraySize is 1001 unless its administrator says otherwise
 # A host that is gone without a word is noticed within half a minute.
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
@@ -48,7 +48,7 @@ class EngineError(ValueError):
 
 
 class Engine(ABC):
-    """`folder` is for what is exchanged with the machines."""
+    """Runs evaluations on machines."""
 
     width = 1  # machines, as far as is known
 
@@ -56,6 +56,7 @@ class Engine(ABC):
         self.lost: list[str] = []  # why evaluations have no answer
 
     def answers(self, bundle: Path, asked: Sequence[Evaluation]) -> Generator[Answer | None, None, None]:
+        """The answers to what is asked. What is exchanged with the machines lies beside the bundle meanwhile."""
         folder = bundle.parent / secrets.token_hex(4)
         folder.mkdir()
         missing = {evaluation.number: evaluation for evaluation in asked}
@@ -71,6 +72,7 @@ class Engine(ABC):
                     yield answer
                 yield None
                 time.sleep(LOOK_SECONDS)
+            self._tidy()
             self.lost += self._why(folder, missing)
         finally:
             self._stop()
@@ -87,6 +89,9 @@ class Engine(ABC):
     @abstractmethod
     def drain(self) -> None:
         """Begins no further evaluation."""
+
+    def _tidy(self) -> None:
+        """Waits for what comes after the last answer."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -149,6 +154,14 @@ class Parallel(Engine):
     def drain(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGHUP)
+
+    def _tidy(self) -> None:
+        """It removes the bundle from the hosts."""
+        assert self._process
+        try:
+            self._process.wait(REACH_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -231,7 +244,9 @@ class Slurm(Engine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = max(1, sum(int(line) for line in _said(["sinfo", "--noheader", "--format=%D"]).split()))
+        partition = [f"--partition={name}"] if (name := os.environ.get("SBATCH_PARTITION")) else []
+        nodes = _said(["sinfo", "--noheader", "--Node", "--responding", "--format=%N", *partition]).split()
+        self.width = max(1, len(set(nodes)))
         self._job = ""
         self._asked_at = 0.0
         self._answer = True
