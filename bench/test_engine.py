@@ -57,7 +57,8 @@ def setUpModule():
         source = f"#include <stddef.h>\nvoid *__libc_malloc(size_t);\n{text}\n"
         subprocess.run([*CC, "-O1", "-fPIC", "-fno-builtin", "-shared", "-x", "c", "-", "-o", FOLDER / f"{name}.so"], input=source,
                        text=True, check=True)
-    (FOLDER / "workloads.toml").write_text(f'[nap]\nprogram = "sleep {NAP}"\n', encoding="utf-8")
+    naps = "".join(f'[{name}]\nprogram = "sleep {NAP}"\n' for name in ("nap", "doze", "rest"))
+    (FOLDER / "workloads.toml").write_text(naps, encoding="utf-8")
 
 
 def workload(name):
@@ -506,6 +507,15 @@ class Measuring(Folder):
         self.assertIn("killed by SIG", why["crash"])
         self.assertEqual(list(self.folder.iterdir()), [])
 
+    def ends_with_its_budget(self, *words):
+        """What is begun when the budget ends is finished, and the rest is not begun."""
+        naps = [word for name in ("nap", "doze", "rest") for word in ("--only", name)]
+        made = self.measure("system", *naps, "--width", "0.0001", "--budget", "2", *words)
+        pairs = sum(row.pairs for row in made.rows)
+        self.assertEqual(pairs % spread.ROUNDS, 0)
+        self.assertIn(pairs // spread.ROUNDS, range(2, 7))  # of nine in the first wave
+        self.assertEqual(made.lost, [])
+
     def one_dies(self, node, status, *words):
         """Lets `node`, a daemon, die while it measures; returns the record."""
         process = self.start("system", "--only", "nap", "--width", "50", "--budget", "120", *words)
@@ -587,7 +597,11 @@ class OverSsh(Measuring):
         self.races(engine.Parallel("node-one,node-two"))
         self.nothing_is_left()
 
-    def test_6_a_host_that_dies_costs_its_pairs_and_nothing_else(self):
+    def test_6_no_evaluation_begins_after_the_budget(self):
+        self.ends_with_its_budget(*self.words)
+        self.nothing_is_left()
+
+    def test_7_a_host_that_dies_costs_its_pairs_and_nothing_else(self):
         self.kill_node = self.nodes["node-two"].die
         made = self.one_dies(lambda: self.nodes["node-two"].process.pid, 0, *self.words)
         self.assertEqual(made.rows[0].pairs, 12)
@@ -673,7 +687,11 @@ class WithSlurm(Measuring):
         self.assertEqual(far.width, 2)
         self.races(far)
 
-    def test_4_a_node_that_dies_costs_its_pairs_and_nothing_else(self):
+    def test_4_no_evaluation_begins_after_the_budget(self):
+        self.ends_with_its_budget("--engine=slurm")
+        self.nothing_is_queued()
+
+    def test_5_a_node_that_dies_costs_its_pairs_and_nothing_else(self):
         """Slurm's steps are children of no daemon: those of the node name it in their command."""
         def steps():
             return [pid for pid, (_, command) in processes().items() if command.startswith("slurmstepd") and self.on_node(pid)]

@@ -151,6 +151,7 @@ class Targets(TreeTest):
     def test_an_engine_reaches_the_runner(self):
         output = self.tree.scons("-n", "ab", "ENGINE=local", "SWEEP=CONFIG_REFILL_BATCH=8,16")
         self.assertIn("--engine=local --sweep CONFIG_REFILL_BATCH", output)
+        self.assertIn("--goal=rss --engine=local", self.tree.scons("-n", "tune", "TRACE=x", "GOAL=rss", "ENGINE=local"))
 
     def test_an_engine_that_is_none_is_refused_before_anything_is_built(self):
         for target, words, expected in (
