@@ -191,7 +191,8 @@ class Bundles(Folder):
         process = subprocess.Popen(["/usr/bin/python3", self.folder / "bundle.pyz", "0", "0", "1", "1000"], stdout=subprocess.PIPE,
                                    env={"TMPDIR": str(self.folder), "PATH": os.environ["PATH"]})
         wait_for(self, lambda: napping(process.pid))
-        process.send_signal(signal.SIGHUP)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
         self.assertEqual(process.communicate(timeout=20)[0], b"")
         self.assertEqual((napping(), list(self.folder.glob("hakmem-measured-*"))), ([], []))
 
@@ -357,11 +358,11 @@ class Refusals(Folder):
 # ── With other machines ─────────────────────────────────────────────────────────────────────────────
 
 
-def wait_for(test, condition, seconds=60.0):
+def wait_for(test, condition, seconds=60.0, said=lambda: "nothing"):
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
-            test.fail(f"nothing within {seconds:g} s")
+            test.fail(f"{said()} after {seconds:g} s")
         time.sleep(0.05)
     return found
 
@@ -448,11 +449,21 @@ class Measuring(Folder):
 
     environment = {}
 
+    def setUp(self):
+        super().setUp()
+        self.temporary = self.place / "tmp"  # of this machine under all its names
+        self.temporary.mkdir(exist_ok=True)
+        self.addCleanup(shutil.rmtree, self.temporary)
+
+    def nothing_is_left(self):
+        left = lambda: [str(path.relative_to(self.temporary)) for path in sorted(self.temporary.rglob("*"))]
+        wait_for(self, lambda: not left(), 20, left)
+
     def start(self, *words):
         return subprocess.Popen(
             [sys.executable, BENCH / "ab.py", "--programs", FOLDER / "programs", "--output", self.folder, "--workloads",
              FOLDER / "workloads.toml", FOLDER / "forward.so", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **self.environment})
+            env={**os.environ, **self.environment, "TMPDIR": str(self.temporary)})
 
     def finish(self, process, status=0):
         out, err = process.communicate(timeout=300)
@@ -492,7 +503,7 @@ class Measuring(Folder):
         """The blocks that `scons tune` asks for."""
         file = {"forward": FOLDER / "forward.so", "slow": FOLDER / "slow.so", "crash": FOLDER / "crash.so", "none": FOLDER / "none.so"}
         far = Far(far_engine, workload(SHORT), FOLDER / "programs", 20, self.folder, file.__getitem__, lambda run: {"time": run.seconds})
-        with mock.patch.dict(os.environ, self.environment):
+        with mock.patch.dict(os.environ, self.environment, TMPDIR=str(self.temporary)):
             found = list(far.blocks("forward", ["slow", "crash", "none"], 1))
             with self.assertRaisesRegex(Failed, r"crash: killed by SIG\w+.* \(on node-\w+\)"):
                 list(far.blocks("crash", ["slow"], 1))
@@ -547,7 +558,7 @@ class OverSsh(Measuring):
             (cls.place / f"{name}.conf").write_text(
                 f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {cls.place}/host\nAuthorizedKeysFile {cls.place}/user.pub\n"
                 f"PidFile {cls.place}/{name}.pid\nStrictModes no\nUsePAM no\nUseDNS no\nPermitRootLogin prohibit-password\n"
-                f"ForceCommand cd {cls.place}/{name} && exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n", encoding="utf-8")
+                f"ForceCommand cd {cls.place}/{name} && TMPDIR={cls.place}/tmp exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n", encoding="utf-8")
             client += [f"Host {name}\n", "HostName 127.0.0.1\n", f"Port {port}\n"]
             sshd = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
             cls.nodes[name] = Daemon([sshd, "-D", "-e", "-f", cls.place / f"{name}.conf"], cls.place / f"{name}.log")
@@ -569,6 +580,7 @@ class OverSsh(Measuring):
         self.words = ["--engine=parallel", "--hosts=node-one,node-two"]
 
     def nothing_is_left(self):
+        super().nothing_is_left()
         self.assertEqual([list((self.place / name).iterdir()) for name in self.nodes], [[], []])
 
     def test_1_both_machines_measure_and_are_named(self):
@@ -661,13 +673,14 @@ class WithSlurm(Measuring):
         cls.addClassCleanup(daemon.end)
         return daemon
 
-    def nothing_is_queued(self):
+    def nothing_is_left(self):
+        super().nothing_is_left()
         queue = ["squeue", "--noheader", "--states=PENDING,RUNNING"]
         wait_for(self, lambda: not subprocess.run(queue, capture_output=True, text=True, env={**os.environ, **self.environment}).stdout, 20)
 
     def test_1_both_nodes_measure_and_are_named(self):
         self.shows_both_machines("--engine=slurm")
-        self.nothing_is_queued()
+        self.nothing_is_left()
 
     def test_2_an_interrupted_measurement_leaves_nothing_in_the_queue(self):
         process = self.start("system", "--only", "nap", "--width", "0.0001", "--budget", "600", "--engine=slurm")
@@ -676,7 +689,7 @@ class WithSlurm(Measuring):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130, f"{out}\n{err}")
-        self.nothing_is_queued()
+        self.nothing_is_left()
         wait_for(self, lambda: not napping(), 20)
 
     def test_3_a_race_has_each_block_on_one_node(self):
@@ -687,7 +700,7 @@ class WithSlurm(Measuring):
 
     def test_4_no_evaluation_begins_after_the_budget(self):
         self.ends_with_its_budget("--engine=slurm")
-        self.nothing_is_queued()
+        self.nothing_is_left()
 
     def test_5_a_node_that_dies_costs_its_pairs_and_nothing_else(self):
         """Slurm's steps are children of no daemon: those of the node name it in their command."""

@@ -36,6 +36,9 @@ REACH_SECONDS = 60  # of a host, for what is no measurement
 MOST_ASKED = 1000  # at once: Slurm's MaxArraySize is 1001 unless its administrator says otherwise
 # A host that is gone without a word is noticed within half a minute.
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3"
+# For an evaluation that is ended, with the milliseconds until the next signal: it ignores all but the first, and
+# has eight seconds to remove its folder.
+TERMINATION = "TERM,200,TERM,300,TERM,500,TERM,1000,TERM,2000,TERM,4000,KILL,25"
 # What a host must have. A line of ours is known by its first word.
 READY = "hakmem-ready"
 LOOK_AT_HOST = (f"command -v rsync >/dev/null || echo {READY} rsync is not installed there; /usr/bin/python3 -c "
@@ -72,7 +75,6 @@ class Engine(ABC):
                     yield answer
                 yield None
                 time.sleep(LOOK_SECONDS)
-            self._tidy()
             self.lost += self._why(folder, missing)
         finally:
             self._stop()
@@ -89,9 +91,6 @@ class Engine(ABC):
     @abstractmethod
     def drain(self) -> None:
         """Begins no further evaluation."""
-
-    def _tidy(self) -> None:
-        """Waits for what comes after the last answer."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -134,6 +133,7 @@ class Parallel(Engine):
         self.width = len(split_hosts(hosts))
         self.place = f".hakmem-{secrets.token_hex(8)}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder = Path()
 
     def _start(self, bundle: Path, folder: Path, asked: Sequence[Evaluation]) -> None:
         # On the host `:`, which is this one, nothing is copied, but the folder is the same as seen from here.
@@ -141,9 +141,10 @@ class Parallel(Engine):
         os.link(bundle, folder / self.place / bundle.name)
         commands = folder / "commands"
         commands.write_text("".join(f"{one.command(bundle.name)}\n" for one in asked), encoding="utf-8")
-        words = [*command_of_parallel(self.hosts), "--line-buffer", f"--retries={self.width + 1}", "--cleanup",
+        words = [*command_of_parallel(self.hosts), "--line-buffer", f"--retries={self.width + 1}", f"--termseq={TERMINATION}",
                  f"--workdir={self.place}", f"--basefile={folder / self.place}/./{bundle.name}",
                  f"--joblog={folder / 'log'}"]
+        self._folder = folder
         with open(commands, "rb") as source, open(folder / "parallel.out", "wb") as out, open(folder / "err", "wb") as err:
             self._process = subprocess.Popen(words, cwd=folder, stdin=source, stdout=out, stderr=err, start_new_session=True)
 
@@ -155,27 +156,21 @@ class Parallel(Engine):
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGHUP)
 
-    def _tidy(self) -> None:
-        """It removes the bundle from the hosts."""
-        assert self._process
-        try:
-            self._process.wait(REACH_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            os.killpg(process.pid, number) if number == signal.SIGKILL else process.send_signal(number)
+            if process.poll() is None:
+                process.send_signal(number)
             try:
                 process.wait(5)
                 break
             except subprocess.TimeoutExpired:
                 pass
-        subprocess.run([*command_of_parallel(self.hosts), "--nonall", f"rm -rf {self.place}"], stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=REACH_SECONDS, check=False)
+        # Not --cleanup: what is ended does not do it.
+        subprocess.run([*command_of_parallel(self.hosts), "--nonall", f"rm -rf {self.place}"], cwd=self._folder,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
     def _why(self, folder: Path, missing: dict[int, Evaluation]) -> list[str]:
         """The last attempt at each, of the log, whose lines are: Seq Host Starttime JobRuntime Send Receive Exitval Signal

@@ -38,6 +38,7 @@ PACKAGE = Path(__file__).resolve().parent
 MAIN = "import sys\nfrom lab.evaluation import main\nsys.exit(main())\n"
 MEASURED = "measured"  # the folder of copies
 FAILED = 1
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,29 @@ def evaluate(bundle: str, folder: str, evaluation: Evaluation) -> Answer:
                   [_part(row) for row in trial.rows])
 
 
+def _interrupt(*_: object) -> None:
+    """Once: the next signal must not interrupt what is being removed."""
+    _ignore()
+    raise KeyboardInterrupt
+
+
+def _ignore() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):  # the connection is gone: what runs must not stay behind
-        signal.signal(number, signal.default_int_handler)
+    # When the connection is gone, neither what runs nor the folder may stay behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    for number in ENDING:
+        signal.signal(number, _interrupt)
     try:
         with Copies() as place:
-            answer = evaluate(sys.argv[0], place.folder, Evaluation(*map(int, sys.argv[1:5])))
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+                answer = evaluate(sys.argv[0], place.folder, Evaluation(*map(int, sys.argv[1:5])))
+            finally:
+                _ignore()
         print(json.dumps(asdict(answer)), flush=True)
     except (LibraryError, OSError) as error:
         print(f"{own_name()}: {error}", file=sys.stderr)
