@@ -2,67 +2,32 @@
 # SPDX-License-Identifier: MIT
 """Writes doc/performance.md: a section for each kind of measurement, each between marks of its own.
 
-usage: performance.py [--section NAME] [--threads N,N,…] LIBRARY [PEER …]
+LIBRARY is build/default/libhakmem.so; a PEER is a path, or a name that bench/ab.py knows. Without any, those that are installed
+here, and the system's malloc. The programs that are run are those of build/bench. `scons performance-report` builds all that
+is needed, and calls this with every other pair as --also.
 
-LIBRARY is build/default/libhakmem.so; a PEER is a path, or one of jemalloc, mimalloc, tcmalloc. A section is a function in
-SECTIONS that returns its lines. The workloads are those of build/bench. Exit status: 0; 2: something cannot be measured."""
+Exit status: 0; 2 if something cannot be measured; 130 after Ctrl-C."""
 
 import argparse
 import datetime
-import re
+import math
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 sys.dont_write_bytecode = True
 
-from lab import document  # noqa: E402
-from lab.libraries import CLEAN_ENVIRONMENT, LibraryError, find  # noqa: E402
+from lab import callgrind, document, matrix, record, scaling, text, whole_runs  # noqa: E402
+from lab.libraries import PEERS, SYSTEM, Library, LibraryError, find, open_library, tell_apart  # noqa: E402
+from lab.matrix import Cell  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "doc" / "performance.md"
 PROGRAMS = ROOT / "build" / "bench"
-LIMIT = 600  # seconds for a run
-
-LOCKS = ("hak_lock", "hak_lock_try", "hak_lock_nested", "pthread_mutex_lock", "pthread_mutex_trylock")
-LOCKED = re.compile(r"\s*([0-9a-f]+):\s+(?:lock .*|xchg\s+.*\(.*)")
-SYSCALL = re.compile(r"\s*([0-9a-f]+):\s+syscall")
-FUNCTION = re.compile(r"[0-9a-f]+ <(.+)>:")
-CLOCKS = ("kernel_clock",)  # asks the vDSO, which a program under valgrind has not
-
-
-@dataclass(frozen=True)
-class Load:
-    """A workload, as its arguments for a number of threads and a length. Two lengths are run, and their difference
-    is free of what happens once."""
-    name: str
-    operation: str
-    arguments: Callable[[int, int], tuple]  # threads, length -> program, arguments
-    operations: Callable[[int, int], int]
-    lengths: tuple[int, int]
-    threads_least: int = 1
-
-
-def _handover(smallest: int, largest: int, bulk: int, order: int) -> Callable[[int, int], tuple]:
-    return lambda threads, blocks: ("handover", blocks, smallest, largest, bulk, 2, threads // 2, threads // 2, order)
-
-
-LOADS = (
-    Load("handover 64 B", "a block", _handover(64, 64, 256, 0), lambda threads, blocks: blocks, (100000, 300000), 2),
-    Load("handover strewn", "a block", _handover(64, 64, 256, 1), lambda threads, blocks: blocks, (100000, 300000), 2),
-    Load("handover 1-16 KiB", "a block", _handover(1024, 16384, 32, 0), lambda threads, blocks: blocks,
-         (20000, 60000), 2),
-    Load("larson", "a replacement", lambda threads, generations: ("larson", threads, generations, 32000 // threads, 256),
-         lambda threads, generations: generations * (32000 // threads) * threads, (2, 6)),
-    Load("server", "a request", lambda threads, requests: ("server", threads, 200, requests // threads, 12),
-         lambda threads, requests: requests // threads * threads, (6400, 19200)),
-    Load("thread_churn", "a thread", lambda threads, all_of_them: ("thread_churn", all_of_them, threads, 100),
-         lambda threads, all_of_them: all_of_them, (200, 600)),
-)
+RECORDS = ROOT / "build" / "ab"
+BUDGET = 45 * 60.0  # seconds for all workloads
+SLOWER, LARGER = 1.02, 1.05  # than the best peer: rows that are named
 
 
 class CannotMeasure(Exception):
@@ -70,129 +35,224 @@ class CannotMeasure(Exception):
 
 
 @dataclass(frozen=True)
-class Events:
-    """What the library's own instructions did in one run."""
-    locked: int
-    locks: int
-    system_calls: int
-
-    def less(self, other: "Events") -> "Events":
-        return Events(self.locked - other.locked, self.locks - other.locks, self.system_calls - other.system_calls)
-
-
-class Instructions:
-    """Which instructions of a library are locked, and which are system calls, by address."""
-
-    def __init__(self, library: Path) -> None:
-        text = _output(["objdump", "-d", "--no-show-raw-insn", str(library)])
-        self.locked: set[int] = set()
-        self.system_calls: set[int] = set()
-        function = ""
-        for line in text.splitlines():
-            if match := FUNCTION.match(line):
-                function = match[1]
-            elif match := LOCKED.match(line):
-                self.locked.add(int(match[1], 16))
-            elif (match := SYSCALL.match(line)) and function not in CLOCKS:
-                self.system_calls.add(int(match[1], 16))
+class Asked:
+    """What the command line says."""
+    library: str
+    also: list[str]  # other compositions
+    peers: list[str]
+    threads: list[int]
+    budget: float
+    record: str  # of the workloads, if they have been measured before
 
 
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False,
-                          timeout=LIMIT)
-    if done.returncode != 0:
-        raise CannotMeasure(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
-    return done.stdout
+# ── All workloads ───────────────────────────────────────────────────────────────────────────────────
 
 
-def events_of(lines: list[str], library: Path, known: Instructions) -> Events:
-    """What a callgrind profile by instruction says of a library's own instructions. Between a line of calls= and
-    the next one stands what the callee took, at the address of the call."""
-    executed: Counter[int] = Counter()
-    locks = 0
-    here = callee = ""
-    after_calls = False
-    for line in lines:
-        key, equals, text = line.partition("=")
-        if equals and key == "ob":
-            here = text
-        elif equals and key == "cfn":
-            callee = text
-        elif equals and key == "calls":
-            after_calls = True
-            if here == str(library) and callee.split("@")[0].split("'")[0] in LOCKS:
-                locks += int(text.split()[0])
-        elif line.startswith("0x"):
-            address, _, count = line.split()[:3]
-            if here == str(library) and not after_calls:
-                executed[int(address, 16)] += int(count)
-            after_calls = False
-    return Events(sum(executed[address] for address in known.locked), locks,
-                  sum(executed[address] for address in known.system_calls))
+def measured(asked: Asked) -> record.Record:
+    """All workloads under all libraries."""
+    if asked.record:
+        return record.read(asked.record)
+    command = [sys.executable, str(ROOT / "bench" / "ab.py"), asked.library, *asked.also, *asked.peers, "--only=all",
+               f"--budget={asked.budget:.0f}", f"--output={RECORDS}", f"--programs={PROGRAMS}"]
+    status = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
+    if status == 130:
+        raise KeyboardInterrupt
+    if status not in (0, 1):  # 1: a workload failed, which its row says
+        raise CannotMeasure(f"bench/ab.py ended with status {status}")
+    return record.read(str(RECORDS / "latest.json"))
 
 
-def measure(load: Load, threads: int, library: Path, known: Instructions) -> Events:
-    """Events for all operations by which the long run exceeds the short one."""
-    results = []
-    for length in load.lengths:
-        program, *arguments = load.arguments(threads, length)
-        with tempfile.TemporaryDirectory(prefix="hakmem-performance-") as folder:
-            file = Path(folder) / "out"
-            command = ["env", "-i", *[f"{name}={value}" for name, value in CLEAN_ENVIRONMENT.items()],
-                       f"LD_PRELOAD={library}", "valgrind", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no",
-                       "--compress-strings=no", "--fair-sched=yes", f"--callgrind-out-file={file}",
-                       str(PROGRAMS / program), *map(str, arguments)]
-            _output(command)
-            results.append(events_of(file.read_text().splitlines(), library, known))
-    return results[1].less(results[0])
+def cell(found: Cell) -> str:
+    """A ratio with its interval; `~` in front if no difference is significant."""
+    if found.why_not:
+        return found.why_not
+    return f"{'' if found.significant else '~ '}{text.ratio(found.ratio)} ({text.ratio(found.low)}-{text.ratio(found.high)})"
 
 
-def scaling(library: Path, peers: list[tuple[str, Path]], threads: list[int]) -> list[str]:
-    """The counts of what threads share, for numbers of threads, and for the peers at one of them."""
-    lines = ["| workload | malloc | threads | locked | locks | system calls |", "|---|---|---|---|---|---|"]
-    rows = [("default", library, number) for number in threads]
-    rows += [(name, path, threads[len(threads) // 2]) for name, path in peers]
-    known = {path: Instructions(path) for _, path, _ in rows}
-    for load in LOADS:
-        for name, path, number in rows:
-            if number < load.threads_least:
-                continue
-            events = measure(load, number, path, known[path])
-            thousands = (load.operations(number, load.lengths[1]) - load.operations(number, load.lengths[0])) / 1000
-            figures = " | ".join(f"{max(count, 0) / thousands:.1f}" for count in
-                                 (events.locked, events.locks, events.system_calls))
-            lines.append(f"| {load.name} ({load.operation}) | {name} | {number} | {figures} |")
-            print(lines[-1], file=sys.stderr, flush=True)
-    lines += ["", f"Measured {datetime.date.today().isoformat()} at {revision()}."]
+def table(data: record.Record, measure: str) -> list[str]:
+    """What default takes, and what the others take in multiples of it."""
+    lines = [f"| workload | {data.A.label} | " + " | ".join(other.label for other in data.others) + " |",
+             "|---|---:|" + "---:|" * len(data.others)]
+    for line in matrix.matrix(data, measure):
+        row = next((row for row in matrix.rows_of(data, line.workload) if row and not row.failure and row.measure(measure)), None)
+        of_a = row and row.measure(measure)
+        own = "failed" if not row or not of_a else (
+            text.compared(of_a, "A") if measure == record.TIME else text.SHOWN[measure](of_a.A))
+        lines.append(f"| {line.workload} | {own} | " + " | ".join(map(cell, line.cells[1:])) + " |")
     return lines
 
 
-def revision() -> str:
-    return "revision " + _output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).strip()
+@dataclass(frozen=True)
+class Beside:
+    """A workload under default, in multiples of what the best of the peers takes."""
+    workload: str
+    peer: str
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.workload} {text.ratio(self.ratio)} ({text.ratio(self.low)}-{text.ratio(self.high)}, {self.peer})"
 
 
-SECTIONS = {"scaling": scaling}
+def beside_the_best(data: record.Record, measure: str, peers: set[str]) -> list[Beside]:
+    """Of each workload of which a peer has a figure, in the order of the table."""
+    found = []
+    for line in matrix.matrix(data, measure):
+        of_peers = [(one, other.label) for one, other in zip(line.cells[1:], data.others) if other.label in peers and not one.why_not]
+        if of_peers:
+            best, label = min(of_peers, key=lambda pair: pair[0].ratio)
+            found.append(Beside(line.workload, label, 1 / best.ratio, 1 / best.high, 1 / best.low))
+    return found
+
+
+def mean(ratios: list[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def summary(data: record.Record, peers: set[str]) -> list[str]:
+    """Geometric means of all libraries, and default beside the best peer of each row."""
+    means = {measure: matrix.geometric_means(matrix.matrix(data, measure)) for measure in (record.TIME, "peak_rss")}
+    (times, over), (sizes, of_sizes) = means[record.TIME], means["peak_rss"]
+    if not over or not of_sizes:
+        raise CannotMeasure("no workload ran under all libraries: a larger --budget, or fewer peers")
+    lines = [f"| geometric mean over {over} workloads | " + " | ".join([data.A.label, *(other.label for other in data.others)]) + " |",
+             "|---|" + "---:|" * (1 + len(data.others)),
+             "| time | " + " | ".join(map(text.ratio, times)) + " |",
+             "| peak resident memory | " + " | ".join(map(text.ratio, sizes)) + " |",
+             "| time × memory | " + " | ".join(text.ratio(a * b) for a, b in zip(times, sizes)) + " |", ""]
+    for measure, what, bound, more in ((record.TIME, "time", SLOWER, "slower"), ("peak_rss", "peak resident memory", LARGER, "larger")):
+        best = beside_the_best(data, measure, peers)
+        if not best:
+            continue
+        behind = [str(one) for one in best if one.low > bound]
+        lines += [f"- {data.A.label} takes {text.ratio(mean([one.ratio for one in best]))} times the {what} of the best peer of each row. "
+                  + (f"Surely {more} than {bound} times that peer: {'; '.join(behind)}." if behind
+                     else f"In no row it is surely {more} than {bound} times that peer.")]
+    return lines
+
+
+def workloads(asked: Asked) -> list[str]:
+    data = measured(asked)
+    peers = {other.label for other in data.others if not other.identity.startswith("hakmem ")}
+    lines = [*summary(data, peers), "", "### Time", "", *table(data, record.TIME), "", "### Peak resident memory, MiB", "",
+             *table(data, "peak_rss"), ""]
+    machine = data.machine
+    lines += [f"{data.started[:10]}, {data.seconds / 60:.0f} minutes, on {machine.kernel}, {machine.cpu} with {machine.cpus} CPUs, "
+              f"load {machine.load} at the start.", ""]
+    return lines + [f"- {library.label}: `{library.identity}`" for library in (data.A, *data.others)]
+
+
+# ── Counts ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_a_file(libraries: list[Library]) -> list[Library]:
+    """Those whose instructions can be told from the C library's."""
+    return [library for library in libraries if library.measured]
+
+
+def counts(asked: Asked) -> list[str]:
+    """Instructions, which no other load of the machine changes."""
+    libraries = tell_apart([open_library(name) for name in [asked.library, *asked.also, *asked.peers]])
+    loads = callgrind.loads()
+    lines = ["| a malloc and a free | " + " | ".join(loads) + " |", "|---|" + "---:|" * len(loads)]
+    for library in libraries:
+        lines.append(f"| {library.label} | " + " | ".join(f"{callgrind.count(load, library, PROGRAMS).net:.1f}" for load in loads.values()) + " |")
+        say(lines[-1])
+    whole = with_a_file(libraries)
+    found = whole_runs.measure(whole, whole_runs.PROGRAMS.values(), say)
+    names = list(dict.fromkeys(name for name, _ in found))
+    lines += ["", "| an allocation of a program | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    lines += [f"| {library.label} | " + " | ".join(f"{found[name, library.label].each:.1f}" for name in names) + " |" for library in whole]
+    return lines + ["", today()]
+
+
+# ── What threads share ──────────────────────────────────────────────────────────────────────────────
+
+
+def shared(asked: Asked) -> list[str]:
+    """The counts of what threads share, for numbers of threads, and for the peers at one of them."""
+    lines = ["| workload | malloc | threads | locked | locks | system calls |", "|---|---|---|---|---|---|"]
+    library, *peers = with_a_file(tell_apart([open_library(name) for name in [asked.library, *asked.peers]]))
+    rows = [(library, number) for number in asked.threads] + [(peer, asked.threads[len(asked.threads) // 2]) for peer in peers]
+    files = {one.label: Path(one.measured or "").resolve() for one, _ in rows}
+    known = {label: scaling.Instructions(file) for label, file in files.items()}
+    for load in scaling.LOADS:
+        for one, number in rows:
+            if number < load.threads_least:
+                continue
+            events = scaling.measure(load, number, files[one.label], known[one.label], PROGRAMS)
+            thousands = (load.operations(number, load.lengths[1]) - load.operations(number, load.lengths[0])) / 1000
+            figures = " | ".join(f"{max(count, 0) / thousands:.1f}" for count in
+                                 (events.locked, events.locks, events.system_calls))
+            lines.append(f"| {load.name} ({load.operation}) | {one.label} | {number} | {figures} |")
+            say(lines[-1])
+    return lines + ["", today()]
+
+
+# ── The command ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def today() -> str:
+    revision = scaling.output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).strip()
+    return f"Measured {datetime.date.today().isoformat()} at revision {revision}."
+
+
+SECTIONS = {"workloads": workloads, "counts": counts, "scaling": shared}
+
+
+def installed() -> list[str]:
+    """The peers that this machine has."""
+    def is_there(name: str) -> bool:
+        try:
+            return bool(find(name))
+        except LibraryError:
+            return False
+    return [SYSTEM, *filter(is_there, PEERS)]
+
+
+def arguments() -> tuple[Asked, list[str]]:
+    parser = argparse.ArgumentParser(prog="performance.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", metavar="LIBRARY")
+    parser.add_argument("peers", metavar="PEER", nargs="*")
+    parser.add_argument("--also", metavar="LIBRARY", action="append", default=[], help="another composition of ours; may be repeated")
+    parser.add_argument("--section", choices=SECTIONS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--threads", default="1,2,4,16,64", help="numbers of threads for scaling (%(default)s)")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help="for all workloads (%(default).0f)")
+    parser.add_argument("--record", default="", metavar="FILE", help="of a measurement of all workloads that was made before")
+    options = parser.parse_args()
+    try:
+        threads = [int(number) for number in options.threads.split(",")]
+    except ValueError:
+        threads = [0]
+    if min(threads) < 1:
+        parser.error(f"--threads={options.threads}: numbers from 1 on, with commas between them")
+    if not options.budget > 0:
+        parser.error("--budget: seconds, more than 0")
+    asked = Asked(options.library, options.also, options.peers or installed(), threads, options.budget, options.record)
+    return asked, options.section or list(SECTIONS)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", type=Path)
-    parser.add_argument("peers", nargs="*")
-    parser.add_argument("--section", choices=SECTIONS, action="append")
-    parser.add_argument("--threads", default="1,2,4,16,64", help="numbers of threads (1,2,4,16,64)")
-    options = parser.parse_args()
+    asked, sections = arguments()
     try:
-        library = options.library.resolve(strict=True)
-        peers = [(name, Path(find(name)).resolve(strict=True)) for name in options.peers]
-        threads = [int(number) for number in options.threads.split(",")]
-        for name in options.section or SECTIONS:
-            lines = SECTIONS[name](library, peers, threads)
-            document.write(DOCUMENT, f"bench/performance.py --section {name}", lines)
-    except (CannotMeasure, LibraryError, document.DocumentError, OSError, subprocess.TimeoutExpired) as error:
+        for name in [asked.library, *asked.also, *asked.peers]:
+            find(name)  # before an hour has gone by
+        for name in sections:
+            document.write(DOCUMENT, f"bench/performance.py --section {name}", SECTIONS[name](asked))
+    except (CannotMeasure, LibraryError, callgrind.CountFailed, record.RecordError, document.DocumentError, OSError,
+            subprocess.TimeoutExpired) as error:
         print(f"performance.py: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

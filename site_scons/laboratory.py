@@ -94,9 +94,17 @@ class Laboratory:
         first = env["A"] or (configs[0] if configs else "default")
         second = env["B"] or (configs[1] if len(configs) == 2 else "")
         others = [("B", second)] if second else []
-        others += [("PEERS", peer) for peer in env["PEERS"].split(",") if peer]
+        others += self.named_peers(env)
         others += [("SWEEP", wish) for wish in self.sweep(first, env["SWEEP"])]
         return [self.side(*wish) for wish in [("A", first), *(others or [("B", SYSTEM)])]]
+
+    @staticmethod
+    def named_peers(env) -> "list[tuple[str, str]]":
+        return [("PEERS", peer) for peer in env["PEERS"].split(",") if peer]
+
+    def peers(self, env) -> "list[Side]":
+        """What PEERS= names. Raises WishError."""
+        return [self.side(*wish) for wish in self.named_peers(env)]
 
     def sweep(self, first: str, wish: str) -> "list[str]":
         if not wish:
@@ -366,6 +374,15 @@ def selftest_action(folder: str):
 def defconfigs_action():
     """The call that measures what the configurations promise."""
     return words_for_scons(["/usr/bin/python3", *DEFCONFIGS])
+
+
+def performance_action(env, folders: "list[str]", peers: "list[str]"):
+    """The call that writes doc/performance.md: of the first of these builds, and of the others as other compositions."""
+    library, *also = (f"{folder}/libhakmem.so" for folder in folders)
+    words = ["/usr/bin/python3", "bench/performance.py", library, *(f"--also={path}" for path in also)]
+    if env["BUDGET"]:
+        words.append(f"--budget={wishes.seconds(env['BUDGET']):.0f}")
+    return words_for_scons([*words, *peers])
 
 
 def record_action(env, out: str):

@@ -203,6 +203,24 @@ class Targets(TreeTest):
                 self.assertNotIn("CC ", output)
 
 
+class PerformanceReport(TreeTest):
+    def test_every_pair_and_the_peers_take_part(self):
+        self.tree.write("peer.so", "")
+        said = self.tree.scons("-n", "performance-report", "BUDGET=90s", "PEERS=system,peer.so")
+        line = next(line for line in said.splitlines() if "bench/performance.py" in line)
+        words = line.split()[2:]
+        self.assertEqual((words[0], words[-3:]), ("build/default/libhakmem.so", ["--budget=90", "system", "peer.so"]))
+        self.assertEqual(len(words[1:-3]), len(set(words[1:-3])), words)
+        self.assertIn("--also=build/magazine-mmap_only/libhakmem.so", words)
+        self.assertNotIn("--also=build/unified-superslab/libhakmem.so", words)  # it is default
+
+    def test_bad_wishes_are_refused_before_the_build(self):
+        for wish, message in (("PEERS=jemaloc", "a peer is one of system, "), ("BUDGET=x", "'x' is not a number of seconds")):
+            said = self.tree.scons("performance-report", wish, status=2)
+            self.assertIn("scons: nothing was built", said)
+            self.assertIn(message, said)
+
+
 class Revisions(TreeTest):
     def test_another_revision_is_built_from_its_own_sources(self):
         """The library of a revision says what its sources said, and this tree's says what they say now."""

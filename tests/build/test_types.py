@@ -10,7 +10,7 @@ from pathlib import Path
 from tree import ROOT
 
 
-SCRIPTS = ("ab.py", "counts.py", "defconfigs.py", "instructions.py", "options.py", "recorder_cost.py", "selftest.py")
+SCRIPTS = ("ab.py", "counts.py", "defconfigs.py", "instructions.py", "options.py", "performance.py", "recorder_cost.py", "selftest.py")
 
 
 @unittest.skipUnless(shutil.which("mypy"), "mypy is not installed (Debian: mypy)")
