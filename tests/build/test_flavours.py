@@ -6,7 +6,7 @@ import shutil
 
 import laboratory
 import test_laboratory
-from tree import TreeTest
+from tree import TreeTest, in_matrix
 
 TRAINED_BY = 'return [["/bin/true"], [f"{programs}/pair", "64", "1000"], [f"{programs}/larson", "1", "2", "2000"]]'
 
@@ -57,6 +57,7 @@ class Flavours(TreeTest):
         counted = {path.stem for path in (self.tree.root / "build/default-pgo/training").rglob("*.gcda")}
         self.assertLessEqual({"override", "bins", "small"}, counted)
 
+    @in_matrix
     def test_trained_clang(self):
         if not shutil.which("llvm-profdata"):
             self.skipTest("llvm is not installed")

@@ -12,7 +12,7 @@ from pathlib import Path
 import configuration
 import pairs
 import suite
-from tree import ROOT, SECONDS, TreeTest
+from tree import ROOT, SECONDS, TreeTest, in_matrix
 
 PROGRAM = """#include "hakmem.h"
 #include <stdio.h>
@@ -218,6 +218,7 @@ class Debian(Packaging):
         copyright = (self.folder / "root/usr/share/doc/libhakmem0/copyright").read_text()
         self.assertIn(licence, " ".join(copyright.replace("\n .\n", "\n").split()))
 
+    @in_matrix
     def test_packages_of_two_configurations_are_told_apart(self):
         shutil.rmtree(self.tree.root / "build/deb", ignore_errors=True)
         self.tree.write(".config", "CONFIG_DIRTY_MAX=33\n")
@@ -279,6 +280,7 @@ class Amalgamation(Packaging):
         self.assertIn("hak_malloc", self.names("hakmem.o"))
         self.assertNotIn("malloc", self.names("hakmem.o"))
 
+    @in_matrix
     def test_every_pair_and_each_plugin_with_each_compiler(self):
         made = ["debug", "prefix"]
         once = ["debug", "prefix"]  # those that the other compiler has too: each policy and each back end is in one
@@ -301,6 +303,7 @@ class Amalgamation(Packaging):
                     self.assertEqual(self.run_in(command), "")
             self.assertEqual("malloc" in self.names(f"{config}.o"), config != "prefix")
 
+    @in_matrix
     def test_contract(self):
         """The contract tests hold for the default one, and those that are about no one plug-in for the pair that has
         neither plug-in of it."""

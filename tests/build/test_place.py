@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tree import ROOT, MAKE_VARIABLES, OWN_VARIABLES, TreeTest, compiled
+from tree import MAKE_VARIABLES, OWN_VARIABLES, ROOT, TreeTest, compiled, in_matrix
 
 LIBRARY = "default/libhakmem.so"
 
@@ -176,6 +176,7 @@ class Elsewhere(TreeTest):
         self.run_as_user("make", out, "clean")
         self.assertEqual({path.name for path in self.out.iterdir()}, {".config", "defconfig", "root"})
 
+    @in_matrix
     def test_packages(self):
         self.read_only()
         self.run_as_user("/usr/bin/scons", f"O={self.out}", "CONFIG=default", "deb")

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 import layers
-from tree import ROOT, Tree, TreeTest, compiled
+from tree import ROOT, Tree, TreeTest, compiled, in_matrix
 
 EXAMPLES = ROOT / "doc" / "examples"
 POLICY = next(EXAMPLES.glob("policies/*/")).name
@@ -21,6 +21,7 @@ BACK_END = next(EXAMPLES.glob("backends/*/")).name
 class InTheTree(unittest.TestCase):
     """The examples become a part of the tree by being copied in."""
 
+    @in_matrix
     def test_one_new_folder_is_all(self):
         tree = Tree()
         self.addCleanup(tree.remove)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import configuration
 import generated
-from tree import ROOT, Tree, TreeTest, compiled
+from tree import IN_MATRIX, ROOT, Tree, TreeTest, compiled, in_matrix
 
 CONFIG = configuration.load(ROOT, ROOT / "configs/default_defconfig", "default")
 POLICY = f"policies/{CONFIG.frontend}"
@@ -288,9 +288,28 @@ class Pairs(TreeTest):
             self.assertFalse(set(pair.split("-")) & {CONFIG.frontend, CONFIG.backend})
 
 
+class LeftToTheMatrix(TreeTest):
+    """Tests of the build that take long and have shorter ones for their parts."""
+
+    ONE = "test_flavours.Flavours.test_trained_clang"
+
+    def test_matrix_runs_them(self):
+        self.tree.write("tests/build/run", f"import os\nprint('given:', os.environ.get('{IN_MATRIX}', ''))\n"
+                        "print('1 passed, 0 failed, 0 skipped')\n")
+        for words, given in ((("MATRIX=yes",), "yes"), ((), "")):
+            said = self.tree.scons("test", "CONFIG=default", "ONLY=build", *words, **{IN_MATRIX: ""})
+            self.assertIn(f"given: {given}\n", said)
+
+    def test_without_they_are_skipped(self):
+        done = subprocess.run([ROOT / "tests/build/run", self.ONE], env={**os.environ, IN_MATRIX: ""}, capture_output=True, text=True)
+        self.assertIn("0 passed, 0 failed, 1 skipped", done.stdout)
+        self.assertIn("a test of MATRIX=yes, or by its name", done.stderr)
+
+
 class AtRandom(TreeTest):
     """scons randconfig."""
 
+    @in_matrix
     def test_builds_and_tries_what_the_seed_says(self):
         output = self.tree.scons("randconfig", "SEED=77", "COUNT=1")
         self.assertRegex(output, r"scons: random-77 is \w+/\w+; to repeat: scons randconfig SEED=77 COUNT=1\n")

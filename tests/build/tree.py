@@ -17,6 +17,8 @@ SOURCES = (
 # from SCons's derived-file cache, for equal sources and commands, and say that they compile them all the same. It exists
 # while tests/build/run does.
 CACHE = "HAKMEM_TEST_BUILD_CACHE"
+# Not empty: the tests run that are left to continuous integration.
+IN_MATRIX = "HAKMEM_TEST_MATRIX"
 USE_CACHE = f"""
 import os
 import SCons.CacheDir
@@ -34,6 +36,11 @@ if cache and os.access(cache, os.R_OK):
     retrieve = SCons.CacheDir.CacheDir.retrieve
     SCons.CacheDir.CacheDir.retrieve = lambda self, node: node.name.endswith(".o") and retrieve(self, node)
 """
+def in_matrix(test):
+    """Decorates a test of combinations whose parts have shorter ones: `make test` leaves it to MATRIX=yes."""
+    return unittest.skipUnless(os.environ.get(IN_MATRIX), "a test of MATRIX=yes, or by its name")(test)
+
+
 def write_cache_configuration(folder: Path) -> None:
     """Several builds begin at once, and the first one's is no good to the others until SCons has written it. Users other
     than the one that runs the tests may read what there is."""
