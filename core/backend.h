@@ -43,7 +43,7 @@ static inline hak_class backend_lookup(const struct hak_shard *shard, const void
 
 /* Up to `max` blocks, as a chain, cheapest first: blocks kept or freed before fresh ones.
  * pre:   max > 0; a cold path
- * post:  1 to max blocks of the class that nobody else has, most often but not always own; count 0: out of memory
+ * post:  1 to max blocks of the class that no other thread has, mostly but not always of own slabs; count 0: out of memory
  * owner: the shard's owner
  * sync:  takes HAK_RANK_HEAPS, HAK_RANK_SLABS, HAK_RANK_EXTENTS when the shard has none at hand */
 struct hak_chain backend_refill_chain(struct hak_shard *shard, hak_class cls, size_t max);
@@ -116,7 +116,7 @@ struct hak_extent {
     hak_class cls;
     uint32_t capacity; /* blocks that fit in */
     uint32_t cut;      /* blocks [0, cut) have been used at some time, the others never */
-    uint32_t free;     /* of those cut, blocks that are back in the slab, whoever freed them */
+    uint32_t free;     /* of those cut, blocks that are back in the slab, freed by any thread */
     size_t purged;     /* bytes of pages within it that went back to the operating system */
 };
 
@@ -250,7 +250,7 @@ static inline void *backend_move(void *pointer, size_t size)
 }
 #endif
 
-/* Gives what the shard holds beside its slabs to the slabs: kept chains, blocks on their way to others. Default: it
+/* Gives what the shard holds outside of its slabs to the slabs: kept chains, blocks on their way to others. Default: it
  * holds nothing.
  * pre:   a cold path
  * owner: the shard's owner */

@@ -9,7 +9,7 @@
 /* Most bytes of free blocks in a cache: the sum over classes of capacity times size. */
 #define HAK_CACHE_BYTES ((size_t)CONFIG_CACHE_BYTES / 2)
 
-/* Most bytes of free blocks that a shard keeps at hand beside its slabs, those on their way to another's included. */
+/* Most bytes of free blocks that a shard keeps at hand outside of its slabs, those on their way to another shard included. */
 #define HAK_KEPT_BYTES ((size_t)CONFIG_CACHE_BYTES - HAK_CACHE_BYTES)
 
 #endif

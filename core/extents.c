@@ -38,8 +38,8 @@ enum { SWEEP_MS = CONFIG_PURGE_DELAY_MS / 4 };
 /* Spares are kept while clean extents are at most so many times the floor of the dirty bound. */
 static const size_t SPARES_FACTOR = 4;
 
-/* So much freed at once is left out of core dumps until it is used again. That costs two system calls, little beside
- * the page faults of writing to so much memory. */
+/* A free of at least this much is left out of core dumps until the memory is used again. That costs two system calls, which is
+ * little compared to the page faults of writing to it. */
 static const size_t HIDE_LEAST = (size_t)16 << 20 >> HAK_GRANULE_SHIFT;
 
 static struct {
@@ -369,7 +369,7 @@ static uint32_t extents_carve(uint32_t extent, size_t offset, size_t granules)
     return taken;
 }
 
-/* Free granules beside an extent. */
+/* Free granules next to an extent. */
 struct extents_reach {
     uint32_t last; /* the extent in which they end */
     size_t granules;
@@ -618,7 +618,7 @@ static size_t extents_purge(uint32_t first, size_t granules, struct extents_outg
         return 0;
     hak_extents_unlock();
     bool renewed = out.moved && extents_renew(first, granules);
-    /* Where memory is charged, the kernel may have unmapped what it did not map over: nobody knows what lies there. */
+    /* Where memory is charged, the kernel may have unmapped what it did not map over, so what lies there is unknown. */
     bool lost = out.moved && !renewed && os_charges_committed();
     bool purged = renewed || (!lost && space_purge(first, granules));
     if (unlikely(!purged && !lost))
@@ -683,8 +683,8 @@ static void extents_note_spares(void)
     extents.spared_at = hak_clock_ms();
 }
 
-/* As more of what is too much may come, a part of it stays mapped for a while: what is mapped anew costs several system
- * calls, as many if it goes at once, and lies beside no dirty extent whose memory could serve with it. */
+/* Part of the excess stays mapped for a while, since more may follow: mapping it again costs several system calls, as does
+ * unmapping it at once, and new mappings do not adjoin dirty extents that could be joined with them. */
 static size_t extents_purge_excess(size_t excess)
 {
     bool spare = extents.clean + excess <= SPARES_FACTOR * hak_dirty_floor();

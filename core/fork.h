@@ -16,7 +16,7 @@ void hak_unlock_all(void);
 
 /* Registers the handlers of fork, unless that is done. It is called by the first constructor of the program or
  * library that we are part of, by the first thread that gets a heap, and before another library's handlers are
- * registered, whatever comes first: before then nobody forks while another thread holds a lock of ours.
+ * registered, whichever comes first: before that, no thread forks while another holds a lock of ours.
  * pre: no lock of ours is held, as libc may allocate */
 void hak_fork_handle(void);
 

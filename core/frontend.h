@@ -57,14 +57,14 @@ void *frontend_refill(struct hak_cache *cache, struct hak_shard *shard, hak_clas
 void frontend_flush(struct hak_cache *cache, struct hak_shard *shard, hak_class cls, void *block);
 
 /* How many blocks of the class the cache holds.
- * owner: anybody; while the owner is at work, another thread gets what was true of late */
+ * owner: any thread; while the owner is at work, another thread gets a recent value */
 size_t frontend_held(const struct hak_cache *cache, hak_class cls);
 
 /* Calls `visit` for each block that the cache holds.
  * pre:   `visit` neither allocates nor frees
  * post:  where `visit` returned false, the rest of that list was left out, and its links were not read: the
  *        owner may be changing the cache
- * owner: anybody, as frontend_held */
+ * owner: any thread, as frontend_held */
 void frontend_walk(const struct hak_cache *cache, bool (*visit)(void *block, void *context),
                    void *context);
 

@@ -13,7 +13,7 @@ const struct hak_heap hak_heap_ended;
 const struct hak_heap_row hak_heap_row;
 
 _Thread_local struct hak_heap *hak_heap_mine = (struct hak_heap *)(uintptr_t)&hak_heap_empty;
-/* The same by the name that hakmem/inline.h knows, where there is such a header. */
+/* An alias, by the name that hakmem/inline.h uses, if the configuration has that header. */
 HAK_INLINE_ABI;
 
 static struct hak_lock heaps_lock = {.rank = HAK_RANK_HEAPS};

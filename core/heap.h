@@ -13,7 +13,7 @@
  *
  * In a forked child the heaps of threads that are gone are parked if `inside` is free, though what
  * their caches held is lost; the others may be half-changed and are frozen: their blocks can be read
- * and freed, but nobody owns them any more. */
+ * and freed, but no thread owns them any more. */
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H
 

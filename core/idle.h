@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Idle classes: the size classes of a cache that nobody has used between two rounds of upkeep.
+/* Idle classes: the size classes of a cache that its thread has not used between two rounds of upkeep.
  *
  * A hit writes no stamp, so use is inferred: the block on top of a class that is used is another one than a round
  * before. By chance it may be the same one; the class is then emptied and refilled, which costs one miss. The blocks of

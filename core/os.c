@@ -242,7 +242,7 @@ static bool os_is_one_mapping(void *base, size_t size)
     if (kernel_is_error(grown))
         return grown != -EFAULT;
     kernel_munmap((char *)base + size,
-                  impossible - size); /* where nothing lies behind, it is possible */
+                  impossible - size); /* with nothing mapped behind it, growing succeeds */
     return true;
 }
 
@@ -250,7 +250,7 @@ static bool os_is_one_mapping(void *base, size_t size)
 static size_t os_first_mapping(void *base, size_t size)
 {
     size_t page = os_page_size();
-    size_t least = page, beyond = size + page; /* so long it is; so long it is not */
+    size_t least = page, beyond = size + page; /* known length; known-too-long length */
 
     if (os_is_one_mapping(base, size))
         return size;

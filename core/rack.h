@@ -15,7 +15,7 @@
  * is set after a put, and only one thread at a time clears it; then that thread looks again. Both orders are sequentially
  * consistent, so that either the one sees the extent, or the other the cleared bit.
  *
- * invariant: an extent in a slot is a used one that nobody else knows of, of as many granules as the slot is for
+ * invariant: an extent in a slot is a used one that only the rack knows of, and has as many granules as the slot is for
  * invariant: a rack with an extent has its bit set, whenever no thread is inside a function; but in a child of fork, what another
  *            thread was just putting there waits for that rack's next put or take
  *
@@ -93,7 +93,7 @@ static inline void hak_rack_note(struct hak_racks *racks, unsigned at)
 
 /* Puts an extent on a rack, of which only so much is used as fits when `most` granules lie on all racks together. false: there
  * is no room, and the extent is still the caller's.
- * pre: a used extent that nobody else knows of, of `granules` */
+ * pre: a used extent that only the caller knows of, of `granules` */
 static inline bool hak_rack_put(struct hak_racks *racks, unsigned at, struct hak_racked racked,
                                 size_t granules, size_t most)
 {

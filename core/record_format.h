@@ -36,7 +36,7 @@ enum hak_record_flags {
     HAK_RECORD_LAST = 1, /* chunk: the thread, or the process, ended with it */
 
     HAK_RECORD_SHARED =
-        1, /* header: the file of all threads that have none of their own; SWITCH says whose */
+        1, /* header: the file shared by all threads without one of their own; SWITCH names the thread */
     HAK_RECORD_FORKED =
         2, /* header: the process began as a copy, with blocks that the recording does not have */
     HAK_RECORD_BUILT_IN = 4, /* header: made by CONFIG_RECORD */

@@ -16,8 +16,8 @@
  *                 struct hak_extent_node; and behind its space_tag, an unsigned integer type for tags
  *   gen/space.c   in a .c of the back end: the space, and core/extents.c over it; neither is compiled elsewhere
  *
- * A back end without CONFIG_SPACE brings a space of its own in the same way, or none. This header is what extents and large
- * blocks need of a space; core/space_slabs.h is what a back end's slabs need beside.
+ * A back end without CONFIG_SPACE brings a space of its own in the same way, or none. This header has what extents and
+ * large blocks need of a space; core/space_slabs.h has what slabs need in addition.
  *
  * "The lock" is hak_extents_lock. Granule numbers of neighbouring addresses are neighbours; number 0 is no granule.
  * Lengths are in granules unless bytes are named. */
@@ -73,7 +73,7 @@ static inline uint32_t space_granule(const void *address);
 static inline struct hak_extent_node *space_node(uint32_t granule);
 
 /* Whether a granule is mapped and the space's.
- * pre: the granule lies beside an extent, or the lock is held and its node tells more */
+ * pre: the granule adjoins an extent, or the lock is held and its node tells more */
 static inline bool space_has(uint32_t granule);
 
 /* Whether a block may ever have had this address; whether memory of the space is mapped there. Any address at all.
@@ -105,7 +105,7 @@ uint32_t space_map(size_t granules, size_t align, size_t batch);
 struct hak_stretch space_releasable(uint32_t first, size_t granules);
 
 /* Unmaps granules, and tells hak_extents_leave.
- * pre:  as space_releasable said; they are part of a used extent that nobody but the caller knows of
+ * pre:  as space_releasable said; they are part of a used extent that only the caller knows of
  * post: false: the kernel refused, and they are mapped and in use as before
  * sync: the lock is held, and is let go meanwhile */
 bool space_release(uint32_t first, size_t granules);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a back end's slabs need of a space, beside what extents do (core/space.h). The space defines these too. */
+/* What a back end's slabs need of a space, in addition to what extents need (core/space.h). The space defines these too. */
 #ifndef HAK_SPACE_SLABS_H
 #define HAK_SPACE_SLABS_H
 

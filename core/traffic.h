@@ -2,7 +2,7 @@
 /* The batches that move between caches and the back end, and counters of them.
  *
  * A policy gets and gives batches through the four functions below, which call the back end's and count. The counters
- * lie beside the shard. They are kept at refill and flush, never on a hit; what a class has served since its heap
+ * lie next to the shard. They are kept at refill and flush, never on a hit; what a class has served since its heap
  * began can be read off them within a batch.
  *
  * They are short, as each heap has them for each class: before one could overflow, all four are carried over to

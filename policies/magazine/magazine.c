@@ -23,7 +23,7 @@ static void magazine_return(struct hak_shard *shard, hak_class cls, void *const 
     hak_return_array(shard, cls, rounds, count);
 }
 
-/* The magazine beside the loaded one: empty, or full. */
+/* The second magazine, next to the loaded one: empty, or full. */
 struct magazine_previous {
     struct magazine *magazine; /* NULL: none yet */
     bool full;

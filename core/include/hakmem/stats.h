@@ -62,7 +62,7 @@ struct hak_stats {
     uint64_t dirty;
     uint64_t clean;
     uint64_t purged; /* pages of free blocks within slabs that went back to the operating system */
-    uint64_t metadata; /* what the allocator needs for itself, beside `mapped` */
+    uint64_t metadata; /* what the allocator needs for itself, not counted in `mapped` */
     uint64_t huge;     /* of `mapped`, what lies in transparent huge pages (AnonHugePages) */
     uint64_t live_blocks;
     uint64_t large_blocks;
