@@ -8,7 +8,7 @@
  *   tag[s]     owner and class, a relaxed atomic; 0 is nobody
  *   queue[h]   one atomic word: the slabs that heap h has to visit, a stack linked through qnext[]
  *
- *   push    whoever frees another heap's block: a CAS adds a chain of the slab's blocks and sets
+ *   push    a thread frees another heap's block: a CAS adds a chain of the slab's blocks and sets
  *           QUEUED. If that was clear, the pusher then reads the tag and puts the slab on the queue of
  *           the heap it names. After that it touches nothing of the slab.
  *   take    the owner exchanges queue[h] for nothing; of each slab found there it turns the remote word
