@@ -277,7 +277,6 @@ def recordings(env) -> "list[str]":
 
 
 ONE_REVISION_AT_A_TIME = threading.Lock()  # two sides may be of the same clone
-OF_ENGINES = re.compile(r"(SSH|PARALLEL|SLURM|SBATCH)_")  # variables that these programs go by
 PASSED_ON = ("CC", "AR", "CFLAGS", "CPPFLAGS", "LDFLAGS")  # to another revision's build, so that nothing else differs
 
 
@@ -335,6 +334,16 @@ def words_for_scons(words: "list[str]"):
     return [[word.replace("$", "$$") for word in words]]
 
 
+def shown(words: "list[str]"):
+    """How SCons prints the action that runs a command."""
+    return lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)
+
+
+def with_the_users_environment(words: "list[str]", stdin=None):
+    """A command for programs of the user's, which need more of the environment than a build does."""
+    return lambda target, source, env: subprocess.run(words, stdin=stdin).returncode, shown(words)
+
+
 def action(env, sides: "list[Side]", out: str, lock):
     """SCons action: calls bench/ab.py to compare them, which lets go of the lock on the folder of builds when it has
     its copies. It gets the user's environment, which the user's programs need and no other workload sees."""
@@ -356,7 +365,7 @@ def action(env, sides: "list[Side]", out: str, lock):
         done = subprocess.run([*words, "--lock", str(held)], pass_fds=[held], stdin=subprocess.DEVNULL)
         return done.returncode
 
-    return run, lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)
+    return run, shown(words)
 
 
 def report_action(env, out: str = "build"):
@@ -389,7 +398,7 @@ def record_action(env, out: str):
     """The call that records a program."""
     folder = ["--output", env["OUTPUT"]] if env["OUTPUT"] else []
     command = ["--libraries", f"{out}/bench", *folder, "--", *shlex.split(env["PROGRAM"])]
-    return words_for_scons(["/usr/bin/python3", "bench/record", *command])
+    return with_the_users_environment(["/usr/bin/python3", "bench/record", *command])
 
 
 def tune_action(env, out: str, jobs: int):
@@ -398,9 +407,4 @@ def tune_action(env, out: str, jobs: int):
     given = ("PROGRAM", "TRACE", "AGAINST", "CLASSES", "GOAL", "LIMIT", "BUDGET", "NAME", "SEED", "PLUGINS", "SETUP", "PREPARE", "INPUT", "METRIC",
              "CLIENT", "PORT", "ENGINE", "HOSTS")
     words += [f"--{name.lower()}={env[name]}" for name in given if env[name]]
-
-    def run(target, source, env) -> int:
-        of_engine = {name: value for name, value in os.environ.items() if OF_ENGINES.match(name)}
-        return subprocess.run(words, env={**env["ENV"], **of_engine}, stdin=subprocess.DEVNULL).returncode
-
-    return run, lambda target, source, env: " ".join(f'"{word}"' if " " in word else word for word in words)
+    return with_the_users_environment(words, subprocess.DEVNULL)

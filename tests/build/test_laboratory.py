@@ -203,6 +203,15 @@ class Targets(TreeTest):
                 self.assertNotIn("CC ", output)
 
 
+class UsersPrograms(TreeTest):
+    def test_they_get_the_environment_of_their_user(self):
+        for script in ("record", "tune.py", "ab.py"):
+            self.tree.write(f"bench/{script}", "import os\nprint('given:', os.environ.get('OF_THE_USER'), flush=True)\n")
+        for target in ("record", "tune", "ab"):
+            said = self.tree.scons(target, "PROGRAM=/bin/true", OF_THE_USER="a word")
+            self.assertIn("given: a word\n", said, target)
+
+
 class PerformanceReport(TreeTest):
     def test_every_pair_and_the_peers_take_part(self):
         self.tree.write("peer.so", "")
