@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: menuconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig defconfig randconfig \
-        list-defconfigs help deps test ab install install-strip uninstall clean FORCE
+        list-defconfigs help deps deps-servers test ab install install-strip uninstall clean FORCE
 
 # O=FOLDER: all output goes there, .config too, and the sources may be read-only.
 O              ?=
@@ -59,7 +59,7 @@ PACKAGES_DEB  = build-essential debhelper dpkg-dev fakeroot
 PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
 # The tests of ENGINE= start their own servers; no service of these packages is used.
 PACKAGES_FAR  = munge openssh-client openssh-server parallel rsync slurm-client slurmctld slurmd
-PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian mypy pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_TUNE) $(PACKAGES_FAR) $(PACKAGES_DEB) \
+PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian mypy pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_TUNE) $(PACKAGES_DEB) \
                 $(PACKAGES_PORT) $(shell cat tests/process/packages.txt)
 
 # Seconds to wait for another apt or dpkg, such as the automatic upgrades of a fresh machine. apt can wait for dpkg's
@@ -89,6 +89,11 @@ endef
 
 deps:
 	$(call install,$(sort $(PACKAGES) $(PACKAGES_TEST)))
+
+# For the tests of ENGINE=, which are skipped without them. Apart from deps, because Debian starts the servers that it installs, an
+# ssh server too.
+deps-servers:
+	$(call install,$(PACKAGES_FAR))
 
 test: deps
 	$(SCONS) -j$(JOBS) $(SCONS_ARGS) test
@@ -136,6 +141,7 @@ help:
 	@echo '  make ab                compare the default configuration with the system'"'"'s malloc'
 	@echo '  make test              build and test the default configuration and every pair of plug-ins'
 	@echo '  make deps              only install the packages'
+	@echo '  make deps-servers      install ssh and Slurm servers as well, for the tests of ENGINE='
 	@echo '  make help              show this'
 	@echo 'Variables'
 	@echo '  KCONFIG_CONFIG=FILE    instead of .config'

@@ -442,7 +442,7 @@ class Daemon:
 def need(*programs):
     for program, package in programs:
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
-            raise unittest.SkipTest(f"{program} is not installed (Debian: {package})")
+            raise unittest.SkipTest(f"{program} is not installed (Debian: {package}; make deps-servers)")
 
 
 class Measuring(Folder):

@@ -294,8 +294,8 @@ class Packages(TreeTest):
         file.write_text(f"#!{shutil.which('sh')}\n{script}\n")
         file.chmod(0o755)
 
-    def deps(self, status=0):
-        return self.tree.command(shutil.which("make"), "deps", status=status, PATH=str(self.bin))
+    def deps(self, status=0, target="deps"):
+        return self.tree.command(shutil.which("make"), target, status=status, PATH=str(self.bin))
 
     def calls(self):
         file = self.tree.root / "calls"
@@ -310,6 +310,12 @@ class Packages(TreeTest):
         self.assertIn("missing Debian packages: gcc scons", self.deps())
         wait = "-o DPkg::Lock::Timeout=600"
         self.assertEqual(self.calls(), [f"apt-get {wait} update", f"apt-get {wait} install -y --no-install-recommends gcc scons"])
+
+    def test_servers_are_installed_by_a_target_of_their_own(self):
+        self.stand_in("dpkg-query", "")
+        servers = self.deps(target="deps-servers").split("missing Debian packages:")[1].splitlines()[0].split()
+        self.assertLessEqual({"openssh-server", "slurmctld", "slurmd"}, set(servers))
+        self.assertFalse(set(servers) & set(self.deps().split("missing Debian packages:")[1].splitlines()[0].split()))
 
     def test_as_a_user_with_sudo(self):
         self.stand_in("id", "echo 1000")
