@@ -346,6 +346,14 @@ class Refusals(Folder):
                                sinfo="echo 'sinfo: error: no controller' >&2; exit 1")
         self.refused("the cluster cannot be asked: sinfo: error: no controller", "slurm", **broken)
 
+    def test_a_cluster_that_answers_no_more_is_not_waited_for_without_end(self):
+        scripts = {"sbatch": "echo 7", "sinfo": "echo node", "squeue": "echo 'squeue: error: no controller' >&2; exit 1", "scancel": ""}
+        with mock.patch.dict(os.environ, self.programs(**scripts)), mock.patch.object(engine, "UNANSWERED_SECONDS", 0.0):
+            (self.folder / "work").mkdir()
+            with self.assertRaisesRegex(engine.EngineError, "has not answered for 0 minutes: squeue: error: no controller"):
+                list(engine.Slurm().answers(self.folder / "work" / "bundle.pyz", [evaluation.Evaluation(0, 0, 1, 4)]))
+        self.assertEqual(list((self.folder / "work").iterdir()), [])
+
     def test_what_a_host_lacks_is_said_of_that_host(self):
         for said, expected in (
             (f"echo {engine.READY} s390x", "two has another processor: s390x"),

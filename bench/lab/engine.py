@@ -32,6 +32,7 @@ LOCAL, PARALLEL, SLURM = "local", "parallel", "slurm"
 ENGINES = (LOCAL, PARALLEL, SLURM)
 LOOK_SECONDS = 0.2
 ASK_SECONDS = 2.0  # between two questions to Slurm
+UNANSWERED_SECONDS = 600.0  # of such questions: then no more is expected
 REACH_SECONDS = 60  # of a host, for what is no measurement
 MOST_ASKED = 1000  # at once: Slurm's MaxArraySize is 1001 unless its administrator says otherwise
 # A host that is gone without a word is noticed within half a minute.
@@ -243,7 +244,7 @@ class Slurm(Engine):
         nodes = _said(["sinfo", "--noheader", "--Node", "--responding", "--format=%N", *partition]).split()
         self.width = max(1, len(set(nodes)))
         self._job = ""
-        self._asked_at = 0.0
+        self._asked_at = self._answered_at = 0.0
         self._answer = True
 
     def _start(self, bundle: Path, folder: Path, asked: Sequence[Evaluation]) -> None:
@@ -256,13 +257,19 @@ class Slurm(Engine):
         if done.returncode:
             raise EngineError(f"ENGINE=slurm: {(done.stderr.strip().splitlines() or ['sbatch says nothing'])[-1]}")
         self._job = done.stdout.strip().split(";")[0]
-        self._answer = True
+        self._answer, self._answered_at = True, time.monotonic()
 
     def _running(self) -> bool:
         if self._answer and time.monotonic() >= self._asked_at + ASK_SECONDS:
             self._asked_at = time.monotonic()
             done = subprocess.run(["squeue", "--noheader", f"--jobs={self._job}"], capture_output=True, text=True, errors="replace")
-            self._answer = bool(done.stdout.strip() if not done.returncode else "Invalid job id" not in done.stderr)
+            over = "Invalid job id" in done.stderr  # for so long that Slurm has forgotten it
+            if not done.returncode or over:
+                self._answered_at = self._asked_at
+                self._answer = bool(done.stdout.strip()) and not over
+            elif self._asked_at - self._answered_at >= UNANSWERED_SECONDS:
+                raise EngineError(f"ENGINE=slurm: the cluster has not answered for {UNANSWERED_SECONDS / 60:g} minutes: "
+                                  f"{(done.stderr.strip().splitlines() or ['squeue says nothing'])[-1]}")
         return self._answer
 
     def drain(self) -> None:
