@@ -27,7 +27,7 @@ sys.dont_write_bytecode = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from lab import copies, engine, evaluation, libraries, record, runs, spread, workloads  # noqa: E402
-from lab.estimate import estimate  # noqa: E402
+from lab.estimate import estimate, estimate_apart  # noqa: E402
 from tuning.far import Far  # noqa: E402
 from tuning.race import Failed  # noqa: E402
 import testing  # noqa: E402
@@ -81,6 +81,14 @@ class Folder(unittest.TestCase):
 
 
 class Blocks(unittest.TestCase):
+    def test_counts_that_hardly_differ_give_bounds_within_them(self):
+        """The errors of such resamples are next to nothing, and distances in multiples of them have no end."""
+        for seed in range(60):
+            chance = random.Random(seed)
+            a, b = ([chance.choice((1, 1, 1, 1, 1, 1, 1, 3)) for _ in range(12)] for _ in "ab")
+            for found in (estimate(a, b, 999, ["one"] * 8 + ["two"] * 4), estimate_apart(a, b, 999)):
+                self.assertTrue(1 / 3 - 1e-9 <= found.low <= found.ratio <= found.high <= 3 + 1e-9, (seed, found))
+
     """The estimate, of machines whose ratios differ."""
 
     def made(self, sizes, centres, noise=0.01, seed=1):

@@ -94,6 +94,12 @@ def _distances(logs: Array, centre: float, error: float, resamples: int) -> Arra
                            method="percentile", random_state=SEED).bootstrap_distribution
 
 
+def _bounds(centre: float, half: float, least: float, most: float) -> tuple[float, float]:
+    """The interval's, of data from `least` to `most`. Few pairs of which most agree can give a bound beyond all of them, which
+    says nothing. That a bound is on the other side of 1 does say something, so that is left."""
+    return max(centre - half, min(least, 0.0)), min(centre + half, max(most, 0.0))
+
+
 def _blocks(machines: Sequence[str]) -> list[list[int]]:
     """The places of each machine's pairs; none where there is one machine only."""
     places: dict[str, list[int]] = {}
@@ -130,7 +136,8 @@ def _estimate_of_blocks(blocks: Sequence[Array], resamples: int) -> Estimate:
     distances = abs(means - centre) / numpy.maximum(errors, 1e-6 * error)
     half = float(numpy.quantile(distances, CONFIDENCE)) * error
     p = (1 + int(numpy.count_nonzero(distances >= abs(centre) / error))) / (resamples + 1)
-    return Estimate(len(logs), math.exp(centre), math.exp(centre - half), math.exp(centre + half), spread, p)
+    low, high = _bounds(centre, half, float(logs.min()), float(logs.max()))
+    return Estimate(len(logs), math.exp(centre), math.exp(low), math.exp(high), spread, p)
 
 
 def estimate(values_a: Sequence[float], values_b: Sequence[float], resamples: int = RESAMPLES,
@@ -160,10 +167,7 @@ def estimate(values_a: Sequence[float], values_b: Sequence[float], resamples: in
         half = float(numpy.quantile(distances, CONFIDENCE)) * error
         beyond = int(numpy.count_nonzero(distances >= abs(centre) / error))
         p = (1 + beyond) / (resamples + 1)
-        # Few pairs of which most agree can give a bound beyond all of them, which says nothing.
-        # That a bound is on the other side of 1 does say something, so that is left.
-        low = max(centre - half, min(logs.min(), 0.0))
-        high = min(centre + half, max(logs.max(), 0.0))
+        low, high = _bounds(centre, half, logs.min(), logs.max())
     return Estimate(len(logs), math.exp(centre), math.exp(low), math.exp(high),
                     float(logs.std(ddof=1)), p)
 
@@ -194,7 +198,8 @@ def estimate_apart(values_a: Sequence[float], values_b: Sequence[float],
     distances = abs(means_b - means_a - centre) / numpy.maximum(numpy.hypot(errors_a, errors_b), 1e-6 * error)
     half = float(numpy.quantile(distances, CONFIDENCE)) * error
     p = (1 + int(numpy.count_nonzero(distances >= abs(centre) / error))) / (resamples + 1)
-    return Estimate(pairs, math.exp(centre), math.exp(centre - half), math.exp(centre + half), spread, p)
+    low, high = _bounds(centre, half, float(b.min() - a.max()), float(b.max() - a.min()))
+    return Estimate(pairs, math.exp(centre), math.exp(low), math.exp(high), spread, p)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
