@@ -57,7 +57,7 @@ PACKAGES_AB   = python3-jinja2 python3-matplotlib python3-numpy python3-scipy zs
 PACKAGES_TUNE = python3-optuna
 PACKAGES_DEB  = build-essential debhelper dpkg-dev fakeroot
 PACKAGES_PORT = gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools qemu-user
-# The tests of ENGINE= start their own servers; no service of these packages is used.
+# Of deps-servers. The tests of ENGINE= start servers of their own; no service of these packages is used.
 PACKAGES_FAR  = munge openssh-client openssh-server parallel rsync slurm-client slurmctld slurmd
 PACKAGES_TEST = chromium clang clang-format cmake groff-base libcriterion-dev libjemalloc2 lintian mypy pkgconf procps spin systemd $(PACKAGES_AB) $(PACKAGES_TUNE) $(PACKAGES_DEB) \
                 $(PACKAGES_PORT) $(shell cat tests/process/packages.txt)

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path

@@ -10,7 +10,6 @@ Exit status: 0; 2 if something cannot be measured; 130 after Ctrl-C."""
 
 import argparse
 import datetime
-import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from lab import callgrind, document, matrix, record, scaling, text, whole_runs  # noqa: E402
+from lab import callgrind, document, export, matrix, record, scaling, text, whole_runs  # noqa: E402
 from lab.libraries import PEERS, SYSTEM, Library, LibraryError, find, open_library, tell_apart  # noqa: E402
 from lab.matrix import Cell  # noqa: E402
 
@@ -71,15 +70,14 @@ def cell(found: Cell) -> str:
 
 def table(data: record.Record, measure: str) -> list[str]:
     """What default takes, and what the others take in multiples of it."""
-    lines = [f"| workload | {data.A.label} | " + " | ".join(other.label for other in data.others) + " |",
-             "|---|---:|" + "---:|" * len(data.others)]
+    lines = []
     for line in matrix.matrix(data, measure):
         row = next((row for row in matrix.rows_of(data, line.workload) if row and not row.failure and row.measure(measure)), None)
         of_a = row and row.measure(measure)
         own = "failed" if not row or not of_a else (
             text.compared(of_a, "A") if measure == record.TIME else text.SHOWN[measure](of_a.A))
-        lines.append(f"| {line.workload} | {own} | " + " | ".join(map(cell, line.cells[1:])) + " |")
-    return lines
+        lines.append([line.workload, own, *map(cell, line.cells[1:])])
+    return export.table(["workload", data.A.label, *(other.label for other in data.others)], lines)
 
 
 @dataclass(frozen=True)
@@ -106,27 +104,22 @@ def beside_the_best(data: record.Record, measure: str, peers: set[str]) -> list[
     return found
 
 
-def mean(ratios: list[float]) -> float:
-    return math.exp(sum(map(math.log, ratios)) / len(ratios))
-
-
 def summary(data: record.Record, peers: set[str]) -> list[str]:
     """Geometric means of all libraries, and default beside the best peer of each row."""
-    means = {measure: matrix.geometric_means(matrix.matrix(data, measure)) for measure in (record.TIME, "peak_rss")}
-    (times, over), (sizes, of_sizes) = means[record.TIME], means["peak_rss"]
+    times, over = matrix.geometric_means(matrix.matrix(data, record.TIME))
+    sizes, of_sizes = matrix.geometric_means(matrix.matrix(data, "peak_rss"))
     if not over or not of_sizes:
         raise CannotMeasure("no workload ran under all libraries: a larger --budget, or fewer peers")
-    lines = [f"| geometric mean over {over} workloads | " + " | ".join([data.A.label, *(other.label for other in data.others)]) + " |",
-             "|---|" + "---:|" * (1 + len(data.others)),
-             "| time | " + " | ".join(map(text.ratio, times)) + " |",
-             "| peak resident memory | " + " | ".join(map(text.ratio, sizes)) + " |",
-             "| time × memory | " + " | ".join(text.ratio(a * b) for a, b in zip(times, sizes)) + " |", ""]
+    rows = {"time": times, "peak resident memory": sizes, "time × memory": [a * b for a, b in zip(times, sizes)]}
+    lines = export.table([f"geometric mean over {over} workloads", data.A.label, *(other.label for other in data.others)],
+                         [[name, *map(text.ratio, means_of)] for name, means_of in rows.items()])
+    lines.append("")
     for measure, what, bound, more in ((record.TIME, "time", SLOWER, "slower"), ("peak_rss", "peak resident memory", LARGER, "larger")):
         best = beside_the_best(data, measure, peers)
         if not best:
             continue
         behind = [str(one) for one in best if one.low > bound]
-        lines += [f"- {data.A.label} takes {text.ratio(mean([one.ratio for one in best]))} times the {what} of the best peer of each row. "
+        lines += [f"- {data.A.label} takes {text.ratio(matrix.geometric_mean([one.ratio for one in best]))} times the {what} of the best peer of each row. "
                   + (f"Surely {more} than {bound} times that peer: {'; '.join(behind)}." if behind
                      else f"In no row it is surely {more} than {bound} times that peer.")]
     return lines
@@ -155,16 +148,15 @@ def counts(asked: Asked) -> list[str]:
     """Instructions, which no other load of the machine changes."""
     libraries = tell_apart([open_library(name) for name in [asked.library, *asked.also, *asked.peers]])
     loads = callgrind.loads()
-    lines = ["| a malloc and a free | " + " | ".join(loads) + " |", "|---|" + "---:|" * len(loads)]
-    for library in libraries:
-        lines.append(f"| {library.label} | " + " | ".join(f"{callgrind.count(load, library, PROGRAMS).net:.1f}" for load in loads.values()) + " |")
-        say(lines[-1])
+    lines = export.table(["a malloc and a free", *loads],
+                         [[library.label, *(f"{callgrind.count(load, library, PROGRAMS).net:.1f}" for load in loads.values())]
+                          for library in libraries])
+    say("\n".join(lines))
     whole = with_a_file(libraries)
     found = whole_runs.measure(whole, whole_runs.PROGRAMS.values(), say)
     names = list(dict.fromkeys(name for name, _ in found))
-    lines += ["", "| an allocation of a program | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    lines += [f"| {library.label} | " + " | ".join(f"{found[name, library.label].each:.1f}" for name in names) + " |" for library in whole]
-    return lines + ["", today()]
+    of_programs = [[library.label, *(f"{found[name, library.label].each:.1f}" for name in names)] for library in whole]
+    return [*lines, "", *export.table(["an allocation of a program", *names], of_programs), "", today()]
 
 
 # ── What threads share ──────────────────────────────────────────────────────────────────────────────

@@ -23,4 +23,7 @@ page        a record as an HTML page
 export      a record as CSV and as Markdown
 callgrind   instruction counts, for bench/instructions.py
 whole_runs  the programs whose whole runs it counts
+scaling     counts of what threads share, for bench/performance.py
+document    results that are kept in a page of doc/
+wishes      what the user asks for, checked
 """

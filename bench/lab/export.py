@@ -72,7 +72,7 @@ def _escaped(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _table(header: Sequence[Any], lines: Iterable[Sequence[Any]]) -> list[str]:
+def table(header: Sequence[Any], lines: Iterable[Sequence[Any]]) -> list[str]:
     def shown(cells: Sequence[Any]) -> str:
         return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
     return [shown(header), "|---|" + "---:|" * (len(header) - 1), *map(shown, lines)]
@@ -93,7 +93,7 @@ def markdown(data: Record) -> str:
         means, over = geometric_means(lines)
         if over > 1:
             rows.append([f"geometric mean of {over}", *map(three_digits, means)])
-        text += [*_table(["workload", *names], rows), ""]
+        text += [*table(["workload", *names], rows), ""]
     for other in data.others:
         lines_of_other: list[list[Any]] = []
         for row in (row for row in data.rows if row.B.label == other.label):
@@ -103,13 +103,13 @@ def markdown(data: Record) -> str:
                          ratio(found.ratio) if found else "", interval(found) if found else "",
                          row.failure or said])
         if lines_of_other:
-            text += [*_table(["workload", "pairs", data.A.label, other.label,
+            text += [*table(["workload", "pairs", data.A.label, other.label,
                               f"{names[other.label]}/A", "95 % interval", f"{data.A.label} is"], lines_of_other), ""]
     text += [f"- {names[library.label]}, {library.label}: `{library.identity}`"
              for library in (data.A, *data.others)]
     told = [[row.workload, row.B.label, *line] for row in data.rows if not row.failure for line in of_machines(row)]
     if told:
-        text += ["", *_table(["workload", "library", "machine", "pairs", "ratio", "95 % interval"], told)]
+        text += ["", *table(["workload", "library", "machine", "pairs", "ratio", "95 % interval"], told)]
     for machine in data.machines or [data.machine]:
         text += ["", f"{machine.name + ': ' if machine.name else ''}{data.started}, {data.seconds:.0f} s, {machine.kernel}, "
                  f"{machine.cpu}, {machine.cpus} CPUs, load {machine.load} at the start."]

@@ -103,10 +103,13 @@ def matrix(data: Record, measure: str = TIME) -> list[Line]:
     return lines
 
 
+def geometric_mean(ratios: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
 def geometric_means(lines: Sequence[Line]) -> tuple[list[float], int]:
     """One for each library over the rows in which all have a figure, and how many rows these are."""
     whole = [line for line in lines if not any(cell.why_not for cell in line.cells)]
     if not whole:
         return [], 0
-    return [math.exp(sum(math.log(line.cells[index].ratio) for line in whole) / len(whole))
-            for index in range(len(whole[0].cells))], len(whole)
+    return [geometric_mean([line.cells[index].ratio for line in whole]) for index in range(len(whole[0].cells))], len(whole)
