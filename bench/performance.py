@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 sys.dont_write_bytecode = True
 
@@ -144,18 +145,28 @@ def with_a_file(libraries: list[Library]) -> list[Library]:
     return [library for library in libraries if library.measured]
 
 
+def counted(what: Callable[[], float]) -> str:
+    """A count, or that there is none: callgrind does not see into every library."""
+    try:
+        return f"{what():.1f}"
+    except callgrind.CountFailed as error:
+        say(f"performance.py: {error}")
+        return text.NONE
+
+
 def counts(asked: Asked) -> list[str]:
     """Instructions, which no other load of the machine changes."""
     libraries = tell_apart([open_library(name) for name in [asked.library, *asked.also, *asked.peers]])
     loads = callgrind.loads()
     lines = export.table(["a malloc and a free", *loads],
-                         [[library.label, *(f"{callgrind.count(load, library, PROGRAMS).net:.1f}" for load in loads.values())]
+                         [[library.label, *(counted(lambda: callgrind.count(load, library, PROGRAMS).net) for load in loads.values())]
                           for library in libraries])
     say("\n".join(lines))
     whole = with_a_file(libraries)
-    found = whole_runs.measure(whole, whole_runs.PROGRAMS.values(), say)
-    names = list(dict.fromkeys(name for name, _ in found))
-    of_programs = [[library.label, *(f"{found[name, library.label].each:.1f}" for name in names)] for library in whole]
+    programs = [program for program in whole_runs.PROGRAMS.values() if program.found()]
+    names = [program.name for program in programs]
+    of_programs = [[library.label, *(counted(lambda: whole_runs.measure([library], [program], say)[program.name, library.label].each)
+                                     for program in programs)] for library in whole]
     return [*lines, "", *export.table(["an allocation of a program", *names], of_programs), "", today()]
 
 

@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 import performance  # noqa: E402
 import test_ab  # noqa: E402
 import testing  # noqa: E402
-from lab import record, scaling  # noqa: E402
+from lab import callgrind, record, scaling  # noqa: E402
 from lab.matrix import Cell  # noqa: E402
 
 PROFILE = """\
@@ -105,6 +105,13 @@ class Workloads(unittest.TestCase):
         data = test_ab.invented([test_ab.invented_row("few", count=3)], "default", "peer")
         with self.assertRaisesRegex(performance.CannotMeasure, "a larger --budget"):
             performance.summary(data, {"peer"})
+
+
+class Counts(unittest.TestCase):
+    def test_what_cannot_be_counted_is_no_end(self):
+        def fails():
+            raise callgrind.CountFailed("malloc was served by ???")
+        self.assertEqual((performance.counted(lambda: 12.34), performance.counted(fails)), ("12.3", "n/a"))
 
 
 class Documents(unittest.TestCase):
