@@ -17,7 +17,8 @@ _Noreturn static hak_cold void large_reject(const void *pointer, const char *cal
 }
 
 /* The slab of a live small block; NULL: a live large one; anything else stops the process. */
-static inline struct slab *large_checked_block(const void *pointer, const char *call)
+static inline __attribute__((always_inline)) struct slab *large_checked_block(const void *pointer,
+                                                                              const char *call)
 {
     uint32_t tag = space_tag_of(pointer);
 

@@ -310,16 +310,20 @@ hak_export void hak_free_aligned_sized(void *block, size_t alignment, size_t siz
 
 /* ── realloc ─────────────────────────────────────────────────────────────────────────────────── */
 
+/* Moves what a block has into a new one, and frees it. */
+static inline void *malloc_copied(void *moved, void *block, size_t usable, size_t size)
+{
+    malloc_report(HAK_EVENT_COPY, block, size);
+    memcpy(moved, block, usable < size ? usable : size);
+    hak_free(block);
+    return moved;
+}
+
 static void *malloc_move_by_copy(void *block, size_t usable, size_t size)
 {
     void *moved = hak_malloc(size);
 
-    if (moved) {
-        malloc_report(HAK_EVENT_COPY, block, size);
-        memcpy(moved, block, usable < size ? usable : size);
-        hak_free(block);
-    }
-    return moved;
+    return moved ? malloc_copied(moved, block, usable, size) : NULL;
 }
 
 /* A large block that stays large: where it is, or moved by its pages, or copied. */
@@ -340,10 +344,24 @@ static void *malloc_large_realloc(void *block, size_t usable, size_t size)
     return moved;
 }
 
-/* Whether a small block is as good as any other for `size` bytes: it keeps its place unless half of it would be wasted. */
-static inline bool malloc_stays(size_t usable, size_t size)
+/* A block that is freed, or is large, or becomes so. Not cold: what is cold is made small, memcpy too. */
+static __attribute__((noinline)) void *malloc_realloc_across(void *block, size_t usable,
+                                                             size_t size)
 {
-    return size <= usable && (size >= usable / 2 || hak_class_size(hak_class_of(size)) == usable);
+    if (size == 0) {
+        hak_free(block);
+        return NULL;
+    }
+    if (usable > HAK_SMALL_MAX && size > HAK_SMALL_MAX)
+        return malloc_large_realloc(block, usable, size);
+    return malloc_move_by_copy(block, usable, size);
+}
+
+/* Whether a small block is as good as one of class `cls` for `size` bytes: it keeps its place unless half of it would be
+ * wasted. */
+static inline bool malloc_stays(size_t usable, size_t size, hak_class cls)
+{
+    return size <= usable && (size >= usable / 2 || hak_class_size(cls) == usable);
 }
 
 /* A function of its own, so that hak_realloc saves no registers where it is malloc. */
@@ -352,17 +370,19 @@ static __attribute__((noinline)) void *malloc_resized(void *block, size_t size)
     if (hak_foreign(block))
         return hak_foreign_realloc(block, size);
     size_t usable = backend_usable_size(block, "realloc()");
-    if (size == 0) {
-        hak_free(block);
-        return NULL;
+    void *moved;
+    if (likely(usable <= HAK_SMALL_MAX && size - 1 < HAK_SMALL_MAX)) {
+        hak_class cls = hak_class_of(size);
+        if (malloc_stays(usable, size, cls))
+            return block;
+        moved = malloc_small_alloc(cls);
+        if (likely(moved != NULL))
+            return malloc_copied(moved, block, usable, size);
+    } else {
+        moved = malloc_realloc_across(block, usable, size);
     }
-    if (usable > HAK_SMALL_MAX && size > HAK_SMALL_MAX)
-        return malloc_large_realloc(block, usable, size);
-    if (usable <= HAK_SMALL_MAX && malloc_stays(usable, size))
-        return block;
-    void *moved = malloc_move_by_copy(block, usable, size);
     /* A block that need not grow is large enough as it is, if there is no memory for a smaller one. */
-    return moved == NULL && size <= usable ? block : moved;
+    return moved == NULL && 0 < size && size <= usable ? block : moved;
 }
 
 hak_export void *hak_realloc(void *block, size_t size)

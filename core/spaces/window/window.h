@@ -92,7 +92,7 @@ static inline char *space_base(const struct slab *slab)
 
 static inline struct slab *space_step(const struct slab *slab, ptrdiff_t granules)
 {
-    return &window.slabs[slab - window.slabs + granules];
+    return (struct slab *)(uintptr_t)(slab + granules);
 }
 
 static inline bool space_has(uint32_t granule)
