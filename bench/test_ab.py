@@ -414,7 +414,7 @@ class Selections(unittest.TestCase):
                          ["/p{bench}/awk", "{}", "{print $1}", f"-I{BENCH}", "{"])
 
 
-class CommandLine(unittest.TestCase):
+class Options(unittest.TestCase):
     def test_help_shows_each_per_cent_sign_once(self):
         for script in ("ab.py", "counts.py", "defconfigs.py", "instructions.py", "selftest.py"):
             said = run_script(script, "--help").stdout

@@ -27,7 +27,7 @@ if FOLDERS:
     os.environ["HAKMEM_BENCH_LIBRARIES"] = FOLDERS[0]
 
 import numpy as np  # noqa: E402
-from recording import charts, checking, cutting, importing, library, measures, recording  # noqa: E402
+from recording import charts, checking, importing, library, measures, recording  # noqa: E402
 import testing  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

@@ -5,7 +5,6 @@
 BENCH is the folder of the built workloads (build/bench), LIBRARY a malloc to preload, besides the system's."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile

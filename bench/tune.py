@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "site_scons"))
 
 from lab import engine, libraries, programs, runs, workloads  # noqa: E402
-from recording import classes, library, recording, script  # noqa: E402
+from recording import classes, recording, script  # noqa: E402
 from recording.library import TraceError  # noqa: E402
 from tuning import report  # noqa: E402
 from tuning.far import Far  # noqa: E402

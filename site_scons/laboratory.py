@@ -31,8 +31,6 @@ from lab.libraries import PEERS, SYSTEM  # noqa: E402
 
 sys.path.pop(0)
 
-TARGETS = ("ab", "ab-report", "ab-selftest")
-DEFCONFIGS_REPORT = "defconfigs-report"
 RUNNER = "bench/ab.py"
 SELFTEST = ["bench/selftest.py", "--document", "doc/laboratory.md"]
 DEFCONFIGS = ["bench/defconfigs.py", "--document", "doc/defconfigs.md"]

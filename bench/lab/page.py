@@ -11,7 +11,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from . import export
 from .counters import Counted

@@ -12,11 +12,10 @@ import textwrap
 import time
 from typing import Sequence, TextIO
 
-from .estimate import ENOUGH_PAIRS
 from .libraries import Library
 from .machine import Machine
 from .matrix import FAILED, FEW, Cell, geometric_means, matrix
-from .record import TIME, Measured, Record, Row
+from .record import Measured, Record, Row
 from .text import NONE, SHOWN, count, interval, letters, of_machines, ratio, shown_time, three_digits
 from .verdict import NO_DIFFERENCE, failures, headline, verdict, warnings
 

@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable
 
 from lab.estimate import ENOUGH_PAIRS, FEWEST_PAIRS, Estimate

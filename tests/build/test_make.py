@@ -8,7 +8,7 @@ import select
 import shutil
 import subprocess
 
-from tree import ROOT, SECONDS, TreeTest
+from tree import ROOT, TreeTest
 
 
 class Configuration(TreeTest):

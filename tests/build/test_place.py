@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tree import MAKE_VARIABLES, OWN_VARIABLES, ROOT, TreeTest, compiled, in_matrix
+from tree import MAKE_VARIABLES, OWN_VARIABLES, TreeTest, compiled, in_matrix
 
 LIBRARY = "default/libhakmem.so"
 

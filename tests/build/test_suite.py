@@ -1,17 +1,33 @@
 # SPDX-License-Identifier: MIT
 """What the runner of the tests counts."""
 
+import ast
 import contextlib
 import io
 import os
 import tempfile
 import time
 import unittest
+from collections import Counter
+from pathlib import Path
 from unittest import mock
 
 import suite
 
 SYNTHESIS = "echo '[====] Synthesis: Tested: 5 | Passing: {} | Failing: {} | Crashing: {} '"
+
+
+class Scripts(unittest.TestCase):
+    """A class or a test that is defined again replaces the first one, which then never runs."""
+
+    def test_no_name_is_defined_twice(self):
+        root = Path(__file__).resolve().parent.parent.parent
+        for path in [path for folder in ("bench", "site_scons", "tests") for path in (root / folder).rglob("*.py")]:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, (ast.Module, ast.ClassDef)):
+                    names = [one.name for one in node.body
+                             if isinstance(one, (ast.ClassDef, ast.FunctionDef)) and not one.decorator_list]
+                    self.assertEqual([name for name, count in Counter(names).items() if count > 1], [], str(path))
 
 
 class Runner(unittest.TestCase):
