@@ -11,7 +11,13 @@
 #include "core/words.h"
 
 /* Newer than some headers this is compiled with; the kernel refuses or ignores what it lacks. */
-enum { OS_FIXED_NOREPLACE = 0x100000, OS_DONTUNMAP = 4, OS_COLD = 20, OS_COLLAPSE = 25 };
+enum {
+    OS_FIXED_NOREPLACE = 0x100000,
+    OS_DONTUNMAP = 4,
+    OS_COLD = 20,
+    OS_POPULATE = 23,
+    OS_COLLAPSE = 25
+};
 
 static const uintptr_t PLACES_APART = (uintptr_t)2 << 20;
 
@@ -193,6 +199,14 @@ void os_advise_huge_pages(void *base, size_t size)
 {
     os_advise_until_taken(base, size,
                           enabled(CONFIG_HUGE_PAGES_ALWAYS) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+void os_populate(void *base, size_t size)
+{
+    static bool unknown; /* to the kernel; atomic */
+
+    if (!atomic_load_relaxed(&unknown) && kernel_madvise(base, size, OS_POPULATE) == -EINVAL)
+        atomic_store_relaxed(&unknown, true);
 }
 
 void os_leave_out_of_dumps(void *base, size_t size)

@@ -55,6 +55,10 @@ bool os_unmap(void *base, size_t size);
  * false: refused, and the contents are undefined. */
 bool os_purge(void *base, size_t size);
 
+/* Gives memory to pages that are about to be written, at once instead of by a fault for each. It may do nothing: pages
+ * that have none get it when they are touched. */
+void os_populate(void *base, size_t size);
+
 /* Whether purged pages read as zeros, as Linux promises and some emulators do not keep. Probes the
  * first time it is asked. */
 bool os_purge_zeroes(void);

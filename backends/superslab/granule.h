@@ -80,6 +80,7 @@ struct slab {
     uint32_t used;
     uint32_t cut;
     bool listed;
+    bool ahead;     /* its pages get memory before they are touched */
     uint16_t blank; /* of this granule, the pages that are blank; a bit each, every granule's own */
     uint16_t blank_blocks; /* of the slab, those that begin in blank pages */
     uint32_t

@@ -112,6 +112,7 @@ struct slab *open_new(struct hak_shard *shard, hak_class cls)
     slab->closed.top = 0;
     slab->loose_count = 0;
     hak_slab_begin(slab, cls, granules);
+    slab->ahead = zeroed && block_size <= AHEAD_BLOCK && shard->lists->grows[hak_class_index(cls)];
     open_touch(shard, slab);
     hak_check(atomic_load_relaxed(&slab->remote) == 0); /* invariant of a freed extent */
     open_set_tags(slab, shard->tag + (uint32_t)cls);
@@ -125,6 +126,7 @@ void open_delete(struct hak_shard *shard, hak_class cls, struct slab *slab, bool
     if (slab->listed)
         open_remove(shard, cls, slab);
     open_forget_empty(shard, cls, slab);
+    shard->lists->grows[hak_class_index(cls)] = false;
     /* A slab that waited had no block that another thread could free. */
     if (unlikely(!clean && atomic_load_relaxed(&slab->remote) != 0))
         hak_fatal_pointer("free()", slab_base(slab), HAK_FREED_TWICE);
@@ -169,6 +171,7 @@ void open_relist(struct hak_shard *shard, hak_class cls, struct slab *slab)
     open_remove(shard, cls, slab);
     if (!exhausted)
         open_last(shard, cls, slab);
+    shard->lists->grows[hak_class_index(cls)] |= exhausted;
 }
 
 /* Something from the shard's own slabs: a closed chain whole, or what loose blocks a few slabs have,

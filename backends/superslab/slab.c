@@ -9,12 +9,25 @@ struct hak_block *slab_nth(const struct slab *slab, struct hak_block *head, size
     return head;
 }
 
+/* Has the kernel give memory to the pages that blocks were just cut from and to the rest of the step of AHEAD bytes, unless
+ * that was done when the step's first blocks were cut. */
+static hak_cold void slab_populate(const struct slab *slab, uint32_t count)
+{
+    size_t end = (size_t)slab->cut * slab->block_size;
+    size_t first = (end - (size_t)count * slab->block_size + AHEAD - 1) & -AHEAD;
+
+    if (first < end)
+        os_populate(slab_base(slab) + first, ((end + AHEAD - 1) & -AHEAD) - first);
+}
+
 struct hak_chain slab_cut(struct slab *slab, size_t max, struct hak_block **last)
 {
     uint32_t count = hak_slab_cut(slab, max);
 
     if (count == 0)
         return (struct hak_chain){NULL, 0};
+    if (unlikely(slab->ahead))
+        slab_populate(slab, count);
     return hak_slab_link(hak_slab_block(slab, slab->cut - count), slab->block_size, count, last);
 }
 

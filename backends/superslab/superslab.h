@@ -63,6 +63,11 @@
 #define EMPTY_BLOCKS 256
 #define EMPTY_BYTES  (CONFIG_PURGE_DELAY_MS > 0 ? (size_t)CONFIG_CACHE_BYTES / 16 : 0)
 
+/* A slab of a class that has used one up gets memory this far ahead, at one call of the kernel for several faults. Larger
+ * blocks may be touched in part only. */
+#define AHEAD       ((size_t)1 << CONFIG_POPULATE_LOG2)
+#define AHEAD_BLOCK (CONFIG_POPULATE_LOG2 > 12 ? (size_t)2048 : 0)
+
 struct superslab_outgoing {
     struct slab *slab; /* NULL: empty */
     struct hak_block *tail;
@@ -75,6 +80,7 @@ struct superslab_lists {
     struct slab *open[HAK_CLASSES];  /* of each class; the first is the one in use */
     struct slab *empty[HAK_CLASSES]; /* one of them, all of whose blocks are free; or NULL */
     bool empty_is_old[HAK_CLASSES];  /* the hand has passed it since it became empty */
+    bool grows[HAK_CLASSES];         /* one of them was used up, and none deleted since */
     unsigned hand;                   /* index of the class whose empty slab is looked at next */
     struct hak_kept kept;            /* under CONFIG_REMOTE_FREE_KEEP of any shard's slabs */
     struct superslab_outgoing outgoing[OUTGOING_SLOTS];

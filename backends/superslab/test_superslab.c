@@ -101,6 +101,75 @@ Test(superslab, blocks_are_cut_a_page_at_a_time)
     cr_assert_eq(slab_at(chain.head)->cut, 4096 / 64);
 }
 
+/* The pages with memory of a slab. */
+static size_t resident(struct slab *slab)
+{
+    return os_resident_pages(slab_base(slab), slab->extent.granules * HAK_SLAB_GRANULE);
+}
+
+/* Uses a slab up, and returns the first block of the next one, which is made of fresh memory. */
+static void *first_of_second(hak_class cls)
+{
+    struct slab *first = slab_at(one(cls));
+    void *block;
+
+    hak_malloc_trim(0); /* what the start of the process has freed */
+    while (slab_at(block = one(cls)) == first)
+        ;
+    return block;
+}
+
+static void skip_without_populate(void)
+{
+    char *probe = os_map(os_page_size());
+
+    if (AHEAD_BLOCK == 0 || AHEAD % os_page_size() != 0 || AHEAD == os_page_size())
+        cr_skip_test("pages get no memory ahead");
+    os_populate(probe, os_page_size());
+    if (os_resident_pages(probe, os_page_size()) != 1)
+        cr_skip_test("the kernel gives no memory ahead");
+}
+
+Test(superslab, a_second_slab_has_memory_ahead)
+{
+    hak_class cls = hak_class_of(64);
+
+    skip_without_populate();
+    struct slab *slab = slab_at(first_of_second(cls));
+    size_t step = AHEAD / os_page_size();
+    cr_assert_eq(resident(slab), step);
+    while (slab->cut * slab->block_size < AHEAD)
+        one(cls);
+    cr_assert_eq(resident(slab), step, "not before it is needed");
+    one(cls);
+    cr_assert_eq(resident(slab), 2 * step);
+}
+
+Test(superslab, a_first_slab_has_the_memory_that_is_touched)
+{
+    cr_assert_eq(resident(slab_at(one(hak_class_of(64)))), 1);
+}
+
+Test(superslab, a_class_that_shrinks_has_no_memory_ahead)
+{
+    hak_class cls = hak_class_of(64);
+
+    skip_without_populate();
+    void *block = first_of_second(cls);
+    slab_at(block)->ahead = false;
+    backend_return_chain(shard, cls, (struct hak_chain){block, 1});
+    hak_malloc_trim(0); /* deletes it */
+    cr_assert_eq(tag_at(block), TAG_NONE);
+    cr_assert_eq(resident(slab_at(one(cls))), 1);
+}
+
+Test(superslab, blocks_that_may_be_touched_in_part_have_no_memory_ahead)
+{
+    struct slab *slab = slab_at(first_of_second(hak_class_of(4096)));
+
+    cr_assert_eq(resident(slab), 1);
+}
+
 Test(superslab, a_returned_chain_is_handed_out_again_whole)
 {
     hak_class cls = hak_class_of(64);
