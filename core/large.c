@@ -38,27 +38,42 @@ static size_t large_granules(size_t size)
     return (size + HAK_SLAB_GRANULE - 1) >> HAK_GRANULE_SHIFT;
 }
 
-static struct hak_large large_alloc(size_t size, size_t align)
+static size_t large_align(size_t align)
 {
-    struct hak_large large = {NULL, false};
-    size_t align_granules = align > HAK_SLAB_GRANULE ? align >> HAK_GRANULE_SHIFT : 1;
-    uint32_t first = hak_extents_alloc(large_granules(size), align_granules, 0, &large.zeroed);
-
-    if (first != HAK_NO_EXTENT) {
-        space_set_tag(first, TAG_LARGE);
-        large.base = space_address(first);
-    }
-    return large;
+    return align > HAK_SLAB_GRANULE ? align >> HAK_GRANULE_SHIFT : 1;
 }
 
-static void large_free(const void *pointer, const char *call)
+/* Makes an extent a block; HAK_NO_EXTENT: there is no memory for one. */
+static struct hak_large large_begin(uint32_t first, bool zeroed)
+{
+    if (first == HAK_NO_EXTENT)
+        return (struct hak_large){NULL, false};
+    space_set_tag(first, TAG_LARGE);
+    return (struct hak_large){space_address(first), zeroed};
+}
+
+/* The extent of a block, which is none any more. */
+static uint32_t large_end(const void *pointer, const char *call)
 {
     uint32_t first = space_granule(pointer);
 
     /* Of two threads that free it, one finds the tag gone; the other has the block to itself from here on. */
     if (space_take_tag(first) != TAG_LARGE)
         large_reject(pointer, call);
-    hak_extents_free(first, false);
+    return first;
+}
+
+static inline struct hak_large large_alloc(size_t size, size_t align)
+{
+    bool zeroed = false;
+    uint32_t first = hak_extents_alloc(large_granules(size), large_align(align), 0, &zeroed);
+
+    return large_begin(first, zeroed);
+}
+
+static inline void large_free(const void *pointer, const char *call)
+{
+    hak_extents_free(large_end(pointer, call), false);
 }
 
 size_t backend_usable_size(const void *pointer, const char *call)

@@ -584,6 +584,50 @@ Test(superslab, a_block_inside_another_is_noticed_at_the_return)
     cr_assert_dies(return_256, inside, "free()", inside, HAK_NOT_A_BLOCK);
 }
 
+Test(superslab, a_large_block_as_long_as_a_slab_waits_on_the_rack)
+{
+    for (size_t granules = 1; granules <= 2; granules++) {
+        size_t size = granules * HAK_SLAB_GRANULE - 1000;
+        void *block = hak_malloc(size);
+        hak_free(block);
+        cr_assert(hak_extents_have_racked(shard_rack(shard), granules));
+        cr_assert_eq(tag_at(block), TAG_NONE);
+        cr_assert_eq(hak_malloc(size), block);
+        cr_assert_not(hak_extents_have_racked(shard_rack(shard), granules));
+    }
+}
+
+Test(superslab, a_longer_block_is_free_for_all)
+{
+    size_t dirty = hak_extents_dirty();
+
+    hak_free(hak_malloc(3 * HAK_SLAB_GRANULE));
+    cr_assert_eq(hak_extents_dirty(), dirty + 3);
+}
+
+Test(superslab, a_block_from_the_rack_is_zeroed)
+{
+    unsigned char *block = memset(hak_malloc(HAK_SLAB_GRANULE), 255, HAK_SLAB_GRANULE);
+
+    hak_free(block);
+    cr_assert_eq(hak_calloc(1, HAK_SLAB_GRANULE), block);
+    for (size_t i = 0; i < HAK_SLAB_GRANULE; i++)
+        cr_assert_eq(block[i], 0);
+}
+
+static void free_again(void *block)
+{
+    hak_free(block);
+}
+
+Test(superslab, a_block_on_the_rack_freed_again_is_noticed)
+{
+    void *block = hak_malloc(HAK_SLAB_GRANULE);
+
+    hak_free(block);
+    cr_assert_dies(free_again, block, "free()", block, "not a live block (freed twice?)");
+}
+
 Test(superslab, a_moved_block_takes_its_pages_with_it)
 {
     size_t size = (size_t)8 << 20;
