@@ -203,10 +203,14 @@ void os_advise_huge_pages(void *base, size_t size)
 
 void os_populate(void *base, size_t size)
 {
-    static bool unknown; /* to the kernel; atomic */
+    static bool refused; /* atomic */
 
-    if (!atomic_load_relaxed(&unknown) && kernel_madvise(base, size, OS_POPULATE) == -EINVAL)
-        atomic_store_relaxed(&unknown, true);
+    if (atomic_load_relaxed(&refused))
+        return;
+    long error = kernel_madvise(base, size, OS_POPULATE);
+    /* Linux before 5.14, larger pages than expected, or a filter of system calls. */
+    if (error == -EINVAL || error == -EPERM || error == -ENOSYS)
+        atomic_store_relaxed(&refused, true);
 }
 
 void os_leave_out_of_dumps(void *base, size_t size)
